@@ -1,0 +1,163 @@
+//! Facts: what happened, told by the simulator and by the gateway in the same words. Reports are
+//! folds over facts and know nothing else.
+
+use crate::{
+    BackendId, Bound, ClassId, Reason, RequestId, RequestRecord, Span, TenantId, Ticks, Time,
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A request was offered. Exactly one [`Fact::Closed`] follows for it.
+    Arrived {
+        /// Its number.
+        id: RequestId,
+        /// Who pays.
+        tenant: TenantId,
+        /// What latency is owed; `None` if no rule matched.
+        class: Option<ClassId>,
+        /// Prompt length in tokens.
+        prompt_tokens: u32,
+    },
+    /// The allocator let a request go to a backend.
+    Dispatched {
+        /// Its number.
+        id: RequestId,
+        /// Who pays.
+        tenant: TenantId,
+        /// What latency is owed.
+        class: ClassId,
+        /// Where to.
+        backend: BackendId,
+        /// Which rule picked it.
+        reason: Reason,
+        /// What it had waited for, if it had waited.
+        bound: Option<Bound>,
+        /// When it had arrived.
+        arrived: Time,
+    },
+    /// An engine threw a running request out of its batch; it will be computed again.
+    Preempted {
+        /// Its number.
+        id: RequestId,
+        /// Whose work was lost.
+        class: ClassId,
+        /// Where.
+        backend: BackendId,
+        /// Tokens whose computation was lost.
+        lost_tokens: u32,
+    },
+    /// `count` steps in a row, in each of which `sequences` sequences of one class delivered one
+    /// token each. The gaps form the series `first`, `first + increment`, … (the last is
+    /// `first + (count - 1) * increment`). Pooled, they are the inter-token latency.
+    Gaps {
+        /// Whose tokens.
+        class: ClassId,
+        /// The first gap.
+        first: Ticks,
+        /// What each gap adds to the one before.
+        increment: Ticks,
+        /// How many gaps, at least 1.
+        count: u64,
+        /// How many sequences saw each of them.
+        sequences: u32,
+    },
+    /// A request's life is over as far as this run can tell.
+    Closed(RequestRecord),
+    /// A backend's counters at a sampling instant.
+    BackendSampled {
+        /// Which backend.
+        backend: BackendId,
+        /// Its counters.
+        sample: BackendSample,
+    },
+    /// A class's gauges and counters at a sampling instant, over all backends.
+    ClassSampled {
+        /// Which class.
+        class: ClassId,
+        /// Its gauges and counters.
+        sample: ClassSample,
+    },
+    /// The run has warmed up: what arrives from now on is measured.
+    WarmedUp,
+    /// The last arrival has happened or the horizon was reached; what is in flight drains.
+    ArrivalsEnded,
+    /// Nothing happens after this.
+    RunEnded,
+}
+
+/// A backend at a sampling instant. Counters run from the beginning of the run; the difference of
+/// two samples is what happened between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendSample {
+    /// Time spent computing.
+    pub busy: Span,
+    /// Steps taken.
+    pub steps: u64,
+    /// Prompt tokens computed, recomputation included.
+    pub prefill_tokens: u64,
+    /// Output tokens delivered.
+    pub output_tokens: u64,
+    /// Tokens computed again after a preemption (part of `prefill_tokens`).
+    pub recomputed_tokens: u64,
+    /// Preemptions.
+    pub preemptions: u64,
+    /// KV tokens held, integrated over time, in token-milliseconds (an idle engine holds none).
+    pub kv_token_millis: u64,
+    /// Gauge: sequences in the batch.
+    pub running: u32,
+    /// Gauge: requests in the engine's own queue.
+    pub waiting: u32,
+    /// Gauge: KV blocks held.
+    pub kv_blocks_used: u32,
+    /// KV blocks in all.
+    pub kv_blocks: u32,
+    /// Seats in all.
+    pub seats: u32,
+}
+
+/// A class at a sampling instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassSample {
+    /// Gauge: requests waiting in the allocator.
+    pub queued: u32,
+    /// Gauge: requests waiting inside engines.
+    pub engine_waiting: u32,
+    /// Gauge: requests in batches.
+    pub running: u32,
+    /// Gauge: age of the oldest request that still waits (allocator or engine, never started).
+    pub oldest_wait: Span,
+    /// Counter: engine time used by the class, over all backends. A step's time goes to prefill
+    /// by the marginal cost of its prompt tokens and to the decoding sequences in equal parts
+    /// for the rest; the classes' times sum to the backends' busy time.
+    pub busy: Span,
+}
+
+/// Something that listens to facts.
+pub trait Observer {
+    /// Called once a fact, in the order in which facts happen; `now` never decreases.
+    fn observe(&mut self, now: Time, fact: &Fact);
+}
+
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn observe(&mut self, now: Time, fact: &Fact) {
+        self.0.observe(now, fact);
+        self.1.observe(now, fact);
+    }
+}
+impl<O: Observer> Observer for Option<O> {
+    fn observe(&mut self, now: Time, fact: &Fact) {
+        if let Some(observer) = self {
+            observer.observe(now, fact);
+        }
+    }
+}
+/// Listens and forgets.
+impl Observer for () {
+    fn observe(&mut self, _: Time, _: &Fact) {}
+}
+impl Observer for Vec<(Time, Fact)> {
+    fn observe(&mut self, now: Time, fact: &Fact) {
+        self.push((now, fact.clone()));
+    }
+}

@@ -1,0 +1,115 @@
+//! Studies: running a scenario more than once and putting the runs together.
+//!
+//! Replications run in parallel, one thread each; their results come back in order, so that any
+//! number of threads gives the same bytes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use plimsoll_base::{Observer, Time};
+use plimsoll_scenario::Scenario;
+use plimsoll_sim::Run;
+use rayon::prelude::*;
+
+/// How often, with which seed, on how many threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replications {
+    /// How many, at least 1.
+    pub count: u32,
+    /// Keys every random stream, together with the replication's number.
+    pub seed: u64,
+    /// Threads to use; 0 for one a core.
+    pub threads: usize,
+}
+
+/// Watches a study from outside, from any thread.
+pub trait Watch: Sync {
+    /// Whether to end the runs where they stand.
+    fn stop(&self) -> bool;
+    /// A replication has come so far.
+    fn progress(&self, progress: Progress);
+}
+
+/// How far a replication has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which, from 0.
+    pub replication: u32,
+    /// Simulated time.
+    pub now: Time,
+    /// Requests offered so far.
+    pub offered: u64,
+    /// Whether it is over.
+    pub done: bool,
+}
+
+/// Never stops and tells nobody.
+impl Watch for () {
+    fn stop(&self) -> bool {
+        false
+    }
+    fn progress(&self, _: Progress) {}
+}
+
+/// What the replications left behind.
+#[derive(Debug)]
+pub struct Replicated<O> {
+    /// One observer a replication, in order.
+    pub observers: Vec<O>,
+    /// Whether the runs were stopped before their end.
+    pub partial: bool,
+}
+
+/// Why a study failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    /// A run could not start, or a source broke on the way.
+    #[error("{0}")]
+    Run(#[source] plimsoll_sim::workload::SourceError),
+    /// The threads could not be started.
+    #[error("the threads could not be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Events between two looks at the watch.
+const PORTION: u64 = 1 << 16;
+
+/// Runs every replication of a scenario; `observer` makes the listener of each.
+///
+/// # Errors
+/// The first error in order of the replications, if any failed.
+pub fn replicate<O, F>(
+    scenario: &Scenario,
+    replications: Replications,
+    observer: F,
+    watch: &dyn Watch,
+) -> Result<Replicated<O>, StudyError>
+where
+    O: Observer + Send,
+    F: Fn(u32) -> O + Sync,
+{
+    let stopped = AtomicBool::new(false);
+    let one = |replication: u32| -> Result<O, StudyError> {
+        let sources =
+            scenario.sources(replications.seed, replication).map_err(StudyError::Run)?;
+        let mut run = Run::start(&scenario.model, sources, observer(replication))
+            .map_err(|error| StudyError::Run(Box::new(error)))?;
+        loop {
+            let at = run.advance(PORTION);
+            let (now, offered, done) = (at.now, at.offered, at.done);
+            watch.progress(Progress { replication, now, offered, done });
+            if done {
+                break;
+            }
+            if watch.stop() {
+                stopped.store(true, Ordering::Relaxed);
+                break;
+            }
+        }
+        run.finish().map_err(StudyError::Run)
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(replications.threads).build()?;
+    let results: Vec<Result<O, StudyError>> =
+        pool.install(|| (0..replications.count).into_par_iter().map(one).collect());
+    let observers = results.into_iter().collect::<Result<Vec<O>, StudyError>>()?;
+    Ok(Replicated { observers, partial: stopped.load(Ordering::Relaxed) })
+}

@@ -1,0 +1,86 @@
+//! Concurrency caps of classes: requests and estimated tokens outstanding at backends.
+//!
+//! A class at its cap steps aside and others go on. Tokens are capped class by class too: when the
+//! head that the share picks does not fit, the class waits for an end of its own rather than let
+//! smaller requests of the class slip by for ever. A request larger than the whole cap runs alone.
+
+use plimsoll_base::{Bound, ClassId};
+
+use crate::class_set::ClassSet;
+use crate::config::Class;
+
+#[derive(Debug)]
+struct Cap {
+    requests: u32,
+    requests_max: u32,
+    tokens: u64,
+    tokens_max: u64,
+}
+
+/// What each class has outstanding, and may have.
+#[derive(Debug)]
+pub(crate) struct Caps {
+    caps: Vec<Cap>,
+    full: ClassSet,
+}
+
+impl Caps {
+    pub fn new(classes: &[Class]) -> Caps {
+        let cap = |class: &Class| Cap {
+            requests: 0,
+            requests_max: class.requests_max.unwrap_or(u32::MAX),
+            tokens: 0,
+            tokens_max: class.tokens_max.unwrap_or(u64::MAX),
+        };
+        Caps { caps: classes.iter().map(cap).collect(), full: ClassSet::EMPTY }
+    }
+    /// Classes at their cap of requests.
+    pub fn full(&self) -> ClassSet {
+        self.full
+    }
+    /// Whether the class's token cap has room for a request of `tokens` estimated tokens.
+    pub fn has_room(&self, class: ClassId, tokens: u64) -> bool {
+        let cap = &self.caps[class.index()];
+        cap.requests == 0 || tokens <= cap.tokens_max.saturating_sub(cap.tokens)
+    }
+    pub fn take(&mut self, class: ClassId, tokens: u64) {
+        let cap = &mut self.caps[class.index()];
+        cap.requests += 1;
+        cap.tokens += tokens;
+        assert!(cap.requests <= cap.requests_max, "a full class is not dispatched");
+        if cap.requests == cap.requests_max {
+            self.full.insert(class);
+        }
+    }
+    pub fn release(&mut self, class: ClassId, tokens: u64) {
+        let cap = &mut self.caps[class.index()];
+        assert!(cap.requests > 0 && cap.tokens >= tokens, "what ends was outstanding");
+        cap.requests -= 1;
+        cap.tokens -= tokens;
+        self.full.remove(class);
+    }
+}
+
+/// What stopped the waiting requests when dispatching last came to rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stops {
+    /// Classes at their cap of requests.
+    pub requests: ClassSet,
+    /// Classes whose next request did not fit their cap of tokens.
+    pub tokens: ClassSet,
+    /// What stopped everyone else.
+    pub all: Option<Bound>,
+}
+
+impl Stops {
+    /// What stopped a request of `class`: its own cap before what stopped everyone.
+    pub fn bound(&self, class: ClassId) -> Option<Bound> {
+        if self.requests.contains(class) {
+            Some(Bound::ClassRequests)
+        } else if self.tokens.contains(class) {
+            Some(Bound::ClassTokens)
+        } else {
+            self.all
+        }
+    }
+}

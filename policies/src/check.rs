@@ -1,0 +1,218 @@
+//! What must hold between the parts of a policy.
+
+use std::fmt;
+
+use plimsoll_base::{ClassId, Span};
+
+use crate::class_set::CLASSES_MAX;
+use crate::config::{Becomes, Class, ClassifyRule, Config, Share, TokenCost};
+use crate::guard::DISPATCH;
+
+/// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
+pub(crate) const PRICE_MAX: u32 = 1_000_000;
+/// The largest weight; keeps the rounding of a weight below one in a million.
+pub(crate) const WEIGHT_MAX: u32 = 1_000_000;
+/// The largest quantum in cost units: more than the largest cost there is.
+pub(crate) const QUANTUM_MAX: u64 = 1 << 60;
+/// The largest boost: 100 years, so that an arrival plus a boost is still an instant.
+pub(crate) const BOOST_MAX: Span = Span::from_secs(100 * 365 * 86_400);
+
+/// The part of a [`Config`] that is wrong, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Of the policy as a whole.
+    Policy(Field, Problem),
+    /// Of the class with this index.
+    Class(usize, Field, Problem),
+    /// Of the classification rule with this index.
+    Rule(usize, Field, Problem),
+}
+
+/// The field that is wrong, named as in [`crate::config`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the field of that name")]
+pub enum Field {
+    Boost,
+    Claims,
+    Class,
+    Classes,
+    Classify,
+    Cost,
+    DueShare,
+    Guard,
+    PromptTokensMax,
+    Quantum,
+    RequestsMax,
+    TimeToLive,
+    TokensMax,
+    WaitMax,
+    Weight,
+}
+
+impl Field {
+    /// The field's name in [`crate::config`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            Field::Boost => "boost",
+            Field::Claims => "claims",
+            Field::Class => "class",
+            Field::Classes => "classes",
+            Field::Classify => "classify",
+            Field::Cost => "cost",
+            Field::DueShare => "due_share_ppm",
+            Field::Guard => "guard",
+            Field::PromptTokensMax => "prompt_tokens_max",
+            Field::Quantum => "quantum",
+            Field::RequestsMax => "requests_max",
+            Field::TimeToLive => "time_to_live",
+            Field::TokensMax => "tokens_max",
+            Field::WaitMax => "wait_max",
+            Field::Weight => "weight",
+        }
+    }
+}
+
+/// Why a field is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// It must be at least this; a span in nanoseconds.
+    Below(u64),
+    /// It must be at most this; a span in nanoseconds.
+    Above(u64),
+    /// There is no class with this index.
+    NoSuchClass(ClassId),
+    /// Both token prices are zero, so all requests cost nothing.
+    CostsNothing,
+    /// The least prompt length of the rule is above its greatest: it matches nothing.
+    MatchesNothing,
+    /// `wait_max` must be less than `time_to_live`: nothing would live to fall due.
+    ExpiresBeforeDue,
+    /// The guard needs a class that states `wait_max`.
+    GuardsNothing,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Policy(field, problem) => write!(f, "{}: {problem}", field.name()),
+            ConfigError::Class(class, field, problem) => {
+                write!(f, "class {class}, {}: {problem}", field.name())
+            }
+            ConfigError::Rule(rule, field, problem) => {
+                write!(f, "classify rule {rule}, {}: {problem}", field.name())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Below(least) => write!(f, "must be at least {least}"),
+            Problem::Above(most) => write!(f, "must be at most {most}"),
+            Problem::NoSuchClass(class) => write!(f, "there is no class {class}"),
+            Problem::CostsNothing => f.write_str("a prompt or an output token must cost something"),
+            Problem::MatchesNothing => f.write_str("is less than prompt_tokens_min"),
+            Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
+            Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
+        }
+    }
+}
+
+impl Config {
+    /// Whether the parts fit together; the first that does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let policy = |found: Result<(), (Field, Problem)>| {
+            found.map_err(|(field, problem)| ConfigError::Policy(field, problem))
+        };
+        policy(within(Field::Classes, self.classes.len() as u64, 1, CLASSES_MAX as u64))?;
+        policy(within(Field::Classify, self.classify.len() as u64, 1, u64::MAX))?;
+        // The greatest 32-bit number marks the end of lists.
+        policy(within(Field::RequestsMax, self.requests_max.into(), 1, u64::from(u32::MAX) - 1))?;
+        for (index, class) in self.classes.iter().enumerate() {
+            check_class(class)
+                .map_err(|(field, problem)| ConfigError::Class(index, field, problem))?;
+        }
+        for (index, rule) in self.classify.iter().enumerate() {
+            check_rule(rule, self.classes.len())
+                .map_err(|(field, problem)| ConfigError::Rule(index, field, problem))?;
+        }
+        policy(check_share(&self.share))?;
+        policy(self.check_guard())
+    }
+
+    fn check_guard(&self) -> Result<(), (Field, Problem)> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        within(Field::DueShare, guard.due_share_ppm.into(), 1, DISPATCH.into())?;
+        match self.classes.iter().any(|class| class.wait_max.is_some()) {
+            true => Ok(()),
+            false => Err((Field::Guard, Problem::GuardsNothing)),
+        }
+    }
+}
+
+fn check_class(class: &Class) -> Result<(), (Field, Problem)> {
+    within(Field::Weight, class.weight.into(), 1, WEIGHT_MAX.into())?;
+    within(Field::Boost, class.boost.nanos(), 0, BOOST_MAX.nanos())?;
+    within(Field::RequestsMax, class.requests_max.unwrap_or(1).into(), 1, u64::MAX)?;
+    within(Field::TokensMax, class.tokens_max.unwrap_or(1), 1, u64::MAX)?;
+    let time_to_live = class.time_to_live.unwrap_or(Span::MAX);
+    within(Field::TimeToLive, time_to_live.nanos(), 1, u64::MAX)?;
+    match class.wait_max {
+        Some(wait_max) if wait_max >= time_to_live => {
+            Err((Field::WaitMax, Problem::ExpiresBeforeDue))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_rule(rule: &ClassifyRule, classes: usize) -> Result<(), (Field, Problem)> {
+    let exists = |field, class: ClassId| match class.index() < classes {
+        true => Ok(()),
+        false => Err((field, Problem::NoSuchClass(class))),
+    };
+    if let Some(class) = rule.claims {
+        exists(Field::Claims, class)?;
+    }
+    if let Becomes::Class(class) = rule.class {
+        exists(Field::Class, class)?;
+    }
+    match (rule.prompt_tokens_min, rule.prompt_tokens_max) {
+        (Some(least), Some(most)) if least > most => {
+            Err((Field::PromptTokensMax, Problem::MatchesNothing))
+        }
+        (_, _) => Ok(()),
+    }
+}
+
+fn check_share(share: &Share) -> Result<(), (Field, Problem)> {
+    match *share {
+        Share::Fcfs | Share::Priority => Ok(()),
+        Share::DeficitRoundRobin { per: _, quantum, cost } => {
+            check_cost(cost)?;
+            // A round pays for at least one token of either kind.
+            within(Field::Quantum, quantum, cost.prompt.max(cost.output).into(), QUANTUM_MAX)
+        }
+        Share::VirtualTokenCounter { per: _, cost } => check_cost(cost),
+    }
+}
+
+fn check_cost(cost: TokenCost) -> Result<(), (Field, Problem)> {
+    within(Field::Cost, cost.prompt.max(cost.output).into(), 0, PRICE_MAX.into())?;
+    match (cost.prompt, cost.output) {
+        (0, 0) => Err((Field::Cost, Problem::CostsNothing)),
+        (_, _) => Ok(()),
+    }
+}
+
+fn within(field: Field, value: u64, least: u64, most: u64) -> Result<(), (Field, Problem)> {
+    if value < least {
+        Err((field, Problem::Below(least)))
+    } else if value > most {
+        Err((field, Problem::Above(most)))
+    } else {
+        Ok(())
+    }
+}

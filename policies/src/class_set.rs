@@ -1,0 +1,58 @@
+//! Sets of classes. A policy has at most 64 classes, so a set is one word.
+
+use plimsoll_base::ClassId;
+
+/// Classes a policy may have.
+pub(crate) const CLASSES_MAX: usize = 64;
+
+/// A set of classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClassSet(u64);
+
+impl ClassSet {
+    pub const EMPTY: ClassSet = ClassSet(0);
+
+    pub fn insert(&mut self, class: ClassId) {
+        self.0 |= 1 << class.0;
+    }
+    pub fn remove(&mut self, class: ClassId) {
+        self.0 &= !(1 << class.0);
+    }
+    pub fn contains(self, class: ClassId) -> bool {
+        self.0 >> class.0 & 1 == 1
+    }
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+    pub fn and(self, other: ClassSet) -> ClassSet {
+        ClassSet(self.0 & other.0)
+    }
+    pub fn without(self, other: ClassSet) -> ClassSet {
+        ClassSet(self.0 & !other.0)
+    }
+    pub fn meets(self, other: ClassSet) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// The members in ascending order.
+impl Iterator for ClassSet {
+    type Item = ClassId;
+
+    fn next(&mut self) -> Option<ClassId> {
+        if self.0 == 0 {
+            return None;
+        }
+        let class = ClassId(self.0.trailing_zeros() as u16);
+        self.0 &= self.0 - 1;
+        Some(class)
+    }
+}
+
+impl FromIterator<ClassId> for ClassSet {
+    fn from_iter<I: IntoIterator<Item = ClassId>>(classes: I) -> ClassSet {
+        let mut set = ClassSet::EMPTY;
+        classes.into_iter().for_each(|class| set.insert(class));
+        set
+    }
+}

@@ -1,0 +1,177 @@
+//! The policy, valid by construction: what a policy file means once it has been read.
+//!
+//! Everything is an integer. `scenarios/config` reads files into these types and is where spans,
+//! units and error messages live; [`Config::check`] states what must hold between the parts.
+
+use plimsoll_base::{ClassId, SourceId, Span, TenantId};
+
+/// A whole policy: the classes and one rule list per stage of the pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The classes, indexed by [`ClassId`]; at least one, at most 64.
+    pub classes: Vec<Class>,
+    /// Tried in order; the first that matches names the class.
+    pub classify: Vec<ClassifyRule>,
+    /// Whose turn it is.
+    pub share: Share,
+    /// Who goes first within a turn.
+    pub order: Order,
+    /// Which backend.
+    pub place: Place,
+    /// How much may be outstanding at a backend.
+    pub window: Window,
+    /// The liveness guard; `None` leaves waiting without a bound.
+    pub guard: Option<Guard>,
+    /// How output length is predicted from what a gateway can see.
+    pub predict: Predict,
+    /// Queued and dispatched requests the allocator holds at most; more is refused (`QueueFull`).
+    pub requests_max: u32,
+}
+
+/// What latency is owed, and how much may wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Importance: higher is more important.
+    pub priority: i32,
+    /// Its share in proportion to the others' (at least 1).
+    pub weight: u32,
+    /// The guard's threshold: an older head is due.
+    pub wait_max: Option<Span>,
+    /// Requests of the class that may wait at once; more is refused.
+    pub queue_max: Option<u32>,
+    /// A request that waited this long leaves the queue (`Expired`).
+    pub time_to_live: Option<Span>,
+    /// Requests of the class outstanding at backends at once.
+    pub requests_max: Option<u32>,
+    /// Estimated tokens (prompt + predicted output) of the class outstanding at once. A single
+    /// larger request may run alone, so that it does not wait for ever.
+    pub tokens_max: Option<u64>,
+    /// Subtracted from the arrival time by [`Order::Aging`]: a request is overtaken only by what
+    /// arrives within the difference of two classes' boosts.
+    pub boost: Span,
+    /// What a request of the class is stated to produce; used by [`Predict::ClassIntensity`].
+    pub output_tokens_expected: Option<u32>,
+    /// Whether it may be shed first.
+    pub sheddable: bool,
+}
+
+/// One classification rule: a request matches if every stated condition holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassifyRule {
+    /// Only this tenant.
+    pub tenant: Option<TenantId>,
+    /// Only this workload or route.
+    pub source: Option<SourceId>,
+    /// Only if the client claims this class.
+    pub claims: Option<ClassId>,
+    /// Only prompts of at least this many tokens.
+    pub prompt_tokens_min: Option<u32>,
+    /// Only prompts of at most this many tokens.
+    pub prompt_tokens_max: Option<u32>,
+    /// What a match becomes.
+    pub class: Becomes,
+}
+
+/// The class that a matching request gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Becomes {
+    /// The class it claims; no match if it claims none.
+    #[default]
+    Claimed,
+    /// This class.
+    Class(ClassId),
+}
+
+/// Who owns a queue of its own in a [`Share`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Per {
+    /// One flow a class.
+    #[default]
+    Class,
+    /// One flow a tenant (weight 1 each; orders within the tenant by [`Order`]).
+    Tenant,
+}
+
+/// Token prices in cost units a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenCost {
+    /// A prompt token.
+    pub prompt: u32,
+    /// An output token.
+    pub output: u32,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// One queue for all.
+    Fcfs,
+    /// The highest priority with work; lower ones may wait for ever.
+    Priority,
+    /// Deficit round robin on token cost (Shreedhar and Varghese, 1995).
+    DeficitRoundRobin {
+        /// Who owns a queue.
+        per: Per,
+        /// Cost units a round and weight.
+        quantum: u64,
+        /// Token prices.
+        cost: TokenCost,
+    },
+    /// Virtual token counter (Sheng et al., OSDI 2024).
+    VirtualTokenCounter {
+        /// Who owns a queue.
+        per: Per,
+        /// Token prices.
+        cost: TokenCost,
+    },
+}
+
+/// Who goes first within a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By arrival.
+    #[default]
+    Fcfs,
+    /// By arrival minus the class's boost: a static key, no clock.
+    Aging,
+}
+
+/// Which backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In turn, skipping backends whose window is full.
+    RoundRobin,
+    /// The one with the fewest estimated outstanding tokens; ties by slot.
+    #[default]
+    LeastTokens,
+}
+
+/// How much may be outstanding at a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Window {
+    /// Requests up to its seats and estimated tokens up to its KV memory, so that waiting happens
+    /// where policy can act.
+    #[default]
+    Seats,
+    /// No bound: the engine queues.
+    None,
+}
+
+/// The liveness guard: a head older than its class's `wait_max` is due, and due heads own a
+/// fraction of dispatches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Their fraction of dispatches in millionths, 1 to 1,000,000.
+    pub due_share_ppm: u32,
+}
+
+/// How output length is predicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Predict {
+    /// The client's cap.
+    DeclaredCap,
+    /// What the class states (`output_tokens_expected`), never above the cap; the cap where the
+    /// class states nothing.
+    #[default]
+    ClassIntensity,
+}

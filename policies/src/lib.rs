@@ -1,0 +1,30 @@
+//! The Plimsoll allocator: one state machine, driven by a virtual clock in the simulator and by
+//! the wall clock in production.
+//!
+//! It does no I/O and reads no clock: [`Allocator::handle`] takes the instant and an [`Input`],
+//! then [`Allocator::poll`] yields [`Decision`]s until it is empty; [`Allocator::next_deadline`]
+//! says when to hand it [`Input::Deadline`]. It cannot name a request's true output length.
+//!
+//! The pipeline, a leaf each: classify → admit → enqueue → { guard, share → order → caps → place
+//! → dispatch }. [`rules`] tells what each rule promises and where it fails.
+
+mod admit;
+mod allocator;
+mod book;
+mod caps;
+mod check;
+mod class_set;
+mod classify;
+pub mod config;
+mod guard;
+mod list;
+mod message;
+mod order;
+mod place;
+pub mod rules;
+mod share;
+
+pub use allocator::Allocator;
+pub use check::{ConfigError, Field, Problem};
+pub use config::Config;
+pub use message::{Action, BackendInfo, Decision, EnginePriority, Input, RequestInfo, Used};

@@ -1,0 +1,75 @@
+//! Intervals: Wilson for a proportion, Student-t across replications.
+
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// The confidence of every interval.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// The standard normal quantile at 0.975.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// The Wilson score interval at 95 % for `good` successes of `trials`. `None` without trials.
+///
+/// Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference",
+/// JASA 22 (1927).
+pub fn wilson(good: u64, trials: u64) -> Option<[f64; 2]> {
+    if trials == 0 {
+        return None;
+    }
+    let n = trials as f64;
+    let p = good as f64 / n;
+    let z2 = Z * Z;
+    let middle = p + z2 / (2.0 * n);
+    let reach = Z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + z2 / n;
+    Some([((middle - reach) / scale).max(0.0), ((middle + reach) / scale).min(1.0)])
+}
+
+/// The Student-t interval at 95 % for the mean of independent values. `None` below two values.
+pub fn student_t(values: &[f64]) -> Option<[f64; 2]> {
+    if values.len() < 2 {
+        return None;
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0);
+    let t = StudentsT::new(0.0, 1.0, n - 1.0)
+        .expect("the degrees of freedom are positive")
+        .inverse_cdf(0.5 + CONFIDENCE / 2.0);
+    let reach = t * (variance / n).sqrt();
+    Some([mean - reach, mean + reach])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(got: Option<[f64; 2]>, low: f64, high: f64, tolerance: f64) {
+        let [a, b] = got.expect("an interval");
+        assert!((a - low).abs() < tolerance && (b - high).abs() < tolerance, "{a} {b}");
+    }
+
+    #[test]
+    fn wilson_matches_published_intervals() {
+        // R. G. Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+        close(wilson(81, 263), 0.2553, 0.3662, 5e-5);
+        close(wilson(15, 148), 0.0624, 0.1605, 5e-5);
+        close(wilson(0, 20), 0.0000, 0.1611, 5e-5);
+        close(wilson(1, 29), 0.0061, 0.1718, 5e-5);
+        assert_eq!(wilson(0, 0), None);
+    }
+
+    #[test]
+    fn student_t_matches_the_tables() {
+        // Two-sided 95 % points: 12.706 (1), 2.776 (4), 2.262 (9) degrees of freedom.
+        for (n, t) in [(2u32, 12.706_2), (5, 2.776_4), (10, 2.262_2)] {
+            let values: Vec<f64> = (0..n).map(f64::from).collect();
+            let count = f64::from(n);
+            let mean = (count - 1.0) / 2.0;
+            // The variance of 0, 1, …, n − 1 is n(n + 1)/12.
+            let reach = t * ((count * (count + 1.0) / 12.0) / count).sqrt();
+            close(student_t(&values), mean - reach, mean + reach, 2e-4);
+        }
+        assert_eq!(student_t(&[1.0]), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! Facts to numbers, verdicts, charts, HTML, CSV and JSON.

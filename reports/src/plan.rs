@@ -1,0 +1,152 @@
+//! What a report must know of a run beside its facts.
+
+use plimsoll_base::{Names, PoolId, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What was run and what was promised. The command line builds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The scenario's name.
+    pub scenario: String,
+    /// What the scenario shows, in a sentence or two.
+    pub description: String,
+    /// A digest of the scenario as read.
+    pub scenario_hash: String,
+    /// The policy in one sentence.
+    pub policy: String,
+    /// The seed of every random stream.
+    pub seed: u64,
+    /// Requests that arrive earlier are not measured.
+    pub warm_up: Span,
+    /// When arrivals stop; `None` runs every source to its end.
+    pub duration: Option<Span>,
+    /// The names behind the ids.
+    pub names: Names,
+    /// What each class was promised, indexed by `ClassId`.
+    pub classes: Vec<ClassPlan>,
+    /// The hardware, indexed by `PoolId`.
+    pub pools: Vec<PoolPlan>,
+    /// The pool of each backend slot.
+    pub backends: Vec<PoolId>,
+    /// What was assumed where nothing was measured, a sentence each.
+    pub assumptions: Vec<String>,
+    /// Whether a recorded trace was replayed (its arrivals do not vary between replications).
+    pub has_trace: bool,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// What a class was promised.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClassPlan {
+    /// Higher is more important.
+    pub priority: i32,
+    /// Its part of the engine time where it competes; at least 1.
+    pub weight: u32,
+    /// The longest a request of it should wait.
+    pub wait_max: Option<Span>,
+    /// Whether a guard lets in what is older than `wait_max`.
+    pub guarded: bool,
+    /// Its objectives.
+    pub objectives: Vec<Objective>,
+}
+
+/// A group of equal replicas.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolPlan {
+    /// How many.
+    pub replicas: u32,
+    /// Seats of each.
+    pub seats: u32,
+    /// KV memory of each, in tokens.
+    pub kv_tokens: u64,
+    /// Where its step-time numbers come from.
+    pub provenance: String,
+}
+
+/// A promise about a class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    /// What is measured.
+    pub metric: Metric,
+    /// At which percentile, such as 99 or 99.9; of no meaning for [`Metric::Attainment`].
+    pub percentile: f64,
+    /// The limit: seconds, or a fraction for [`Metric::Attainment`].
+    pub limit: f64,
+    /// As written in the policy file.
+    pub text: String,
+}
+
+/// What an objective measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Time to first token, queueing included.
+    Ttft,
+    /// Time per output token after the first.
+    Tpot,
+    /// End-to-end latency.
+    E2e,
+    /// Queue time.
+    Queue,
+    /// Share of offered requests that are good.
+    Attainment,
+}
+
+impl Metric {
+    /// The name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Metric::Ttft => "TTFT",
+            Metric::Tpot => "TPOT",
+            Metric::E2e => "E2E",
+            Metric::Queue => "queue wait",
+            Metric::Attainment => "attainment",
+        }
+    }
+}
+
+/// The limits that one request must keep to be good, in nanoseconds; `u64::MAX` where its class
+/// promises nothing. Of several objectives on one metric the one at the highest percentile
+/// counts: a p50 limit says nothing about a single request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub ttft: u64,
+    pub tpot: u64,
+    pub e2e: u64,
+    pub queue: u64,
+}
+
+impl Limits {
+    pub const NONE: Limits =
+        Limits { ttft: u64::MAX, tpot: u64::MAX, e2e: u64::MAX, queue: u64::MAX };
+
+    pub fn of(class: &ClassPlan) -> Limits {
+        let limit = |metric| {
+            class
+                .objectives
+                .iter()
+                .filter(|objective| objective.metric == metric)
+                .max_by(|a, b| a.percentile.total_cmp(&b.percentile))
+                .map_or(u64::MAX, |objective| Span::from_secs_f64(objective.limit).nanos())
+        };
+        Limits {
+            ttft: limit(Metric::Ttft),
+            tpot: limit(Metric::Tpot),
+            e2e: limit(Metric::E2e),
+            queue: limit(Metric::Queue),
+        }
+    }
+}
+
+impl Plan {
+    /// Replicas in all.
+    pub fn replicas(&self) -> u32 {
+        self.pools.iter().map(|pool| pool.replicas).sum()
+    }
+    /// The rows of a per-class table: every class, and one for requests that no rule classified.
+    pub(crate) fn class_rows(&self) -> usize {
+        self.classes.len() + 1
+    }
+}

@@ -1,0 +1,382 @@
+//! What is counted of a group of requests: a class, or all that no rule classified.
+
+use plimsoll_base::{Bound, End, Outcome, Reason, Refusal, RequestRecord, Span, Time};
+
+use crate::histogram::Histogram;
+use crate::plan::Limits;
+
+/// How requests closed. Those still open are `arrived` less all of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcomes {
+    pub arrived: u64,
+    pub finished: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub expired: u64,
+    /// In the order of [`Refusal::ALL`].
+    pub refused: [u64; Refusal::ALL.len()],
+    /// Closed by the end of the run.
+    pub unfinished: u64,
+}
+
+impl Outcomes {
+    pub fn close(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Ended(End::Finished) => self.finished += 1,
+            Outcome::Ended(End::Failed) => self.failed += 1,
+            Outcome::Ended(End::Cancelled) => self.cancelled += 1,
+            Outcome::Ended(End::Expired) => self.expired += 1,
+            Outcome::Refused(refusal) => self.refused[refusal as usize] += 1,
+            Outcome::Unfinished => self.unfinished += 1,
+        }
+    }
+
+    /// Those that will not change any more.
+    pub fn settled(&self) -> u64 {
+        self.finished
+            + self.failed
+            + self.cancelled
+            + self.expired
+            + self.refused.iter().sum::<u64>()
+    }
+
+    /// Offered and neither ended nor refused: cut off by the end of the run or of the facts.
+    pub fn in_flight(&self) -> u64 {
+        self.arrived.checked_sub(self.settled()).expect("what closes has arrived")
+    }
+
+    pub fn merge(&mut self, other: &Outcomes) {
+        self.arrived += other.arrived;
+        self.finished += other.finished;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+        self.expired += other.expired;
+        for (into, count) in self.refused.iter_mut().zip(other.refused) {
+            *into += count;
+        }
+        self.unfinished += other.unfinished;
+    }
+}
+
+/// Observed spans, and spans known only to be at least so long.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spans {
+    pub observed: Histogram,
+    pub censored: Histogram,
+}
+
+impl Spans {
+    fn record(&mut self, span: Option<Span>, so_far: Span) {
+        match span {
+            Some(span) => self.observed.record(span.nanos()),
+            None => self.censored.record(so_far.nanos()),
+        }
+    }
+    pub fn merge(&mut self, other: &Spans) {
+        self.observed.merge(&other.observed);
+        self.censored.merge(&other.censored);
+    }
+}
+
+/// What a request waited for: the allocator's bounds, the order of its queue, the engine's queue.
+pub(crate) const WAITS: usize = Bound::ALL.len() + 2;
+/// Held back by no resource: only by the order in which requests were let in.
+pub(crate) const WAIT_TURN: usize = Bound::ALL.len();
+/// In the engine's own queue, for the first time or after a preemption.
+pub(crate) const WAIT_ENGINE: usize = Bound::ALL.len() + 1;
+
+/// Waiting time by what was waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waited {
+    pub requests: u64,
+    pub nanos: u128,
+    /// The part of requests that were not good.
+    pub nanos_of_missed: u128,
+}
+
+/// The request that waited longest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorstWait {
+    pub wait: Span,
+    pub record: RequestRecord,
+}
+
+/// Where time went, by end-to-end latency: eight bins an octave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PhaseBins(Vec<PhaseBin>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PhaseBin {
+    pub count: u64,
+    /// Queue, prefill, decode, preempted; nanoseconds.
+    pub nanos: [u128; 4],
+}
+
+impl PhaseBins {
+    fn position(nanos: u64) -> usize {
+        let bits = 64 - nanos.leading_zeros();
+        let shift = bits.saturating_sub(4);
+        ((shift as usize) << 3) + (nanos >> shift) as usize
+    }
+    fn record(&mut self, record: &RequestRecord) {
+        let position = PhaseBins::position(record.e2e().nanos());
+        if position >= self.0.len() {
+            self.0.resize(position + 1, PhaseBin::default());
+        }
+        let bin = &mut self.0[position];
+        bin.count += 1;
+        let phases = &record.phases;
+        for (into, span) in
+            bin.nanos.iter_mut().zip([phases.queue, phases.prefill, phases.decode, phases.preempted])
+        {
+            *into += u128::from(span.nanos());
+        }
+    }
+    pub fn merge(&mut self, other: &PhaseBins) {
+        if other.0.len() > self.0.len() {
+            self.0.resize(other.0.len(), PhaseBin::default());
+        }
+        for (into, from) in self.0.iter_mut().zip(&other.0) {
+            into.count += from.count;
+            for (into, nanos) in into.nanos.iter_mut().zip(from.nanos) {
+                *into += nanos;
+            }
+        }
+    }
+    /// The mean phases, in nanoseconds, of requests about as long as `nanos`.
+    pub fn near(&self, nanos: u64) -> Option<[f64; 4]> {
+        let bin = self.0.get(PhaseBins::position(nanos))?;
+        (bin.count > 0).then(|| bin.nanos.map(|sum| sum as f64 / bin.count as f64))
+    }
+}
+
+/// What is counted of the measured requests of one class.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub outcomes: Outcomes,
+    /// Finished within every per-request limit.
+    pub good: u64,
+    pub good_tokens: u64,
+    /// Prompt tokens of requests that got a first token.
+    pub prompt_tokens: u64,
+    pub output_tokens: u64,
+    /// Output tokens of finished requests, for tokens a second a user.
+    pub finished_tokens: u64,
+    /// End-to-end nanoseconds of finished requests.
+    pub finished_nanos: u128,
+    pub preemptions: u64,
+    pub recomputed_tokens: u64,
+    /// Finished with fewer than two tokens.
+    pub tpot_undefined: u64,
+    pub queue: Spans,
+    pub queue_first: Spans,
+    pub ttft: Spans,
+    pub e2e: Spans,
+    pub prefill: Histogram,
+    pub decode: Histogram,
+    pub preempted: Histogram,
+    pub ttft_service: Histogram,
+    pub tpot: Histogram,
+    pub gaps: Histogram,
+    pub gap_max: Histogram,
+    pub ntpot: Histogram,
+    pub phases: PhaseBins,
+    pub waited: [Waited; WAITS],
+    /// Let in by the guard.
+    pub due: u64,
+    pub worst: Option<WorstWait>,
+}
+
+impl Tally {
+    /// Counts a measured request at its close. Returns whether it was good.
+    pub fn close(&mut self, record: &RequestRecord, limits: &Limits) -> bool {
+        self.outcomes.close(record.outcome);
+        self.output_tokens += u64::from(record.output_tokens);
+        self.preemptions += u64::from(record.preemptions);
+        self.recomputed_tokens += u64::from(record.recomputed_tokens);
+        if matches!(record.outcome, Outcome::Refused(_)) {
+            return false;
+        }
+        let so_far = record.e2e();
+        let wait = record.phases.queue;
+        let started = record.started.map(|started| started - record.arrived);
+        let ttft = record.ttft();
+        self.queue.record(started.map(|_| wait), wait);
+        self.queue_first.record(started, so_far);
+        self.ttft.record(ttft, so_far);
+        if let (Some(ttft), Some(started)) = (ttft, started) {
+            self.prompt_tokens += u64::from(record.prompt_tokens);
+            self.ttft_service.record((ttft - started).nanos());
+        }
+        let good = if record.finished() {
+            self.finish(record, limits)
+        } else {
+            self.e2e.censored.record(so_far.nanos());
+            false
+        };
+        self.wait(record, good);
+        good
+    }
+
+    fn finish(&mut self, record: &RequestRecord, limits: &Limits) -> bool {
+        let e2e = record.e2e().nanos();
+        let tokens = u64::from(record.output_tokens);
+        self.e2e.observed.record(e2e);
+        self.prefill.record(record.phases.prefill.nanos());
+        self.decode.record(record.phases.decode.nanos());
+        self.preempted.record(record.phases.preempted.nanos());
+        self.phases.record(record);
+        self.finished_tokens += tokens;
+        self.finished_nanos += u128::from(e2e);
+        if tokens > 0 {
+            self.ntpot.record(divide_rounded(e2e, tokens));
+        }
+        let tpot = tpot_nanos(record);
+        match tpot {
+            Some(tpot) => {
+                self.tpot.record(tpot);
+                self.gap_max.record(record.gap_max.nanos());
+            }
+            None => self.tpot_undefined += 1,
+        }
+        let good = record.ttft().map_or(0, Span::nanos) <= limits.ttft
+            && tpot.unwrap_or(0) <= limits.tpot
+            && e2e <= limits.e2e
+            && record.phases.queue.nanos() <= limits.queue;
+        if good {
+            self.good += 1;
+            self.good_tokens += tokens;
+        }
+        good
+    }
+
+    /// Splits the wait: up to dispatch by the bound that the allocator named, the rest is the
+    /// engine's. The parts sum to the queue time.
+    fn wait(&mut self, record: &RequestRecord, good: bool) {
+        let total = record.phases.queue;
+        let let_in = record.dispatched.unwrap_or(record.closed);
+        let outside = (let_in - record.arrived).min(total);
+        let cause = record.bound.map_or(WAIT_TURN, |bound| bound as usize);
+        for (cause, span) in [(cause, outside), (WAIT_ENGINE, total - outside)] {
+            if span > Span::ZERO {
+                let waited = &mut self.waited[cause];
+                waited.requests += 1;
+                waited.nanos += u128::from(span.nanos());
+                if !good {
+                    waited.nanos_of_missed += u128::from(span.nanos());
+                }
+            }
+        }
+        if record.reason == Some(Reason::Due) {
+            self.due += 1;
+        }
+        if self.worst.is_none_or(|worst| total > worst.wait) {
+            self.worst = Some(WorstWait { wait: total, record: *record });
+        }
+    }
+
+    /// Adds what `other` counted.
+    pub fn merge(&mut self, other: &Tally) {
+        self.outcomes.merge(&other.outcomes);
+        self.good += other.good;
+        self.good_tokens += other.good_tokens;
+        self.prompt_tokens += other.prompt_tokens;
+        self.output_tokens += other.output_tokens;
+        self.finished_tokens += other.finished_tokens;
+        self.finished_nanos += other.finished_nanos;
+        self.preemptions += other.preemptions;
+        self.recomputed_tokens += other.recomputed_tokens;
+        self.tpot_undefined += other.tpot_undefined;
+        for (into, from) in [
+            (&mut self.queue, &other.queue),
+            (&mut self.queue_first, &other.queue_first),
+            (&mut self.ttft, &other.ttft),
+            (&mut self.e2e, &other.e2e),
+        ] {
+            into.merge(from);
+        }
+        for (into, from) in [
+            (&mut self.prefill, &other.prefill),
+            (&mut self.decode, &other.decode),
+            (&mut self.preempted, &other.preempted),
+            (&mut self.ttft_service, &other.ttft_service),
+            (&mut self.tpot, &other.tpot),
+            (&mut self.gaps, &other.gaps),
+            (&mut self.gap_max, &other.gap_max),
+            (&mut self.ntpot, &other.ntpot),
+        ] {
+            into.merge(from);
+        }
+        self.phases.merge(&other.phases);
+        for (into, from) in self.waited.iter_mut().zip(&other.waited) {
+            into.requests += from.requests;
+            into.nanos += from.nanos;
+            into.nanos_of_missed += from.nanos_of_missed;
+        }
+        self.due += other.due;
+        if let Some(worst) = other.worst
+            && self.worst.is_none_or(|mine| worst.wait > mine.wait)
+        {
+            self.worst = Some(worst);
+        }
+    }
+}
+
+/// What is counted of the measured requests of one tenant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TenantTally {
+    pub outcomes: Outcomes,
+    pub good: u64,
+    pub good_tokens: u64,
+    pub output_tokens: u64,
+    pub queue: Spans,
+    pub ttft: Spans,
+    pub e2e: Spans,
+}
+
+impl TenantTally {
+    /// Counts a measured request at its close.
+    pub fn close(&mut self, record: &RequestRecord, good: bool) {
+        self.outcomes.close(record.outcome);
+        self.output_tokens += u64::from(record.output_tokens);
+        if good {
+            self.good += 1;
+            self.good_tokens += u64::from(record.output_tokens);
+        }
+        if matches!(record.outcome, Outcome::Refused(_)) {
+            return;
+        }
+        let so_far = record.e2e();
+        let wait = record.phases.queue;
+        self.queue.record(record.started.map(|_| wait), wait);
+        self.ttft.record(record.ttft(), so_far);
+        self.e2e.record(record.finished().then_some(so_far), so_far);
+    }
+
+    /// Adds what `other` counted.
+    pub fn merge(&mut self, other: &TenantTally) {
+        self.outcomes.merge(&other.outcomes);
+        self.good += other.good;
+        self.good_tokens += other.good_tokens;
+        self.output_tokens += other.output_tokens;
+        self.queue.merge(&other.queue);
+        self.ttft.merge(&other.ttft);
+        self.e2e.merge(&other.e2e);
+    }
+}
+
+/// Time per output token after the first, to the nearest nanosecond; `None` below two tokens.
+pub(crate) fn tpot_nanos(record: &RequestRecord) -> Option<u64> {
+    let (first, last) = (record.first_token?, record.last_token?);
+    (record.output_tokens >= 2)
+        .then(|| divide_rounded((last - first).nanos(), u64::from(record.output_tokens - 1)))
+}
+
+fn divide_rounded(nanos: u64, by: u64) -> u64 {
+    (nanos + by / 2) / by
+}
+
+/// The measured part of time: from the end of the warm-up.
+pub(crate) fn measured(arrived: Time, warm_up: Span) -> bool {
+    arrived.nanos() >= warm_up.nanos()
+}

@@ -1,0 +1,1 @@
+//! Reading configuration files: spans, units, layering, errors; policy files.

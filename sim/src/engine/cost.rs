@@ -1,0 +1,156 @@
+//! How long a step takes, in integer ticks.
+
+use plimsoll_base::{Ticks, math};
+
+use super::clock::Series;
+use crate::model::StepCostSpec;
+
+/// What a step computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Prompt tokens.
+    pub prefill: u64,
+    /// (query, key) pairs the prompt tokens attend to: a chunk of `m` tokens behind `c` computed
+    /// ones has `m·c + m(m+1)/2`.
+    pub pairs: u64,
+    /// Decoding sequences, one token each.
+    pub sequences: u64,
+    /// Tokens of context of the decoding sequences.
+    pub context: u64,
+}
+
+/// A step-time model with quantised coefficients. See [`StepCostSpec`] for the formulas.
+#[derive(Clone, Debug)]
+pub enum StepCost {
+    /// Coefficients in ticks.
+    Affine {
+        /// Every step.
+        base: u64,
+        /// A prompt token.
+        prefill: u64,
+        /// A decoding sequence.
+        sequence: u64,
+        /// A token of context of a decoding sequence.
+        context: u64,
+        /// A (query, key) pair of prompt attention.
+        pair: u64,
+    },
+    /// Coefficients in 2⁻³² ns.
+    Polynomial {
+        /// Every step.
+        base: i128,
+        /// Linear and quadratic in prompt tokens.
+        prefill: [i128; 2],
+        /// Linear and quadratic in decoding sequences.
+        sequence: [i128; 2],
+        /// Linear and quadratic in context tokens.
+        context: [i128; 2],
+    },
+}
+
+/// The shortest step, so that time always moves: a nanosecond.
+const STEP_MIN: u64 = Ticks::PER_NANO;
+
+impl StepCost {
+    /// Quantises a model: affine coefficients to the nearest 2⁻¹⁶ ns, polynomial ones to the
+    /// nearest 2⁻³² ns.
+    pub fn new(spec: StepCostSpec) -> StepCost {
+        let ticks = |nanos: f64| math::round(nanos * Ticks::PER_NANO as f64) as u64;
+        let fixed = |nanos: f64| math::round(nanos * (1u64 << 32) as f64) as i128;
+        match spec {
+            StepCostSpec::Affine { base, prefill, sequence, context, pair } => StepCost::Affine {
+                base: ticks(base).max(STEP_MIN),
+                prefill: ticks(prefill),
+                sequence: ticks(sequence),
+                context: ticks(context),
+                pair: ticks(pair),
+            },
+            StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {
+                base: fixed(base),
+                prefill: prefill.map(fixed),
+                sequence: sequence.map(fixed),
+                context: context.map(fixed),
+            },
+        }
+    }
+
+    /// The durations of the coming steps while the batch stays as it is, and how many steps the
+    /// series holds for (each decoding step adds `sequences` to the context).
+    pub fn series(&self, shape: BatchShape) -> (Series, u64) {
+        match self {
+            StepCost::Affine { base, prefill, sequence, context, pair } => {
+                let first = base
+                    + prefill * shape.prefill
+                    + pair * shape.pairs
+                    + sequence * shape.sequences
+                    + context * shape.context;
+                (Series { first, increment: context * shape.sequences }, u64::MAX)
+            }
+            StepCost::Polynomial { base, prefill, sequence, context } => {
+                let total = base
+                    + quadratic(*prefill, shape.prefill)
+                    + quadratic(*sequence, shape.sequences)
+                    + quadratic(*context, shape.context);
+                (Series { first: to_ticks(total), increment: 0 }, 1)
+            }
+        }
+    }
+
+    /// The part of a step that its prompt tokens cause, in ticks.
+    pub fn prefill_part(&self, shape: BatchShape) -> u64 {
+        match self {
+            StepCost::Affine { prefill, pair, .. } => prefill * shape.prefill + pair * shape.pairs,
+            StepCost::Polynomial { prefill, .. } => {
+                let whole = self.series(shape).0.first;
+                to_ticks(quadratic(*prefill, shape.prefill)).min(whole)
+            }
+        }
+    }
+}
+
+fn quadratic([linear, square]: [i128; 2], x: u64) -> i128 {
+    let x = i128::from(x);
+    linear * x + square * x * x
+}
+
+/// 2⁻³² ns to ticks, rounded down, never below a nanosecond.
+fn to_ticks(fixed: i128) -> u64 {
+    u64::try_from(fixed >> (32 - Ticks::FRACTION_BITS)).unwrap_or(0).max(STEP_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affine_steps_form_the_series_of_single_steps() {
+        let cost = StepCost::new(StepCostSpec::Affine {
+            base: 8e6,
+            prefill: 33_000.5,
+            sequence: 40_000.0,
+            context: 0.0391,
+            pair: 0.001,
+        });
+        let mut shape = BatchShape { sequences: 17, context: 12_345, ..BatchShape::default() };
+        let (series, _) = cost.series(shape);
+        for index in 0..100 {
+            assert_eq!(cost.series(shape).0.first, series.step(index));
+            shape.context += shape.sequences;
+        }
+    }
+
+    #[test]
+    fn polynomial_follows_its_formula() {
+        // Base 5.74 ms, -25.74·x² + 54.01·x in ms with x = sequences / 256.
+        let cost = StepCost::new(StepCostSpec::Polynomial {
+            base: 5.74e6,
+            prefill: [0.0, 0.0],
+            sequence: [54.01e6 / 256.0, -25.74e6 / 65_536.0],
+            context: [0.0, 0.0],
+        });
+        let shape = BatchShape { sequences: 128, ..BatchShape::default() };
+        let nanos = cost.series(shape).0.first as f64 / Ticks::PER_NANO as f64;
+        let want = 5.74e6 + 54.01e6 * 0.5 - 25.74e6 * 0.25;
+        assert!((nanos - want).abs() < 1.0, "{nanos} {want}");
+    }
+}

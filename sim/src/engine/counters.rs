@@ -1,0 +1,190 @@
+//! The fast batch: constant work a step, any number of steps at once.
+//!
+//! No sequence is touched while it decodes. A step counter says how far everybody is; a heap
+//! says who ends next; the sum of contexts grows by the batch size a step; and since a sequence
+//! needs a new KV block every `block_tokens` steps, one counter a residue says how many need one
+//! at a given step.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::batch::{Batch, Sequence, leaves_before};
+use super::clock::Series;
+
+/// Decoding sequences as counters.
+#[derive(Debug)]
+pub struct Counters {
+    /// Steps taken.
+    step: u64,
+    context: u64,
+    by_class: Vec<u32>,
+    /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`.
+    residues: Vec<u32>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// (step of its end, entry, slot), the earliest first.
+    ends: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    peaks: Peaks,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// As it was when it joined.
+    sequence: Sequence,
+    /// The step counter when it joined; `u64::MAX` marks a free slot.
+    joined: u64,
+}
+
+impl Counters {
+    fn mask(&self) -> u64 {
+        self.residues.len() as u64 - 1
+    }
+    /// The residue of the steps at which a sequence with `context` tokens at step `joined` opens
+    /// a block: when its context is a whole number of blocks.
+    fn residue(&self, joined: u64, context: u32) -> usize {
+        (joined.wrapping_sub(u64::from(context)) & self.mask()) as usize
+    }
+    fn leave(&mut self, slot: u32) -> Sequence {
+        let Slot { mut sequence, joined } = self.slots[slot as usize];
+        self.slots[slot as usize].joined = u64::MAX;
+        self.free.push(slot);
+        let residue = self.residue(joined, sequence.context);
+        self.residues[residue] -= 1;
+        self.by_class[sequence.class.index()] -= 1;
+        let steps = u32::try_from(self.step - joined).expect("an output is counted in 32 bits");
+        sequence.context += steps;
+        sequence.delivered += steps;
+        self.context -= u64::from(sequence.context);
+        sequence.gap_max = sequence.gap_max.max(self.peaks.since(joined));
+        if self.ends.is_empty() {
+            self.peaks.clear();
+        }
+        sequence
+    }
+}
+
+impl Batch for Counters {
+    const STEPS_MAX: u64 = u64::MAX;
+
+    fn new(block_tokens: u32, classes: usize) -> Counters {
+        assert!(block_tokens.is_power_of_two(), "a block holds a power of two of tokens");
+        Counters {
+            step: 0,
+            context: 0,
+            by_class: vec![0; classes],
+            residues: vec![0; block_tokens as usize],
+            slots: Vec::new(),
+            free: Vec::new(),
+            ends: BinaryHeap::new(),
+            peaks: Peaks::new(),
+        }
+    }
+    fn len(&self) -> u32 {
+        self.ends.len() as u32
+    }
+    fn context(&self) -> u64 {
+        self.context
+    }
+    fn by_class(&self) -> &[u32] {
+        &self.by_class
+    }
+    fn growth(&self, skip: u64, steps: u64) -> u64 {
+        let mask = self.mask();
+        let rounds = steps / (mask + 1) * self.ends.len() as u64;
+        let first = self.step + skip;
+        let rest = steps & mask;
+        rounds + (first..first + rest).map(|s| u64::from(self.residues[(s & mask) as usize])).sum::<u64>()
+    }
+    fn steps_to_finish(&self) -> u64 {
+        self.ends.peek().map_or(u64::MAX, |Reverse((end, _, _))| end - self.step)
+    }
+    fn join(&mut self, sequence: Sequence) {
+        let residue = self.residue(self.step, sequence.context);
+        self.residues[residue] += 1;
+        self.by_class[sequence.class.index()] += 1;
+        self.context += u64::from(sequence.context);
+        let filled = Slot { sequence, joined: self.step };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = filled;
+                slot
+            }
+            None => {
+                self.slots.push(filled);
+                self.slots.len() as u32 - 1
+            }
+        };
+        let end = self.step + u64::from(sequence.remaining());
+        self.ends.push(Reverse((end, sequence.entry, slot)));
+    }
+    fn advance(&mut self, steps: u64, series: Series) {
+        self.step += steps;
+        self.context += steps * self.ends.len() as u64;
+        self.peaks.push(self.step, series.step(steps - 1));
+        if self.peaks.crowded() {
+            let oldest = self.slots.iter().map(|slot| slot.joined).min().unwrap_or(u64::MAX);
+            self.peaks.forget_until(oldest);
+        }
+    }
+    fn take_finished(&mut self) -> Option<Sequence> {
+        let Reverse((end, _, slot)) = *self.ends.peek()?;
+        if end > self.step {
+            return None;
+        }
+        self.ends.pop();
+        Some(self.leave(slot))
+    }
+    fn worst(&self, by_priority: bool) -> Option<Sequence> {
+        let taken = self.slots.iter().filter(|slot| slot.joined != u64::MAX);
+        taken.map(|slot| slot.sequence).reduce(|worst, next| {
+            if leaves_before(&next, &worst, by_priority) { next } else { worst }
+        })
+    }
+    fn remove(&mut self, entry: u64) -> Sequence {
+        let slot = self.ends.iter().find(|Reverse((_, e, _))| *e == entry);
+        let Reverse((_, _, slot)) = *slot.expect("the sequence is in the batch");
+        self.ends.retain(|Reverse((_, e, _))| *e != entry);
+        self.leave(slot)
+    }
+}
+
+/// The longest step since any given step, by a stack of falling maxima: O(1) a push on average,
+/// O(log n) a question. Pushes may skip steps where durations only rise (within a series).
+#[derive(Debug)]
+struct Peaks {
+    /// (step counter after the step, ticks): counters rise, ticks fall.
+    falling: Vec<(u64, u64)>,
+    /// Length at which entries that nobody will ask for are looked for.
+    crowd: usize,
+}
+
+impl Peaks {
+    const CROWD_MIN: usize = 512;
+
+    fn new() -> Peaks {
+        Peaks { falling: Vec::new(), crowd: Self::CROWD_MIN }
+    }
+
+    fn push(&mut self, step: u64, ticks: u64) {
+        while self.falling.last().is_some_and(|&(_, lower)| lower <= ticks) {
+            self.falling.pop();
+        }
+        self.falling.push((step, ticks));
+    }
+    /// The longest step after the step counter stood at `joined`; 0 if there was none.
+    fn since(&self, joined: u64) -> u64 {
+        let later = self.falling.partition_point(|&(step, _)| step <= joined);
+        self.falling.get(later).map_or(0, |&(_, ticks)| ticks)
+    }
+    fn crowded(&self) -> bool {
+        self.falling.len() >= self.crowd
+    }
+    fn forget_until(&mut self, joined: u64) {
+        let keep = self.falling.partition_point(|&(step, _)| step <= joined);
+        self.falling.drain(..keep);
+        self.crowd = Self::CROWD_MIN.max(2 * self.falling.len());
+    }
+    fn clear(&mut self) {
+        self.falling.clear();
+    }
+}

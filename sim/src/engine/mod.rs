@@ -1,0 +1,280 @@
+//! An engine: iteration-level continuous batching as vLLM V1 does it.
+//!
+//! A step computes one token for every decoding sequence, then prompt chunks as far as the token
+//! budget goes; new requests enter while seats, budget and KV blocks allow; when blocks run out
+//! the least important, latest sequence is thrown out and computed again later. Between two
+//! events the engine takes all its steps at once (a *segment*).
+//!
+//! The engine is a machine without a clock: [`Engine::submit`] and [`Engine::begin`] at an
+//! instant, [`Engine::complete`] when the boundary that `begin` announced has come. What happened
+//! is appended to a list of [`Note`]s.
+
+mod batch;
+mod clock;
+mod cost;
+mod counters;
+mod explicit;
+mod meter;
+mod queue;
+mod segment;
+
+use plimsoll_base::{BackendSample, ClassId, Span, Ticks, Time};
+
+pub use batch::{Batch, Sequence};
+pub use clock::{Clock, Series};
+pub use cost::{BatchShape, StepCost};
+pub use counters::Counters;
+pub use explicit::Explicit;
+pub use meter::span as span_of;
+
+use crate::model::{Admission, EngineModel};
+use meter::Meter;
+use queue::Waiting;
+use segment::{Prefill, Segment};
+
+/// A request for an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The owner's key, handed back in every note.
+    pub key: u32,
+    /// Whose.
+    pub class: ClassId,
+    /// Higher is more important.
+    pub priority: i32,
+    /// Prompt length in tokens, at least 1.
+    pub prompt_tokens: u32,
+    /// True output length in tokens, at least 1.
+    pub output_tokens: u32,
+}
+
+/// What happened inside an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A request entered the batch (again, after a preemption).
+    Started {
+        /// Which.
+        key: u32,
+    },
+    /// A prefill is done: the first token, or the next one after a preemption.
+    Token {
+        /// Which.
+        key: u32,
+    },
+    /// A request was thrown out of the batch.
+    Preempted {
+        /// Which.
+        key: u32,
+        /// Tokens whose computation was lost.
+        lost_tokens: u32,
+        /// Output tokens it has delivered.
+        delivered: u32,
+    },
+    /// A request has delivered everything.
+    Finished {
+        /// Which.
+        key: u32,
+        /// The largest gap between two of its tokens.
+        gap_max: Span,
+    },
+    /// Tokens of a class, as in [`Fact::Gaps`](plimsoll_base::Fact::Gaps).
+    Gaps {
+        /// Whose.
+        class: ClassId,
+        /// The first gap.
+        first: Ticks,
+        /// What each gap adds.
+        increment: Ticks,
+        /// How many.
+        count: u64,
+        /// How many sequences saw each.
+        sequences: u32,
+    },
+}
+
+/// An engine over a batch of kind `B`.
+#[derive(Debug)]
+pub struct Engine<B> {
+    model: EngineModel,
+    cost: StepCost,
+    batch: B,
+    /// Sequences that compute prompt chunks in the current step; between steps at most one is
+    /// left, whose prompt did not fit the budget.
+    prefills: Vec<Prefill>,
+    waiting: Waiting,
+    blocks_free: u32,
+    /// The last step boundary that was reached.
+    clock: Clock,
+    segment: Option<Segment>,
+    /// Whether the current segment must be cut at the next boundary.
+    cut: bool,
+    serials: u64,
+    entries: u64,
+    meter: Meter,
+}
+
+impl<B: Batch> Engine<B> {
+    /// An idle engine.
+    pub fn new(model: &EngineModel, classes: usize) -> Engine<B> {
+        assert!(model.step_tokens_max >= model.seats, "every decoding sequence fits a step");
+        assert!(
+            u64::from(model.context_max)
+                <= u64::from(model.kv_blocks) * u64::from(model.block_tokens),
+            "the longest context fits the KV memory"
+        );
+        Engine {
+            cost: StepCost::new(model.step_cost),
+            batch: B::new(model.block_tokens, classes),
+            prefills: Vec::new(),
+            waiting: Waiting::new(model.admission),
+            blocks_free: model.kv_blocks,
+            clock: Clock::default(),
+            segment: None,
+            cut: false,
+            serials: 0,
+            entries: 0,
+            meter: Meter::new(classes),
+            model: model.clone(),
+        }
+    }
+
+    /// Takes in a request. It may enter the batch at the next boundary.
+    pub fn submit(&mut self, job: Job) {
+        let context = job.prompt_tokens.saturating_add(job.output_tokens);
+        assert!(context <= self.model.context_max, "a request fits the engine's context");
+        assert!(job.prompt_tokens > 0 && job.output_tokens > 0, "a request has tokens");
+        self.serials += 1;
+        let sequence = Sequence {
+            key: job.key,
+            class: job.class,
+            priority: job.priority,
+            serial: self.serials,
+            entry: 0,
+            prompt: job.prompt_tokens,
+            output: job.output_tokens,
+            delivered: 0,
+            context: 0,
+            resumed: false,
+            parted: Time::ZERO,
+            gap_max: 0,
+        };
+        let had_waiting = self.waiting.len() > 0;
+        self.waiting.push(sequence);
+        let is_first = match self.model.admission {
+            Admission::Fcfs => !had_waiting,
+            Admission::Priority => {
+                self.waiting.first().is_some_and(|first| first.serial == self.serials)
+            }
+        };
+        // Whoever waits already could not enter, and can not before somebody leaves.
+        self.cut |= is_first && self.running() < self.model.seats;
+    }
+
+    /// Starts what there is to do at `now`, after everything else of this instant has happened.
+    /// Returns when [`complete`](Engine::complete) is due if that is new or has changed.
+    pub fn begin(&mut self, now: Time, notes: &mut Vec<Note>) -> Option<Time> {
+        let cut = std::mem::take(&mut self.cut);
+        match &mut self.segment {
+            Some(segment) if cut && segment.steps > 1 => {
+                // Cut at the first boundary that shows at or after `now`.
+                let ticks = self.clock.ticks_until(now).saturating_sub(Ticks::PER_NANO - 1);
+                segment.steps = segment.series.steps_to_reach(ticks.max(1), segment.steps);
+            }
+            Some(_) => return None,
+            None => {
+                if self.clock.ceil() < now {
+                    self.clock = Clock::at(now);
+                }
+                self.segment = self.compose(now, notes);
+            }
+        }
+        let segment = self.segment.as_ref()?;
+        Some(self.clock.after(segment.series.sum(segment.steps)).ceil())
+    }
+
+    /// The boundary that `begin` announced has come.
+    pub fn complete(&mut self, now: Time, notes: &mut Vec<Note>) {
+        let segment = self.segment.take().expect("a segment was begun");
+        self.take_steps(&segment, segment.steps, notes);
+        assert!(self.clock.ceil() == now, "a boundary comes when it was announced");
+        while let Some(sequence) = self.leave_finished() {
+            self.release(&sequence, notes);
+        }
+        self.finish_prefills(now, notes);
+    }
+
+    /// Brings the counters up to the last boundary that is not later than `now`. Changes nothing
+    /// that the engine will do.
+    pub fn settle(&mut self, now: Time, notes: &mut Vec<Note>) {
+        let Some(mut segment) = self.segment.take() else { return };
+        let elapsed = self.clock.ticks_until(now) + 1;
+        // The greatest number of whole steps within `elapsed`, one less than it takes to pass it.
+        let passing = segment.series.steps_to_reach(elapsed, segment.steps);
+        let steps = passing - u64::from(segment.series.sum(passing) >= elapsed);
+        if segment.steps > 1 && steps > 0 {
+            let steps = steps.min(segment.steps - 1);
+            self.take_steps(&segment, steps, notes);
+            let upcoming = self.batch.growth(0, 1);
+            self.blocks_free -= u32::try_from(upcoming).expect("growth was checked to fit");
+            segment.series.first = segment.series.step(steps);
+            segment.held += steps * u64::from(self.batch.len());
+            segment.steps -= steps;
+        }
+        self.segment = Some(segment);
+        self.divide_shared();
+    }
+
+    /// Counters and gauges as of the last `settle` or boundary.
+    pub fn sample(&self) -> BackendSample {
+        BackendSample {
+            running: self.running(),
+            waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
+            kv_blocks_used: self.model.kv_blocks - self.blocks_free,
+            kv_blocks: self.model.kv_blocks,
+            seats: self.model.seats,
+            ..self.meter.sample()
+        }
+    }
+
+    /// Engine time used by a class, in ticks, as of the last `settle` or boundary.
+    pub fn class_busy(&self, class: ClassId) -> u128 {
+        self.meter.class_busy(class)
+    }
+
+    /// Keys and classes of the requests in the engine's own queue, in no stated order.
+    pub fn waiting(&self) -> impl Iterator<Item = &Sequence> {
+        self.waiting.iter()
+    }
+
+    /// Adds the number of sequences in the batch to a table indexed by class.
+    pub fn count_running(&self, by_class: &mut [u32]) {
+        for (total, count) in by_class.iter_mut().zip(self.batch.by_class()) {
+            *total += count;
+        }
+        for prefill in &self.prefills {
+            by_class[prefill.sequence.class.index()] += 1;
+        }
+    }
+
+    fn running(&self) -> u32 {
+        self.batch.len() + self.prefills.len() as u32
+    }
+
+    fn divide_shared(&mut self) {
+        self.meter.divide_shared(self.batch.len(), self.batch.by_class());
+    }
+
+    fn release(&mut self, sequence: &Sequence, notes: &mut Vec<Note>) {
+        self.blocks_free += sequence.blocks(self.model.block_tokens);
+        let gap_max = Ticks(sequence.gap_max).span_floor();
+        notes.push(Note::Finished { key: sequence.key, gap_max });
+    }
+
+    fn leave_finished(&mut self) -> Option<Sequence> {
+        if self.batch.steps_to_finish() > 0 {
+            return None;
+        }
+        self.divide_shared();
+        self.batch.take_finished()
+    }
+}
+

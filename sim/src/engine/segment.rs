@@ -1,0 +1,256 @@
+//! The scheduler: what the next steps compute, and taking them.
+//!
+//! The rules follow vLLM V1: running sequences before new ones; a preempting step admits nobody;
+//! prompt chunks take what the token budget leaves.
+
+use plimsoll_base::{Ticks, Time};
+
+use super::batch::{Batch, Sequence, leaves_before};
+use super::clock::Series;
+use super::cost::BatchShape;
+use super::meter::ChunkShare;
+use super::{Engine, Note};
+use crate::model::Admission;
+
+/// A sequence whose prompt is being computed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prefill {
+    pub sequence: Sequence,
+    /// Tokens computed in the current step.
+    pub chunk: u32,
+}
+
+impl Prefill {
+    fn remaining(&self) -> u32 {
+        self.sequence.prefill_target() - self.sequence.context
+    }
+    /// KV blocks that a chunk of this many tokens opens.
+    fn growth(&self, chunk: u32, block_tokens: u32) -> u32 {
+        (self.sequence.context + chunk).div_ceil(block_tokens)
+            - self.sequence.context.div_ceil(block_tokens)
+    }
+}
+
+/// Steps in a row with the same batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub series: Series,
+    pub steps: u64,
+    /// The part of the (then only) step that prompt chunks cause, in ticks.
+    prefill_part: u64,
+    /// KV tokens held at the end of the first step.
+    pub held: u64,
+}
+
+impl<B: Batch> Engine<B> {
+    /// Decides what the coming steps compute; `None` if there is nothing to do.
+    pub(super) fn compose(&mut self, now: Time, notes: &mut Vec<Note>) -> Option<Segment> {
+        let preempted = self.make_room(now, notes);
+        if !preempted {
+            self.admit(notes);
+        }
+        if self.running() == 0 {
+            return None;
+        }
+        let shape = self.shape();
+        let (series, holds_for) = self.cost.series(shape);
+        let alone = shape.sequences == 0;
+        let prefill_part = match shape.prefill {
+            0 => 0,
+            _ if alone => series.first,
+            _ => self.cost.prefill_part(shape),
+        };
+        let steps = if shape.prefill > 0 || preempted {
+            1
+        } else {
+            let wanted = self.batch.steps_to_finish().min(holds_for).min(B::STEPS_MAX);
+            self.steps_with_memory(series.fitting(wanted))
+        };
+        let computing: u64 =
+            self.prefills.iter().map(|p| u64::from(p.sequence.context + p.chunk)).sum();
+        let held = shape.context + shape.sequences + computing;
+        Some(Segment { series, steps, prefill_part, held })
+    }
+
+    /// Reserves the blocks that the running sequences need for the next step, preempting until
+    /// they fit. Returns whether anybody was preempted.
+    fn make_room(&mut self, now: Time, notes: &mut Vec<Note>) -> bool {
+        let block_tokens = self.model.block_tokens;
+        let mut preempted = false;
+        loop {
+            let budget = self.model.step_tokens_max - self.batch.len();
+            let mut need = self.batch.growth(0, 1) as u32;
+            if let Some(partial) = self.prefills.first_mut() {
+                partial.chunk = partial.remaining().min(budget);
+                need += partial.growth(partial.chunk, block_tokens);
+            }
+            if need <= self.blocks_free {
+                self.blocks_free -= need;
+                return preempted;
+            }
+            self.preempt(now, notes);
+            preempted = true;
+        }
+    }
+
+    /// Throws the least important, latest sequence out of the batch.
+    fn preempt(&mut self, now: Time, notes: &mut Vec<Note>) {
+        let by_priority = self.model.admission == Admission::Priority;
+        let decoding = self.batch.worst(by_priority);
+        let computing = self.prefills.first().map(|prefill| prefill.sequence);
+        let from_batch = match (&decoding, &computing) {
+            (Some(decoding), Some(computing)) => leaves_before(decoding, computing, by_priority),
+            (decoding, _) => decoding.is_some(),
+        };
+        let mut victim = if from_batch {
+            self.divide_shared();
+            let entry = decoding.expect("it was chosen from the batch").entry;
+            Sequence { parted: now, ..self.batch.remove(entry) }
+        } else {
+            self.prefills.pop().expect("a full memory is held by somebody").sequence
+        };
+        let (key, lost_tokens, delivered) = (victim.key, victim.context, victim.delivered);
+        notes.push(Note::Preempted { key, lost_tokens, delivered });
+        self.meter.count_preemption(lost_tokens);
+        self.blocks_free += victim.blocks(self.model.block_tokens);
+        victim.context = 0;
+        victim.resumed = true;
+        self.waiting.push_preempted(victim);
+    }
+
+    /// Lets waiting requests in while seats, token budget and KV blocks allow.
+    fn admit(&mut self, notes: &mut Vec<Note>) {
+        let spent: u32 = self.prefills.iter().map(|prefill| prefill.chunk).sum();
+        let mut budget = self.model.step_tokens_max - self.batch.len() - spent;
+        while budget > 0 && self.running() < self.model.seats {
+            let Some(&sequence) = self.waiting.first() else { return };
+            let mut prefill = Prefill { sequence, chunk: 0 };
+            let whole = prefill.remaining();
+            // An unchunked prompt larger than the budget may run as the only one of its step.
+            prefill.chunk = match self.model.chunked_prefill {
+                true => whole.min(budget),
+                false if whole > budget && !self.prefills.is_empty() => return,
+                false => whole,
+            };
+            let blocks = prefill.growth(prefill.chunk, self.model.block_tokens);
+            if blocks > self.blocks_free {
+                return;
+            }
+            self.blocks_free -= blocks;
+            budget = budget.saturating_sub(prefill.chunk);
+            self.waiting.pop();
+            self.entries += 1;
+            prefill.sequence.entry = self.entries;
+            self.prefills.push(prefill);
+            notes.push(Note::Started { key: sequence.key });
+        }
+    }
+
+    fn shape(&self) -> BatchShape {
+        let mut shape = BatchShape {
+            sequences: u64::from(self.batch.len()),
+            context: self.batch.context(),
+            ..BatchShape::default()
+        };
+        for prefill in &self.prefills {
+            let chunk = u64::from(prefill.chunk);
+            shape.prefill += chunk;
+            shape.pairs += chunk * u64::from(prefill.sequence.context) + chunk * (chunk + 1) / 2;
+        }
+        shape
+    }
+
+    /// The greatest number of steps, at most `wanted`, for which there are KV blocks. Those of
+    /// the first step are reserved already.
+    fn steps_with_memory(&self, wanted: u64) -> u64 {
+        let free = u64::from(self.blocks_free);
+        let rounds = wanted / u64::from(self.model.block_tokens) + 1;
+        if rounds * u64::from(self.batch.len()) <= free || self.batch.growth(1, wanted - 1) <= free {
+            return wanted;
+        }
+        let (mut enough, mut short) = (1, wanted);
+        while short - enough > 1 {
+            let middle = enough + (short - enough) / 2;
+            match self.batch.growth(1, middle - 1) <= free {
+                true => enough = middle,
+                false => short = middle,
+            }
+        }
+        enough
+    }
+
+    /// Takes the first `steps` steps of a segment.
+    pub(super) fn take_steps(&mut self, segment: &Segment, steps: u64, notes: &mut Vec<Note>) {
+        let series = segment.series;
+        if steps > 1 {
+            let grown = self.batch.growth(1, steps - 1);
+            self.blocks_free = u32::try_from(u64::from(self.blocks_free) - grown)
+                .expect("a segment ends before memory does");
+        }
+        let sequences = self.batch.len();
+        self.meter.count_steps(steps, series, u64::from(sequences), segment.held);
+        if segment.prefill_part > 0 {
+            let chunks = self.prefills.iter();
+            let chunks =
+                chunks.map(|p| ChunkShare { class: p.sequence.class, tokens: p.chunk });
+            self.meter.attribute_prefill(segment.prefill_part, chunks);
+        }
+        if sequences > 0 {
+            self.note_gaps(steps, series, notes);
+            self.batch.advance(steps, series);
+        }
+        self.clock = self.clock.after(series.sum(steps));
+    }
+
+    fn note_gaps(&self, steps: u64, series: Series, notes: &mut Vec<Note>) {
+        for (class, &sequences) in self.batch.by_class().iter().enumerate() {
+            if sequences > 0 {
+                notes.push(Note::Gaps {
+                    class: plimsoll_base::ClassId(class as u16),
+                    first: Ticks(series.first),
+                    increment: Ticks(series.increment),
+                    count: steps,
+                    sequences,
+                });
+            }
+        }
+    }
+
+    /// Ends the step for the sequences whose prompt was being computed. Those that are done
+    /// deliver a token and decode from now on.
+    pub(super) fn finish_prefills(&mut self, now: Time, notes: &mut Vec<Note>) {
+        if self.prefills.is_empty() {
+            return;
+        }
+        self.divide_shared();
+        let mut prefills = std::mem::take(&mut self.prefills);
+        prefills.retain_mut(|prefill| {
+            prefill.sequence.context += prefill.chunk;
+            prefill.chunk = 0;
+            let more = prefill.remaining() > 0;
+            if !more {
+                self.deliver_after_prefill(prefill.sequence, now, notes);
+            }
+            more
+        });
+        assert!(prefills.len() <= 1, "only the last prompt of a step can be left unfinished");
+        self.prefills = prefills;
+    }
+
+    fn deliver_after_prefill(&mut self, mut sequence: Sequence, now: Time, notes: &mut Vec<Note>) {
+        notes.push(Note::Token { key: sequence.key });
+        if sequence.delivered > 0 {
+            let gap = (now - sequence.parted).ticks().expect("a gap stays below 78 hours");
+            sequence.gap_max = sequence.gap_max.max(gap.0);
+            let (class, increment) = (sequence.class, Ticks(0));
+            notes.push(Note::Gaps { class, first: gap, increment, count: 1, sequences: 1 });
+        }
+        sequence.delivered += 1;
+        self.meter.count_token();
+        if sequence.remaining() == 0 {
+            self.release(&sequence, notes);
+        } else {
+            self.batch.join(sequence);
+        }
+    }
+}

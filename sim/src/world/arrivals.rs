@@ -1,0 +1,138 @@
+//! The sources of a run and their places on the agenda.
+
+use plimsoll_base::{Outcome, Phases, RequestId, RequestRecord, SourceId, Span, Time};
+use plimsoll_policy::RequestInfo;
+
+use super::Event;
+use crate::kernel::{Agenda, EventId, Rank};
+use crate::workload::{Request, Source, SourceError};
+
+/// Each source has at most one event on the agenda: its next arrival as far as is known.
+pub(super) struct Arrivals {
+    lines: Vec<Line>,
+    /// Arrivals at or after this instant do not happen.
+    end: Time,
+    error: Option<SourceError>,
+}
+
+struct Line {
+    source: Box<dyn Source>,
+    event: Option<EventId>,
+}
+
+impl Arrivals {
+    pub fn new(sources: Vec<Box<dyn Source>>, duration: Option<Span>) -> Arrivals {
+        let lines = sources.into_iter().map(|source| Line { source, event: None }).collect();
+        Arrivals { lines, end: duration.map_or(Time::MAX, |d| Time::ZERO + d), error: None }
+    }
+
+    /// Puts every source's first arrival on the agenda.
+    pub fn start(&mut self, agenda: &mut Agenda<Event>) -> Result<(), SourceError> {
+        for source in 0..self.lines.len() {
+            self.announce(source as u16, Time::ZERO, agenda);
+        }
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    /// The request that arrives now, and the beginning of its record.
+    pub fn take(&mut self, source: u16, now: Time) -> (Request, RequestRecord) {
+        let line = &mut self.lines[usize::from(source)];
+        line.event = None;
+        let request = line.source.take();
+        (request, opened(&request, SourceId(source), now))
+    }
+
+    /// Puts a source's next arrival on the agenda, or moves it.
+    pub fn announce(&mut self, source: u16, now: Time, agenda: &mut Agenda<Event>) {
+        let line = &mut self.lines[usize::from(source)];
+        let next = match line.source.next_at() {
+            Ok(next) => next.filter(|&at| at < self.end),
+            Err(error) => {
+                self.error.get_or_insert(error);
+                None
+            }
+        };
+        match (next, line.event) {
+            (Some(at), Some(event)) => {
+                agenda.reschedule(event, at.max(now), Rank::Arrival);
+            }
+            (Some(at), None) => {
+                let event = Event::Arrival(source);
+                line.event = Some(agenda.schedule(at.max(now), Rank::Arrival, event));
+            }
+            (None, Some(event)) => {
+                agenda.cancel(event);
+                line.event = None;
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Tells a source that one of its requests is over.
+    pub fn ended(&mut self, from: (SourceId, u32), now: Time, agenda: &mut Agenda<Event>) {
+        let (source, key) = from;
+        if self.lines[source.index()].source.ended(now, key) {
+            self.announce(source.0, now, agenda);
+        }
+    }
+
+    /// No arrival happens any more.
+    pub fn stop(&mut self, agenda: &mut Agenda<Event>) {
+        self.end = Time::ZERO;
+        for line in &mut self.lines {
+            if let Some(event) = line.event.take() {
+                agenda.cancel(event);
+            }
+        }
+    }
+
+    /// Whether no source has an arrival to come.
+    pub fn are_dry(&self) -> bool {
+        self.lines.iter().all(|line| line.event.is_none())
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.error.is_some()
+    }
+
+    pub fn take_error(&mut self) -> Option<SourceError> {
+        self.error.take()
+    }
+}
+
+/// What a gateway would see of a request.
+pub(super) fn visible(request: &Request, source: SourceId) -> RequestInfo {
+    RequestInfo {
+        tenant: request.tenant,
+        source,
+        claims: request.claims,
+        prompt_tokens: request.prompt_tokens,
+        output_cap: request.output_cap,
+    }
+}
+
+fn opened(request: &Request, source: SourceId, now: Time) -> RequestRecord {
+    RequestRecord {
+        id: RequestId(0),
+        source,
+        tenant: request.tenant,
+        class: None,
+        backend: None,
+        outcome: Outcome::Unfinished,
+        arrived: now,
+        dispatched: None,
+        started: None,
+        first_token: None,
+        last_token: None,
+        closed: now,
+        prompt_tokens: request.prompt_tokens,
+        output_tokens: 0,
+        output_cap: request.output_cap,
+        phases: Phases::default(),
+        preemptions: 0,
+        recomputed_tokens: 0,
+        gap_max: Span::ZERO,
+        reason: None,
+        bound: None,
+    }
+}

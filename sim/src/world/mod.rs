@@ -1,0 +1,426 @@
+//! The world: sources, the allocator and the engines, and the facts of what happens to requests.
+//!
+//! One request: source → agenda → [`RequestInfo`] → [`Allocator`] → dispatch → engine → end →
+//! facts. The allocator is told what a gateway would be told, input by input, and its decisions
+//! are carried out at once; engines begin their steps when everything else of the instant has
+//! happened ([`kernel::World::settle`]).
+
+mod arrivals;
+mod flight;
+mod sampling;
+
+use plimsoll_base::{
+    BackendId, ClassId, End, Fact, Observer, Outcome, PoolId, RequestId, SourceId, Span, Time,
+};
+use plimsoll_policy::config::ConfigError;
+use plimsoll_policy::{Action, Allocator, BackendInfo, Decision, Input, Used};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use crate::engine::{Batch, Engine, Job, Note};
+use crate::kernel::{self, Agenda, EventId, Rank};
+use crate::model::{Model, RunPlan};
+use crate::workload::{Source, SourceError};
+use arrivals::Arrivals;
+use flight::Flight;
+use sampling::Sampling;
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A source's next request arrives.
+    Arrival(u16),
+    /// An engine reaches a step boundary at which something ends.
+    Boundary(u32),
+    /// The allocator asked to be woken.
+    Deadline,
+    /// From now on requests are measured.
+    WarmedUp,
+    /// Counters and gauges are written down.
+    Sample,
+    /// The planned end of arrivals.
+    ArrivalsEnd,
+    /// The planned end of draining.
+    DrainEnd,
+}
+
+/// All state of a simulated run; facts go to `observer`.
+pub struct World<B, O> {
+    plan: RunPlan,
+    allocator: Allocator,
+    engines: Vec<Engine<B>>,
+    boundaries: Vec<Option<EventId>>,
+    /// Engines that have something to begin at this instant.
+    dirty: Vec<u32>,
+    arrivals: Arrivals,
+    flights: Slab<Flight>,
+    /// Keys of the requests that wait in the allocator.
+    queued: FxHashMap<RequestId, usize>,
+    offered: u64,
+    deadline: Option<(Time, EventId)>,
+    drain_end: Option<EventId>,
+    sampling: Sampling,
+    notes: Vec<Note>,
+    observer: O,
+    over: bool,
+}
+
+impl<B: Batch, O: Observer> World<B, O> {
+    /// A world before its first event.
+    ///
+    /// # Errors
+    /// If the policy contradicts itself, or a source breaks at its first request.
+    pub fn new(
+        model: &Model,
+        sources: Vec<Box<dyn Source>>,
+        observer: O,
+        agenda: &mut Agenda<Event>,
+    ) -> Result<World<B, O>, StartError> {
+        let plan = model.plan;
+        let classes = model.policy.classes.len();
+        let mut world = World {
+            plan,
+            allocator: Allocator::new(model.policy.clone()).map_err(StartError::Policy)?,
+            engines: Vec::new(),
+            boundaries: Vec::new(),
+            dirty: Vec::new(),
+            arrivals: Arrivals::new(sources, plan.duration),
+            flights: Slab::new(),
+            queued: FxHashMap::default(),
+            offered: 0,
+            deadline: None,
+            drain_end: None,
+            sampling: Sampling::new(plan.duration, classes),
+            notes: Vec::new(),
+            observer,
+            over: false,
+        };
+        world.join_backends(model, classes);
+        world.schedule_plan(agenda);
+        world.arrivals.start(agenda).map_err(StartError::Source)?;
+        Ok(world)
+    }
+
+    fn join_backends(&mut self, model: &Model, classes: usize) {
+        for (pool, spec) in model.pools.iter().enumerate() {
+            let engine = &spec.engine;
+            for _ in 0..spec.replicas {
+                let id = BackendId::first(self.engines.len() as u32);
+                let info = BackendInfo {
+                    pool: PoolId(pool as u16),
+                    seats: engine.seats,
+                    kv_tokens: u64::from(engine.kv_blocks) * u64::from(engine.block_tokens),
+                    context_max: engine.context_max,
+                };
+                self.allocator.handle(Time::ZERO, Input::Joined(id, info));
+                self.engines.push(Engine::new(engine, classes));
+                self.boundaries.push(None);
+            }
+        }
+    }
+
+    fn schedule_plan(&self, agenda: &mut Agenda<Event>) {
+        agenda.schedule(Time::ZERO + self.plan.warm_up, Rank::Telemetry, Event::WarmedUp);
+        agenda.schedule(Time::ZERO, Rank::Telemetry, Event::Sample);
+        if let Some(duration) = self.plan.duration {
+            agenda.schedule(Time::ZERO + duration, Rank::Telemetry, Event::ArrivalsEnd);
+        }
+    }
+
+    /// Ends the run at `now`: what is in flight is closed as unfinished (censored).
+    /// Called once by the runner, also when it was interrupted.
+    pub fn finish(mut self, now: Time) -> Result<O, SourceError> {
+        self.sample(now);
+        let mut open: Vec<usize> = self.flights.iter().map(|(key, _)| key).collect();
+        open.sort_by_key(|&key| self.flights[key].record.id);
+        for key in open {
+            self.close(key, Outcome::Unfinished, now);
+        }
+        self.observer.observe(now, &Fact::RunEnded);
+        match self.arrivals.take_error() {
+            Some(error) => Err(error),
+            None => Ok(self.observer),
+        }
+    }
+
+    /// Requests offered so far.
+    pub fn offered(&self) -> u64 {
+        self.offered
+    }
+
+    fn arrive(&mut self, source: u16, now: Time, agenda: &mut Agenda<Event>) {
+        let (request, mut record) = self.arrivals.take(source, now);
+        record.id = RequestId(self.offered);
+        self.offered += 1;
+        let info = arrivals::visible(&request, record.source);
+        record.class = self.allocator.classify(&info);
+        let id = record.id;
+        self.observer.observe(
+            now,
+            &Fact::Arrived {
+                id,
+                tenant: record.tenant,
+                class: record.class,
+                prompt_tokens: record.prompt_tokens,
+            },
+        );
+        let key = self.flights.insert(Flight::new(record, request.output_tokens, request.key));
+        self.allocator.handle(now, Input::Arrived(id, info));
+        let mut decided = false;
+        while let Some(decision) = self.allocator.poll() {
+            if decision.id == id {
+                decided = true;
+                self.carry_out(key, &decision, now, agenda);
+            } else {
+                self.carry_out_queued(&decision, now, agenda);
+            }
+        }
+        if !decided {
+            self.queued.insert(id, key);
+        }
+        self.arrivals.announce(source, now, agenda);
+        self.end_arrivals_when_dry(now, agenda);
+    }
+
+    fn decide(&mut self, now: Time, input: Input, agenda: &mut Agenda<Event>) {
+        self.allocator.handle(now, input);
+        while let Some(decision) = self.allocator.poll() {
+            self.carry_out_queued(&decision, now, agenda);
+        }
+    }
+
+    fn carry_out_queued(&mut self, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
+        let key = self.queued.remove(&decision.id).expect("a decision is for a waiting request");
+        self.carry_out(key, decision, now, agenda);
+    }
+
+    fn carry_out(&mut self, key: usize, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
+        let flight = &mut self.flights[key];
+        flight.record.reason = Some(decision.reason);
+        flight.record.bound = decision.bound;
+        let outcome = match decision.action {
+            Action::Dispatch(backend, priority) => {
+                let class = decision.class.expect("what is dispatched has a class");
+                return self.dispatch(key, (backend, class, priority.0), now);
+            }
+            Action::Reject(refusal, _) => Outcome::Refused(refusal),
+            Action::Close(end) => Outcome::Ended(end),
+        };
+        let from = self.close(key, outcome, now);
+        self.arrivals.ended(from, now, agenda);
+    }
+
+    fn dispatch(&mut self, key: usize, to: (BackendId, ClassId, i32), now: Time) {
+        let (backend, class, priority) = to;
+        let flight = &mut self.flights[key];
+        flight.record.dispatched = Some(now);
+        flight.record.backend = Some(backend);
+        let record = &flight.record;
+        let fact = Fact::Dispatched {
+            id: record.id,
+            tenant: record.tenant,
+            class,
+            backend,
+            reason: record.reason.expect("a decision was written down"),
+            bound: record.bound,
+            arrived: record.arrived,
+        };
+        self.observer.observe(now, &fact);
+        self.engines[backend.index()].submit(Job {
+            key: u32::try_from(key).expect("requests in flight are counted in 32 bits"),
+            class,
+            priority,
+            prompt_tokens: record.prompt_tokens,
+            output_tokens: flight.output_tokens,
+        });
+        self.touch(backend.slot);
+    }
+
+    fn touch(&mut self, engine: u32) {
+        if self.dirty.last() != Some(&engine) {
+            self.dirty.push(engine);
+        }
+    }
+
+    /// Ends a request's life; returns whom to tell.
+    fn close(&mut self, key: usize, outcome: Outcome, now: Time) -> (SourceId, u32) {
+        let mut flight = self.flights.remove(key);
+        flight.record.outcome = outcome;
+        let record = flight.close(now);
+        self.observer.observe(now, &Fact::Closed(record));
+        (record.source, flight.source_key)
+    }
+
+    fn reach_boundary(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
+        self.boundaries[engine as usize] = None;
+        let mut notes = std::mem::take(&mut self.notes);
+        self.engines[engine as usize].complete(now, &mut notes);
+        for note in notes.drain(..) {
+            self.follow(engine, note, now, agenda);
+        }
+        self.notes = notes;
+        self.touch(engine);
+    }
+
+    fn follow(&mut self, engine: u32, note: Note, now: Time, agenda: &mut Agenda<Event>) {
+        match note {
+            Note::Started { key } => self.flights[key as usize].start(now),
+            Note::Token { key } => self.flights[key as usize].token(now),
+            Note::Preempted { key, lost_tokens, delivered } => {
+                let flight = &mut self.flights[key as usize];
+                flight.preempt(lost_tokens, delivered, now);
+                let class = flight.record.class.expect("what runs has a class");
+                let (id, backend) = (flight.record.id, BackendId::first(engine));
+                self.observer.observe(now, &Fact::Preempted { id, class, backend, lost_tokens });
+            }
+            Note::Gaps { .. } => self.observe_gaps(note, now),
+            Note::Finished { key, gap_max } => {
+                let flight = &mut self.flights[key as usize];
+                flight.finish(gap_max, now);
+                let id = flight.record.id;
+                let used = Used {
+                    prompt_tokens: flight.record.prompt_tokens,
+                    output_tokens: flight.record.output_tokens,
+                };
+                let from = self.close(key as usize, Outcome::Ended(End::Finished), now);
+                self.arrivals.ended(from, now, agenda);
+                self.decide(now, Input::Ended(id, End::Finished, used), agenda);
+            }
+        }
+    }
+
+    fn observe_gaps(&mut self, note: Note, now: Time) {
+        if let Note::Gaps { class, first, increment, count, sequences } = note {
+            self.observer.observe(now, &Fact::Gaps { class, first, increment, count, sequences });
+        }
+    }
+
+    fn begin_engines(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        let mut notes = std::mem::take(&mut self.notes);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for &engine in &dirty {
+            let due = self.engines[engine as usize].begin(now, &mut notes);
+            for note in notes.drain(..) {
+                self.follow(engine, note, now, agenda);
+            }
+            let boundary = &mut self.boundaries[engine as usize];
+            match (due, *boundary) {
+                (Some(at), Some(event)) => {
+                    agenda.reschedule(event, at, Rank::Completion);
+                }
+                (Some(at), None) => {
+                    let event = Event::Boundary(engine);
+                    *boundary = Some(agenda.schedule(at, Rank::Completion, event));
+                }
+                (None, _) => {}
+            }
+        }
+        dirty.clear();
+        self.dirty = dirty;
+        self.notes = notes;
+    }
+
+    /// Keeps one wake-up on the agenda that is not later than what the allocator asks for.
+    fn keep_deadline(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        let Some(wanted) = self.allocator.next_deadline() else { return };
+        let at = wanted.max(now + Span::from_nanos(1));
+        match self.deadline {
+            Some((planned, _)) if planned <= at => {}
+            Some((_, event)) => {
+                agenda.reschedule(event, at, Rank::Decision);
+                self.deadline = Some((at, event));
+            }
+            None => {
+                let event = agenda.schedule(at, Rank::Decision, Event::Deadline);
+                self.deadline = Some((at, event));
+            }
+        }
+    }
+
+    fn end_arrivals_when_dry(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        if self.plan.duration.is_none() && self.arrivals.are_dry() {
+            self.end_arrivals(now, agenda);
+        }
+    }
+
+    fn end_arrivals(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        if self.drain_end.is_none() {
+            self.arrivals.stop(agenda);
+            self.observer.observe(now, &Fact::ArrivalsEnded);
+            let at = now.saturating_add(self.plan.drain_max);
+            self.drain_end = Some(agenda.schedule(at, Rank::Telemetry, Event::DrainEnd));
+        }
+    }
+
+    /// Once arrivals have ended and nothing is in flight, nothing can happen any more.
+    fn end_when_drained(&mut self, agenda: &mut Agenda<Event>) {
+        if self.drain_end.is_some() && self.flights.is_empty() {
+            self.end(agenda);
+        }
+    }
+
+    fn end(&mut self, agenda: &mut Agenda<Event>) {
+        self.over = true;
+        while agenda.pop().is_some() {}
+    }
+}
+
+impl<B: Batch, O: Observer> kernel::World for World<B, O> {
+    type Event = Event;
+
+    fn handle(&mut self, now: Time, event: Event, agenda: &mut Agenda<Event>) {
+        match event {
+            Event::Boundary(engine) => self.reach_boundary(engine, now, agenda),
+            Event::Arrival(source) => self.arrive(source, now, agenda),
+            Event::Deadline => {
+                self.deadline = None;
+                self.decide(now, Input::Deadline, agenda);
+            }
+            Event::WarmedUp => {
+                self.sample(now);
+                self.observer.observe(now, &Fact::WarmedUp);
+            }
+            Event::Sample => {
+                self.sample(now);
+                let at = self.sampling.next(now);
+                agenda.schedule(at, Rank::Telemetry, Event::Sample);
+            }
+            Event::ArrivalsEnd => {
+                self.sample(now);
+                self.end_arrivals(now, agenda);
+            }
+            Event::DrainEnd => self.end(agenda),
+        }
+        if self.arrivals.is_broken() {
+            self.end(agenda);
+        }
+    }
+
+    fn settle(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        if self.over {
+            return;
+        }
+        self.begin_engines(now, agenda);
+        self.keep_deadline(now, agenda);
+        self.end_when_drained(agenda);
+    }
+}
+
+/// Why a run could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The policy contradicts itself.
+    Policy(ConfigError),
+    /// A source broke at its first request.
+    Source(SourceError),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Policy(error) => write!(f, "the policy contradicts itself: {error}"),
+            StartError::Source(error) => error.fmt(f),
+        }
+    }
+}
+impl std::error::Error for StartError {}

@@ -1,0 +1,91 @@
+//! Writing counters and gauges down at regular instants.
+
+use plimsoll_base::{BackendId, ClassId, ClassSample, Fact, Observer, Span, Time};
+
+use super::World;
+use crate::engine::{Batch, Engine};
+
+/// When to sample. The interval starts fine and doubles every `ROUND` samples where the length
+/// of the run is not known, so that their number grows with the logarithm of the run only.
+pub(super) struct Sampling {
+    interval: Span,
+    taken: u32,
+    latest: Option<Time>,
+    classes: Vec<ClassSample>,
+    running: Vec<u32>,
+}
+
+const ROUND: u32 = 512;
+
+impl Sampling {
+    pub fn new(duration: Option<Span>, classes: usize) -> Sampling {
+        let known = duration.map(|d| Span::from_nanos(d.nanos() / u64::from(ROUND)));
+        let interval = known.unwrap_or(Span::from_millis(250)).max(Span::from_millis(1));
+        let classes = vec![ClassSample::default(); classes];
+        let running = vec![0; classes.len()];
+        Sampling { interval, taken: 0, latest: None, classes, running }
+    }
+
+    /// The instant of the sample after this one.
+    pub fn next(&mut self, now: Time) -> Time {
+        self.taken += 1;
+        if self.taken > ROUND && self.taken % ROUND == 1 {
+            self.interval = self.interval.saturating_mul(2);
+        }
+        now.saturating_add(self.interval)
+    }
+}
+
+impl<B: Batch, O: Observer> World<B, O> {
+    /// Writes down every backend's and every class's counters and gauges, once an instant.
+    pub(super) fn sample(&mut self, now: Time) {
+        if self.sampling.latest == Some(now) {
+            return;
+        }
+        self.sampling.latest = Some(now);
+        let mut notes = std::mem::take(&mut self.notes);
+        for slot in 0..self.engines.len() {
+            self.engines[slot].settle(now, &mut notes);
+            for note in notes.drain(..) {
+                self.observe_gaps(note, now);
+            }
+            let sample = self.engines[slot].sample();
+            let backend = BackendId::first(slot as u32);
+            self.observer.observe(now, &Fact::BackendSampled { backend, sample });
+        }
+        self.notes = notes;
+        self.gather_classes(now);
+        for (index, &sample) in self.sampling.classes.iter().enumerate() {
+            let class = ClassId(index as u16);
+            self.observer.observe(now, &Fact::ClassSampled { class, sample });
+        }
+    }
+
+    fn gather_classes(&mut self, now: Time) {
+        let Sampling { classes, running, .. } = &mut self.sampling;
+        running.fill(0);
+        for engine in &self.engines {
+            engine.count_running(running);
+        }
+        for (index, sample) in classes.iter_mut().enumerate() {
+            let class = ClassId(index as u16);
+            let oldest = self.allocator.oldest_arrival(class);
+            let busy: u128 = self.engines.iter().map(|engine| engine.class_busy(class)).sum();
+            *sample = ClassSample {
+                queued: self.allocator.queued(class),
+                engine_waiting: 0,
+                running: running[index],
+                oldest_wait: oldest.map_or(Span::ZERO, |at| now - at),
+                busy: crate::engine::span_of(busy),
+            };
+        }
+        for sequence in self.engines.iter().flat_map(Engine::waiting) {
+            let sample = &mut classes[sequence.class.index()];
+            sample.engine_waiting += 1;
+            let record = &self.flights[sequence.key as usize].record;
+            if record.started.is_none() {
+                sample.oldest_wait = sample.oldest_wait.max(now - record.arrived);
+            }
+        }
+    }
+}
