@@ -1,1 +1,82 @@
-fn main() {}
+//! The command line: parse, run, show, exit code. What it does stands in the crates behind it.
+
+mod arguments;
+mod check;
+mod files;
+mod interrupt;
+mod learn;
+mod progress;
+mod run;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Verb};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.verb {
+        Verb::Run(options) => run::run(options),
+        Verb::Check(options) => check::check(options),
+        Verb::Init(options) => learn::init(options),
+        Verb::Explain { name } => learn::explain(name.as_deref()),
+        Verb::Schema { of } => learn::schema(*of),
+        Verb::Completions { shell } => learn::completions(*shell),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Why a command ends without a result.
+pub enum Failure {
+    /// What the user wrote is wrong: exit code 2, nothing written.
+    Input(plimsoll_config::Diagnostics),
+    /// What the user wrote is wrong, said in one sentence: exit code 2.
+    Usage(String),
+    /// Something broke while running: exit code 1.
+    Broken(anyhow::Error),
+}
+
+impl Failure {
+    fn report(self) -> ExitCode {
+        match self {
+            Failure::Input(diagnostics) => {
+                eprint!("{}", diagnostics.render(colour()));
+                ExitCode::from(2)
+            }
+            Failure::Usage(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(2)
+            }
+            Failure::Broken(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::from(1)
+            }
+        }
+    }
+}
+
+impl From<plimsoll_config::Diagnostics> for Failure {
+    fn from(diagnostics: plimsoll_config::Diagnostics) -> Failure {
+        Failure::Input(diagnostics)
+    }
+}
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Broken(error)
+    }
+}
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Broken(error.into())
+    }
+}
+
+/// Whether messages may have colours: a terminal, and `NO_COLOR` unset.
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}

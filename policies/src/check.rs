@@ -158,13 +158,12 @@ fn check_class(class: &Class) -> Result<(), (Field, Problem)> {
     within(Field::Boost, class.boost.nanos(), 0, BOOST_MAX.nanos())?;
     within(Field::RequestsMax, class.requests_max.unwrap_or(1).into(), 1, u64::MAX)?;
     within(Field::TokensMax, class.tokens_max.unwrap_or(1), 1, u64::MAX)?;
-    let time_to_live = class.time_to_live.unwrap_or(Span::MAX);
-    within(Field::TimeToLive, time_to_live.nanos(), 1, u64::MAX)?;
-    match class.wait_max {
-        Some(wait_max) if wait_max >= time_to_live => {
+    within(Field::TimeToLive, class.time_to_live.unwrap_or(Span::MAX).nanos(), 1, u64::MAX)?;
+    match (class.wait_max, class.time_to_live) {
+        (Some(wait_max), Some(time_to_live)) if wait_max >= time_to_live => {
             Err((Field::WaitMax, Problem::ExpiresBeforeDue))
         }
-        Some(_) | None => Ok(()),
+        (_, _) => Ok(()),
     }
 }
 

@@ -64,13 +64,7 @@ impl Deficits {
             Per::Class => classes.iter().map(grant).collect(),
             Per::Tenant => Vec::new(),
         };
-        Deficits {
-            flows: Flows::new(per, classes.len()),
-            cost,
-            quantum,
-            states,
-            ring: List::EMPTY,
-        }
+        Deficits { flows: Flows::new(per, classes.len()), cost, quantum, states, ring: List::EMPTY }
     }
 
     pub fn flow(&mut self, class: ClassId, tenant: TenantId) -> Option<u32> {

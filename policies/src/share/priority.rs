@@ -20,7 +20,8 @@ impl Bands {
         let mut priorities: Vec<i32> = classes.iter().map(|class| class.priority).collect();
         priorities.sort_unstable_by(|a, b| b.cmp(a));
         priorities.dedup();
-        let mut bands = Bands { flow: Vec::new(), members: vec![ClassSet::EMPTY; priorities.len()] };
+        let mut bands =
+            Bands { flow: Vec::new(), members: vec![ClassSet::EMPTY; priorities.len()] };
         for (id, class) in (0..).map(ClassId).zip(classes) {
             let flow = priorities.iter().take_while(|&&other| other > class.priority).count();
             bands.flow.push(flow as u32);

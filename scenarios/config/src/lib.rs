@@ -1,1 +1,30 @@
-//! Reading configuration files: spans, units, layering, errors; policy files.
+//! Reading configuration files: places, units, layering, errors; policy files.
+//!
+//! [`read`] merges a file with what it extends and with the overrides into a tree in which every
+//! value knows its place; [`decode`] turns tables of that tree into serde types; [`policy`] turns
+//! the policy part into [`plimsoll_policy::Config`]. Whatever is wrong comes back as
+//! [`Diagnostics`], rendered as rustc renders its errors.
+
+mod code;
+mod decode;
+mod diagnostic;
+mod effective;
+mod examples;
+mod layer;
+pub mod nearest;
+pub mod objectives;
+pub mod policy;
+mod source;
+pub mod spec;
+pub mod tree;
+pub mod units;
+mod values;
+
+pub use code::{Code, explain};
+pub use decode::decode;
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use effective::{Effective, EffectiveRow};
+pub use layer::{Layered, SHIPPED_PREFIX, Shipped, read, reason};
+pub use objectives::{ClassObjectives, Metric, Objective};
+pub use source::{Place, Position, Source, Sources};
+pub use values::{At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue};

@@ -1,6 +1,6 @@
 //! When open-loop requests arrive.
 
-use plimsoll_base::{Span, Stream, Time, math};
+use plimsoll_base::{Span, Stream, Time};
 
 use super::Arrivals;
 

@@ -19,14 +19,12 @@ use super::{Arrivals, Request, Source, SourceError, Think, Workload};
 /// If the workload replays a trace: that source is built by whoever can read files.
 pub fn source(workload: &Workload, name: &str, seed: u64, replication: u32) -> Box<dyn Source> {
     let streams = Streams { seed, replication, name };
-    let shape = Shape::new(workload);
-    let stop = workload.stop.unwrap_or(Time::MAX);
     if let Arrivals::Closed { users, think } = &workload.arrivals {
-        return Box::new(Closed::new(shape, *think, streams, workload.start, stop, *users));
+        return Box::new(Closed::new(workload, *users, *think, &streams));
     }
     let process = Process::new(&workload.arrivals, workload.start, streams.of("arrivals", 0))
         .expect("a workload that is generated is no trace");
-    Box::new(Open::new(process, shape, Drawn::new(&streams, 0), stop))
+    Box::new(Open::new(workload, process, Drawn::new(&streams, 0)))
 }
 
 /// Where streams come from: one a consumer and entity.
@@ -51,6 +49,8 @@ struct Shape {
     output_cap: u32,
     /// Tenants with the sum of weights up to and including theirs.
     tenants: Vec<(TenantId, u64)>,
+    /// The sum of all.
+    weight: u64,
     claims: Option<ClassId>,
 }
 
@@ -85,13 +85,16 @@ impl Shape {
             output: Draw::new(&workload.output),
             output_cap: workload.output_cap,
             tenants,
+            weight: sum,
             claims: workload.claims,
         }
     }
 
     fn tenant(&self, stream: &mut Stream) -> TenantId {
-        let [.., (_, sum)] = self.tenants[..] else { unreachable!("a workload has a tenant") };
-        let point = stream.below(sum);
+        if let [(tenant, _)] = self.tenants[..] {
+            return tenant;
+        }
+        let point = stream.below(self.weight);
         self.tenants[self.tenants.partition_point(|(_, upto)| *upto <= point)].0
     }
 
@@ -118,9 +121,10 @@ struct Open {
 }
 
 impl Open {
-    fn new(mut process: Process, shape: Shape, drawn: Drawn, stop: Time) -> Open {
+    fn new(workload: &Workload, mut process: Process, drawn: Drawn) -> Open {
+        let stop = workload.stop.unwrap_or(Time::MAX);
         let next = process.next().filter(|at| *at < stop);
-        Open { process, shape, drawn, stop, next }
+        Open { process, shape: Shape::new(workload), drawn, stop, next }
     }
 }
 
@@ -156,23 +160,18 @@ struct User {
 }
 
 impl Closed {
-    fn new(
-        shape: Shape,
-        think: Think,
-        streams: Streams<'_>,
-        start: Time,
-        stop: Time,
-        users: u32,
-    ) -> Closed {
+    fn new(workload: &Workload, users: u32, think: Think, streams: &Streams<'_>) -> Closed {
+        let shape = Shape::new(workload);
         let user = |entity| {
-            let mut drawn = Drawn::new(&streams, entity);
+            let mut drawn = Drawn::new(streams, entity);
             let tenant = shape.tenant(&mut drawn.tenant);
             User { tenant, arrivals: streams.of("arrivals", entity), drawn }
         };
         let users: Vec<User> = (0..u64::from(users)).map(user).collect();
+        let stop = workload.stop.unwrap_or(Time::MAX);
         let mut closed = Closed { shape, think, users, thinking: BinaryHeap::new(), stop };
         for user in 0..closed.users.len() as u32 {
-            closed.think(start, user);
+            closed.think(workload.start, user);
         }
         closed
     }
@@ -216,5 +215,31 @@ impl Source for Closed {
 }
 
 #[cfg(test)]
-#[path = "generate_tests.rs"]
-mod tests;
+mod tests {
+    use super::super::Lengths;
+    use super::*;
+
+    #[test]
+    fn a_closed_loop_holds_its_users_and_no_more() {
+        let workload = Workload {
+            arrivals: Arrivals::Trace,
+            prompt: Lengths::Fixed(1),
+            output: Lengths::Fixed(1),
+            output_cap: 1,
+            tenants: vec![(TenantId(0), 1)],
+            claims: None,
+            start: Time::ZERO,
+            stop: None,
+        };
+        let streams = Streams { seed: 1, replication: 0, name: "flat" };
+        let think = Think::Exponential(Span::from_secs(1));
+        let mut closed = Closed::new(&workload, 100, think, &streams);
+        let held = closed.thinking.capacity();
+        for _ in 0..100_000 {
+            let (now, _) = closed.first().expect("somebody thinks");
+            let key = closed.take().key;
+            closed.ended(now, key);
+        }
+        assert_eq!((closed.thinking.len(), closed.thinking.capacity()), (100, held));
+    }
+}

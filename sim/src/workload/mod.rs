@@ -5,6 +5,8 @@ use plimsoll_base::{ClassId, Span, TenantId, Time};
 mod arrivals;
 mod generate;
 mod lengths;
+#[cfg(test)]
+mod tests;
 
 pub use generate::source;
 

@@ -12,8 +12,7 @@ mod sampling;
 use plimsoll_base::{
     BackendId, ClassId, End, Fact, Observer, Outcome, PoolId, RequestId, SourceId, Span, Time,
 };
-use plimsoll_policy::config::ConfigError;
-use plimsoll_policy::{Action, Allocator, BackendInfo, Decision, Input, Used};
+use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 

@@ -1,0 +1,336 @@
+//! The machine: inputs in, decisions out.
+
+use std::collections::VecDeque;
+
+use plimsoll_base::{BackendId, ClassId, End, Reason, Refusal, RequestId, Span, Time};
+
+use crate::admit::{RETRY_MIN, output_predicted, retry_after};
+use crate::book::{Book, Entry, State};
+use crate::caps::{Caps, Stops};
+use crate::check::ConfigError;
+use crate::class_set::ClassSet;
+use crate::classify::classify;
+use crate::config::Config;
+use crate::guard::{DISPATCH, Due, Guard};
+use crate::message::{Action, Decision, EnginePriority, Input, RequestInfo, Used};
+use crate::order::Lifts;
+use crate::place::{Backends, Placed};
+use crate::share::Share;
+
+/// Decides which request goes to which backend, when, and why.
+///
+/// Call [`handle`](Allocator::handle), then [`poll`](Allocator::poll) until it is empty. Of every
+/// request that arrived there is exactly one decision: a dispatch, a refusal or a close. Inputs
+/// about requests and backends that it does not know (any more) change nothing: in production
+/// they race with each other.
+#[derive(Debug)]
+pub struct Allocator {
+    config: Config,
+    lifts: Lifts,
+    book: Book,
+    share: Share,
+    guard: Option<Guard>,
+    caps: Caps,
+    backends: Backends,
+    /// Classes with a time-to-live.
+    mortal: ClassSet,
+    /// What stopped those who wait.
+    stops: Stops,
+    decisions: VecDeque<Decision>,
+    in_flight: u32,
+    /// The next request's place in the order of arrival.
+    sequence: u64,
+    /// Requests from this sequence on arrived with the input in hand: they have not waited.
+    sequence_fresh: u64,
+    draining: bool,
+    now: Time,
+}
+
+impl Allocator {
+    /// An allocator without backends and without requests.
+    ///
+    /// # Errors
+    /// What [`Config::check`] finds.
+    pub fn new(config: Config) -> Result<Allocator, ConfigError> {
+        config.check()?;
+        let ids = (0..).map(ClassId).zip(&config.classes);
+        let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
+        Ok(Allocator {
+            lifts: Lifts::new(config.order, &config.classes),
+            book: Book::new(config.classes.len()),
+            share: Share::new(&config),
+            guard: config.guard.as_ref().map(|guard| Guard::new(guard, &config.classes)),
+            caps: Caps::new(&config.classes),
+            backends: Backends::new(config.place, config.window),
+            mortal: mortal.collect(),
+            stops: Stops::default(),
+            decisions: VecDeque::new(),
+            in_flight: 0,
+            sequence: 0,
+            sequence_fresh: 0,
+            draining: false,
+            now: Time::ZERO,
+            config,
+        })
+    }
+
+    /// Takes one input at `now`, which never decreases from call to call, and decides what
+    /// follows from it. First what has outlived its time-to-live is closed, by class and then by
+    /// arrival; then the input counts; then requests are dispatched in the order of the rules.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        assert!(now >= self.now, "the driver's clock never runs backwards");
+        self.now = now;
+        self.sequence_fresh = self.sequence;
+        self.expire();
+        match input {
+            Input::Arrived(id, info) => return self.arrived(id, &info),
+            Input::Withdrawn(id) => self.withdrawn(id),
+            Input::Ended(id, _, used) => self.ended(id, used),
+            Input::Joined(backend, info) => self.backends.join(backend, &info),
+            Input::Left(backend) => self.backends.leave(backend),
+            Input::Draining => self.draining = true,
+            Input::Deadline => {}
+        }
+        self.dispatch();
+    }
+
+    /// The next decision, in the order in which they were made.
+    pub fn poll(&mut self) -> Option<Decision> {
+        self.decisions.pop_front()
+    }
+
+    /// When to hand in [`Input::Deadline`]: the next instant at which time alone can change a
+    /// decision, because a request expires or falls due. `None` if there is none.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let waiting = self.book.waiting();
+        let expiries = self.mortal.and(waiting).filter_map(|class| self.next_expiry(class));
+        let next_due = self.guard.as_ref().and_then(|guard| {
+            // Falling due helps only where a request that is too large stopped the others.
+            let open = match (self.backends.closed(), self.stops.all) {
+                (Some(_), _) => ClassSet::EMPTY,
+                (None, Some(_)) => waiting.without(self.stops.requests),
+                (None, None) => self.stops.tokens,
+            };
+            guard.next_due(self.now, &self.book, open)
+        });
+        expiries.chain(next_due).min()
+    }
+
+    /// The class such a request gets: that of the first rule that matches. Changes nothing.
+    pub fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
+        classify(&self.config.classify, self.config.classes.len(), info)
+    }
+
+    /// Requests of the class that wait here.
+    pub fn queued(&self, class: ClassId) -> u32 {
+        self.book.queued(class)
+    }
+
+    /// When the oldest request of the class that waits here arrived.
+    pub fn oldest_arrival(&self, class: ClassId) -> Option<Time> {
+        self.book.oldest(class).map(|entry| entry.arrived)
+    }
+
+    /// Requests that are dispatched and have not ended.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    fn arrived(&mut self, id: RequestId, info: &RequestInfo) {
+        if self.book.find(id).is_some() {
+            return self.dispatch();
+        }
+        match self.admit(id, info) {
+            Ok(slot) => {
+                self.dispatch();
+                self.bound_queue(id, slot);
+            }
+            Err((class, refusal, reason)) => {
+                self.refuse(id, class, refusal, reason);
+                self.dispatch();
+            }
+        }
+    }
+
+    /// Puts the request into its lane, unless it is refused for what it is.
+    fn admit(&mut self, id: RequestId, info: &RequestInfo) -> Result<u32, Declined> {
+        let class = self.classify(info).ok_or((None, Refusal::Unclassified, Reason::NoRule))?;
+        let decline = |refusal, reason| (Some(class), refusal, reason);
+        if self.draining {
+            return Err(decline(Refusal::Draining, Reason::Draining));
+        }
+        let mut entry = Entry::new(id, class, 0, self.now);
+        entry.prompt_tokens = info.prompt_tokens;
+        entry.output_cap = info.output_cap;
+        let rule = &self.config.classes[class.index()];
+        entry.output_predicted = output_predicted(self.config.predict, rule, info.output_cap);
+        if !self.backends.could_take(entry.tokens(), entry.context()) {
+            return Err(decline(Refusal::Infeasible, Reason::TooLarge));
+        }
+        if self.book.len() >= self.config.requests_max as usize {
+            return Err(decline(Refusal::QueueFull, Reason::QueueBound));
+        }
+        let flow = self.share.flow(class, info.tenant);
+        entry.flow = flow.ok_or(decline(Refusal::QueueFull, Reason::QueueBound))?;
+        entry.key = self.lifts.key(class, self.now);
+        entry.sequence = self.sequence;
+        self.sequence += 1;
+        let slot = self.book.insert(entry);
+        let turned = self.book.enqueue(slot);
+        self.share.enqueued(entry.flow, class, turned);
+        Ok(slot)
+    }
+
+    /// Refuses the request that just arrived if it must wait and its class's queue is full.
+    fn bound_queue(&mut self, id: RequestId, slot: u32) {
+        let Entry { class, state, .. } = *self.book.entry(slot);
+        let queue_max = self.config.classes[class.index()].queue_max.unwrap_or(u32::MAX);
+        if state != State::Waiting || self.book.queued(class) <= queue_max {
+            return;
+        }
+        self.unqueue(slot);
+        self.book.forget(slot);
+        self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
+        // It may have been the one that stopped the others.
+        self.dispatch();
+    }
+
+    fn refuse(&mut self, id: RequestId, class: Option<ClassId>, refusal: Refusal, reason: Reason) {
+        let retry_after = match refusal {
+            Refusal::QueueFull => {
+                let oldest = class.and_then(|class| self.book.oldest(class));
+                retry_after(self.now, oldest)
+            }
+            Refusal::Draining | Refusal::NoBackend => RETRY_MIN,
+            Refusal::RateLimited | Refusal::OverQuota => RETRY_MIN,
+            Refusal::Infeasible | Refusal::Unclassified => Span::ZERO,
+        };
+        let action = Action::Reject(refusal, retry_after);
+        self.decisions.push_back(Decision { id, class, action, reason, bound: None });
+    }
+
+    fn withdrawn(&mut self, id: RequestId) {
+        if let Some(slot) = self.book.find(id)
+            && self.book.entry(slot).state == State::Waiting
+        {
+            self.drop_waiting(slot, Action::Close(End::Cancelled), Reason::Withdrawn);
+        }
+    }
+
+    fn ended(&mut self, id: RequestId, used: Used) {
+        let Some(slot) = self.book.find(id) else { return };
+        let entry = *self.book.entry(slot);
+        let State::Dispatched(backend) = entry.state else { return };
+        self.backends.release(backend, entry.tokens());
+        self.caps.release(entry.class, entry.tokens());
+        let charged = (entry.prompt_tokens, entry.output_predicted);
+        self.share.settle(entry.flow, charged, (used.prompt_tokens, used.output_tokens));
+        self.in_flight -= 1;
+        self.book.forget(slot);
+    }
+
+    fn expire(&mut self) {
+        for class in self.mortal.and(self.book.waiting()) {
+            while self.next_expiry(class).is_some_and(|at| at <= self.now) {
+                let slot = self.book.oldest_slot(class).expect("what expires waits");
+                self.drop_waiting(slot, Action::Close(End::Expired), Reason::TimeToLive);
+            }
+        }
+    }
+
+    fn next_expiry(&self, class: ClassId) -> Option<Time> {
+        let time_to_live = self.config.classes[class.index()].time_to_live?;
+        Some(self.book.oldest(class)?.arrived.saturating_add(time_to_live))
+    }
+
+    /// Decides against a waiting request.
+    fn drop_waiting(&mut self, slot: u32, action: Action, reason: Reason) {
+        self.decide(slot, action, reason);
+        self.unqueue(slot);
+        self.book.forget(slot);
+    }
+
+    fn unqueue(&mut self, slot: u32) {
+        let Entry { flow, class, .. } = *self.book.entry(slot);
+        let turned = self.book.unqueue(slot);
+        self.share.unqueued(flow, class, turned);
+    }
+
+    /// Dispatches until everyone who waits is stopped by something. Each turn sends a request,
+    /// refuses one, closes a class or ends the loop, so it ends.
+    fn dispatch(&mut self) {
+        let mut stops = Stops::default();
+        loop {
+            let open = self.book.waiting().without(self.caps.full()).without(stops.tokens);
+            if open.is_empty() {
+                break;
+            }
+            stops.all = self.backends.closed();
+            if stops.all.is_some() {
+                break;
+            }
+            let (due, slot, reason) = self.pick(open);
+            let entry = *self.book.entry(slot);
+            if !self.caps.has_room(entry.class, entry.tokens()) {
+                stops.tokens.insert(entry.class);
+                continue;
+            }
+            match self.backends.place(entry.tokens(), entry.context()) {
+                Placed::At(backend) => self.send(slot, backend, reason, due),
+                Placed::Stopped(bound) => {
+                    stops.all = Some(bound);
+                    break;
+                }
+                Placed::Never => {
+                    let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
+                    self.drop_waiting(slot, refusal, Reason::TooLarge);
+                }
+            }
+        }
+        stops.requests = self.caps.full();
+        self.stops = stops;
+    }
+
+    /// The request that goes next, of the `open` classes, and the rule that says so.
+    fn pick(&mut self, open: ClassSet) -> (Due, u32, Reason) {
+        let due = match &self.guard {
+            Some(guard) => guard.look(self.now, &self.book, open),
+            None => Due::default(),
+        };
+        if let Some(slot) = due.next {
+            return (due, slot, Reason::Due);
+        }
+        let flow = self.share.pick(&self.book, open);
+        let slot = self.book.head(flow, open).expect("the flow picked has an open class");
+        (due, slot, self.share.reason())
+    }
+
+    fn send(&mut self, slot: u32, backend: BackendId, reason: Reason, due: Due) {
+        let entry = *self.book.entry(slot);
+        if let Some(guard) = &mut self.guard
+            && due.any
+        {
+            guard.earn(if reason == Reason::Due { DISPATCH } else { 0 });
+        }
+        let priority = EnginePriority(self.config.classes[entry.class.index()].priority);
+        self.decide(slot, Action::Dispatch(backend, priority), reason);
+        self.share.charge(entry.flow, entry.prompt_tokens, entry.output_predicted);
+        self.unqueue(slot);
+        self.backends.take(backend, entry.tokens());
+        self.caps.take(entry.class, entry.tokens());
+        self.in_flight += 1;
+        self.book.entry_mut(slot).state = State::Dispatched(backend);
+    }
+
+    /// Records the decision for a waiting request.
+    fn decide(&mut self, slot: u32, action: Action, reason: Reason) {
+        let Entry { id, class, sequence, .. } = *self.book.entry(slot);
+        let bound = (sequence < self.sequence_fresh).then(|| {
+            self.stops.bound(class).expect("a request that waited was stopped by something")
+        });
+        self.decisions.push_back(Decision { id, class: Some(class), action, reason, bound });
+    }
+}
+
+/// A request that is not taken in: its class, and why.
+type Declined = (Option<ClassId>, Refusal, Reason);

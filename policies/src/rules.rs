@@ -1,0 +1,50 @@
+//! The rules, for those who choose them: what each does, what it promises, how it fails.
+//!
+//! # Classify
+//! The first rule whose every condition holds names the class. A request that no rule matches is
+//! refused (`unclassified`).
+//!
+//! # Admit
+//! A request is refused when no backend could ever hold it (`infeasible`), when its class has
+//! `queue_max` requests waiting and it could not go at once, or when the allocator holds
+//! `requests_max` requests (both `queue_full`). A full queue's answer to "when should I come
+//! back" is the age of the oldest waiting request of the class, at least a second.
+//! A request that waited `time_to_live` is closed as expired. Without these bounds an overload
+//! makes every wait grow without limit.
+//!
+//! # Caps
+//! A class holds at most `requests_max` requests and `tokens_max` estimated tokens (prompt +
+//! predicted output) at backends. A class at its cap steps aside; the others go on. A cap keeps
+//! one class from occupying everything; it leaves capacity idle when only that class has work.
+//!
+//! # Share: whose turn it is
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | first come, first served | no one is overtaken | who sends more gets more |
+//! | strict priority | the highest band with work is next | lower bands may wait for ever without the guard |
+//! | deficit round robin (Shreedhar and Varghese, SIGCOMM 1995) | service of two flows with work differs by at most `quantum + max_f/w_f + max_g/w_g` cost units a weight | bursts of a quantum: a large quantum makes others wait for a whole visit |
+//! | virtual token counter (Sheng et al., OSDI 2024) | the gap is at most `2 · (C + E)`: `C` the largest request, `E` what is in flight and was predicted wrongly | protects who has work now; nothing is saved up while idle |
+//!
+//! Service is charged when a request is dispatched, as predicted, and corrected by what it really
+//! used when it ends. Charging only at the end would let a burst take far more than its share
+//! before any of it is booked.
+//!
+//! # Order: who goes first within a turn
+//! By arrival, or by arrival − boost (aging). The key is fixed on arrival. A request is overtaken
+//! only by one that arrives within the difference of the two classes' boosts.
+//!
+//! # Window and place
+//! With `Window::Seats` a backend takes a request while it has a free seat and KV memory for the
+//! request's estimated tokens. If the request that is next fits nowhere it is waited for: smaller
+//! ones behind it do not slip by, so large requests are not starved; the price is memory that
+//! stays free meanwhile. With `Window::None` everything goes at once and waits in the engine, where no
+//! policy acts. A backend is used only for requests whose prompt + cap fits its longest context
+//! and whose estimated tokens fit its memory. If the last backend that could hold a waiting
+//! request leaves, the request is refused (`infeasible`) when it is next.
+//!
+//! # Guard
+//! While anything has waited longer than its class's `wait_max`, due requests own the stated share
+//! of dispatches: one with `n` due requests ahead of it goes within
+//! `ceil((n + 1) · 1,000,000 / due_share_ppm)` dispatches. If more falls due than that share
+//! of the capacity serves, `n` grows, and `time_to_live` ends the wait.

@@ -1,0 +1,122 @@
+//! The allocator against one written the plain way, decision by decision, and what must hold of
+//! any policy under any storm of inputs.
+
+#[path = "support/naive.rs"]
+mod naive;
+#[path = "support/storm.rs"]
+mod storm;
+
+use plimsoll_base::ClassId;
+use plimsoll_policy::config::Window;
+use plimsoll_policy::{Action, Allocator, Config};
+use proptest::prelude::*;
+
+use naive::{Held, Naive};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Decisions, gauges and deadlines are those of the plain allocator.
+    #[test]
+    fn agrees_with_the_plain_allocator(config in storm::config(), acts in storm::acts()) {
+        storm::run(config, acts, |allocator, naive, _, _| {
+            for class in (0..5).map(ClassId) {
+                let arrivals = || naive.waiting().filter(|h| h.class == class).map(|h| h.arrived);
+                assert_eq!(allocator.queued(class) as usize, arrivals().count());
+                assert_eq!(allocator.oldest_arrival(class), arrivals().min());
+            }
+        });
+    }
+
+    /// Arrived = dispatched + closed + refused + queued; each is decided once.
+    #[test]
+    fn conserves_requests(config in storm::config(), acts in storm::acts()) {
+        let (mut arrived, mut decided) = (0, std::collections::BTreeSet::new());
+        storm::run(config, acts, |allocator, naive, offered, decisions| {
+            arrived += usize::from(offered.is_some());
+            for decision in decisions {
+                assert!(decided.insert(decision.id), "{decision:?} is the second");
+            }
+            let queued: u32 = (0..5).map(|class| allocator.queued(ClassId(class))).sum();
+            assert_eq!(arrived, decided.len() + queued as usize);
+            let dispatched = naive.held.iter().filter(|h| h.at.is_some()).count();
+            assert_eq!(allocator.in_flight() as usize, dispatched);
+        });
+    }
+
+    /// No limit of the policy or of a backend is ever exceeded.
+    #[test]
+    fn keeps_every_limit(config in storm::config(), acts in storm::acts()) {
+        storm::run(config.clone(), acts, |allocator, naive, _, _| limits_hold(&config, allocator, naive));
+    }
+
+    /// If everyone who waits would fit a backend and the caps of its class, no one waits.
+    #[test]
+    fn leaves_nothing_to_do(config in storm::config(), acts in storm::acts()) {
+        storm::run(config, acts, |_, naive, _, _| {
+            let could_go = |h: &Held| {
+                naive.backends.iter().any(|(&id, info)| naive.has_room(id, info, h)) && caps_admit(naive, h)
+            };
+            assert!(naive.waiting().next().is_none() || !naive.waiting().all(could_go));
+        });
+    }
+}
+
+fn limits_hold(config: &Config, allocator: &Allocator, naive: &Naive) {
+    assert!(naive.held.len() <= config.requests_max as usize);
+    for (class, rule) in (0..).map(ClassId).zip(&config.classes) {
+        let running = naive.outstanding(class).count();
+        assert!(rule.requests_max.is_none_or(|max| running <= max as usize));
+        let tokens: u64 = naive.outstanding(class).map(Held::tokens).sum();
+        assert!(running <= 1 || rule.tokens_max.is_none_or(|max| tokens <= max));
+        assert!(rule.queue_max.is_none_or(|max| allocator.queued(class) <= max));
+    }
+    for (&id, info) in &naive.backends {
+        let on = || naive.held.iter().filter(|h| h.at == Some(id));
+        if config.window == Window::Seats {
+            assert!(on().count() <= info.seats as usize);
+            assert!(on().map(Held::tokens).sum::<u64>() <= info.kv_tokens);
+        }
+    }
+}
+
+fn caps_admit(naive: &Naive, held: &Held) -> bool {
+    let rule = &naive.config.classes[held.class.index()];
+    let running = naive.outstanding(held.class).count();
+    let tokens: u64 = naive.outstanding(held.class).map(Held::tokens).sum();
+    rule.requests_max.is_none_or(|max| running < max as usize)
+        && (running == 0 || rule.tokens_max.is_none_or(|max| tokens + held.tokens() <= max))
+}
+
+/// The storms are worth something only if they reach every kind of decision.
+#[test]
+fn storms_reach_every_decision() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        let config = storm::config().new_tree(&mut runner).expect("a policy").current();
+        let acts = storm::acts().new_tree(&mut runner).expect("a storm").current();
+        storm::run(config, acts, |_, _, _, decisions| {
+            for decision in decisions {
+                let action = match decision.action {
+                    Action::Dispatch(..) => "dispatch".to_owned(),
+                    Action::Reject(refusal, _) => refusal.name().to_owned(),
+                    Action::Close(end) => format!("{end:?}"),
+                };
+                seen.insert((action, decision.reason.name(), decision.bound.map(|b| b.name())));
+            }
+        });
+    }
+    let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
+    // Six kinds of bound (none included) for each rule that picks; five for what waited.
+    for rule in ["arrival_order", "priority", "deficit", "virtual_counter"] {
+        assert_eq!(all(rule), 6, "{rule}: {seen:?}");
+    }
+    for (rule, least) in [("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)] {
+        assert!(all(rule) >= least, "{rule}: {seen:?}");
+    }
+    for rule in ["queue_bound", "no_rule", "draining"] {
+        assert!(all(rule) > 0, "{rule}: {seen:?}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Random policies and random storms of inputs.
+
+use plimsoll_base::{BackendId, ClassId, End, PoolId, RequestId, SourceId, Span, TenantId, Time};
+use plimsoll_policy::config::{
+    Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
+};
+use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
+use proptest::collection::vec;
+use proptest::option::{of, weighted};
+use proptest::prelude::*;
+
+use crate::naive::Naive;
+
+/// What happens next, told without knowing who is there.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Arrive(RequestInfo),
+    /// An arrival whose number is already taken.
+    ArriveAgain(usize, RequestInfo),
+    /// The n-th request held ends, or is withdrawn.
+    End(usize, Used),
+    Withdraw(usize),
+    Join(u32, u32, BackendInfo),
+    Leave(u32, u32),
+    Drain,
+    /// Nothing, for so many nanoseconds; deadlines are kept or missed.
+    Wait(u64, bool),
+}
+
+pub fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let info = (0u32..4, 0u16..2, of(0u16..5), 0u32..60, 0u32..60).prop_map(
+        |(tenant, source, claims, prompt_tokens, output_cap)| RequestInfo {
+            tenant: TenantId(tenant),
+            source: SourceId(source),
+            claims: claims.map(ClassId),
+            prompt_tokens,
+            output_cap,
+        },
+    );
+    let backend = (0u32..5, 20u64..260, 30u32..160).prop_map(|(seats, kv_tokens, context_max)| {
+        BackendInfo { pool: PoolId(0), seats, kv_tokens, context_max }
+    });
+    let used = (0u32..60, 0u32..60)
+        .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
+    let act = prop_oneof![
+        40 => info.clone().prop_map(Act::Arrive),
+        1 => (any::<usize>(), info).prop_map(|(n, info)| Act::ArriveAgain(n, info)),
+        30 => (any::<usize>(), used).prop_map(|(n, used)| Act::End(n, used)),
+        4 => any::<usize>().prop_map(Act::Withdraw),
+        5 => (0u32..4, 0u32..4, backend).prop_map(|(s, g, info)| Act::Join(s, g, info)),
+        2 => (0u32..4, 0u32..4).prop_map(|(slot, generation)| Act::Leave(slot, generation)),
+        25 => (0u64..40, any::<bool>()).prop_map(|(nanos, keep)| Act::Wait(nanos, keep)),
+    ];
+    // Draining comes near the end if at all, or nothing else would be seen.
+    let tail = prop_oneof![3 => Just(vec![]), 1 => Just(vec![Act::Drain])];
+    (vec(act.clone(), 40..200), tail, vec(act, 0..30))
+        .prop_map(|(head, tail, rest)| [head, tail, rest].concat())
+}
+
+fn class() -> impl Strategy<Value = Class> {
+    let first = (0i32..3, prop_oneof![Just(1u32), Just(2), Just(4), Just(8)], of(0u64..30));
+    let second = (weighted(0.3, 0u32..6), weighted(0.3, 40u64..200), weighted(0.4, 1u32..5));
+    let third = (weighted(0.4, 1u64..150), 0u64..60, weighted(0.5, 0u32..60));
+    (first, second, third).prop_map(|(first, second, third)| Class {
+        priority: first.0,
+        weight: first.1,
+        wait_max: first.2.map(Span::from_nanos),
+        queue_max: second.0,
+        time_to_live: second.1.map(Span::from_nanos),
+        requests_max: second.2,
+        tokens_max: third.0,
+        boost: Span::from_nanos(third.1),
+        output_tokens_expected: third.2,
+        sheddable: false,
+    })
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    let cost = (0u32..3, 1u32..3).prop_map(|(prompt, output)| TokenCost { prompt, output });
+    let per = prop_oneof![Just(Per::Class), Just(Per::Tenant)];
+    prop_oneof![
+        1 => Just(Share::Fcfs),
+        1 => Just(Share::Priority),
+        2 => (per.clone(), 2u64..150, cost.clone())
+            .prop_map(|(per, quantum, cost)| Share::DeficitRoundRobin { per, quantum, cost }),
+        2 => (per, cost).prop_map(|(per, cost)| Share::VirtualTokenCounter { per, cost }),
+    ]
+}
+
+fn classify(classes: u16) -> impl Strategy<Value = Vec<ClassifyRule>> {
+    let becomes = prop_oneof![
+        Just(Becomes::Claimed),
+        (0..classes).prop_map(|c| { Becomes::Class(ClassId(c)) })
+    ];
+    let rule = (of(0u32..4), of(0u16..2), weighted(0.3, 0..classes), of(0u32..40), becomes)
+        .prop_map(|(tenant, source, claims, least, class)| ClassifyRule {
+            tenant: tenant.map(TenantId),
+            source: source.map(SourceId),
+            claims: claims.map(ClassId),
+            prompt_tokens_min: least,
+            prompt_tokens_max: least.map(|least| least + 30),
+            class,
+        });
+    // Most requests shall get somewhere.
+    let last = ClassifyRule { class: Becomes::Claimed, ..ClassifyRule::default() };
+    vec(rule, 0..3).prop_map(move |mut rules| {
+        rules.push(last.clone());
+        rules
+    })
+}
+
+pub fn config() -> impl Strategy<Value = Config> {
+    let order = prop_oneof![Just(Order::Fcfs), Just(Order::Aging)];
+    let place = prop_oneof![Just(Place::RoundRobin), Just(Place::LeastTokens)];
+    let window = prop_oneof![4 => Just(Window::Seats), 1 => Just(Window::None)];
+    let predict = prop_oneof![Just(Predict::DeclaredCap), Just(Predict::ClassIntensity)];
+    let guard = of(prop_oneof![1u32..1_000_001, Just(1_000_000)]);
+    let classes = vec(class(), 1..5);
+    let rules = classes.prop_flat_map(|classes| (classify(classes.len() as u16), Just(classes)));
+    (rules, share(), order, place, window, (guard, predict, 5u32..60)).prop_map(
+        |((classify, mut classes), share, order, place, window, (guard, predict, requests_max))| {
+            if guard.is_some() {
+                classes[0].wait_max.get_or_insert(Span::from_nanos(20));
+            }
+            let guard = guard.map(|due_share_ppm| Guard { due_share_ppm });
+            Config { classes, classify, share, order, place, window, guard, predict, requests_max }
+        },
+    )
+}
+
+/// Runs the storm through the allocator and the naive one, and calls `after` with every input.
+pub fn run(
+    config: Config,
+    acts: Vec<Act>,
+    mut after: impl FnMut(&Allocator, &Naive, Option<RequestId>, &[Decision]),
+) {
+    let mut allocator = Allocator::new(config.clone()).expect("the storm's policies are valid");
+    let mut naive = Naive::new(config);
+    let (mut now, mut next_id) = (0, 0);
+    for act in acts {
+        let offered = matches!(act, Act::Arrive(_)).then_some(RequestId(next_id));
+        let nth = |n: usize, naive: &Naive| match naive.held.len() {
+            0 => RequestId(u64::MAX),
+            held => naive.held[n % held].id,
+        };
+        let input = match act {
+            Act::Arrive(info) => {
+                next_id += 1;
+                Input::Arrived(RequestId(next_id - 1), info)
+            }
+            Act::ArriveAgain(n, info) if !naive.held.is_empty() => {
+                Input::Arrived(nth(n, &naive), info)
+            }
+            Act::ArriveAgain(..) => Input::Deadline,
+            Act::End(n, used) => Input::Ended(nth(n, &naive), End::Finished, used),
+            Act::Withdraw(n) => Input::Withdrawn(nth(n, &naive)),
+            Act::Join(slot, generation, info) => {
+                Input::Joined(BackendId { slot, generation }, info)
+            }
+            Act::Leave(slot, generation) => Input::Left(BackendId { slot, generation }),
+            Act::Drain => Input::Draining,
+            Act::Wait(nanos, keep) => {
+                let until = now + nanos;
+                while let Some(at) = allocator.next_deadline().map(Time::nanos)
+                    && keep
+                    && at <= until
+                {
+                    assert!(at > now, "a deadline lies ahead");
+                    silence(&mut allocator, &mut naive, at - 1);
+                    now = at;
+                    let found = both(&mut allocator, &mut naive, now, Input::Deadline);
+                    after(&allocator, &naive, None, &found);
+                }
+                if keep {
+                    silence(&mut allocator, &mut naive, until);
+                }
+                now = until;
+                Input::Deadline
+            }
+        };
+        let found = both(&mut allocator, &mut naive, now, input);
+        after(&allocator, &naive, offered, &found);
+    }
+}
+
+/// Before the next deadline time alone changes nothing.
+fn silence(allocator: &mut Allocator, naive: &mut Naive, at: u64) {
+    let found = both(allocator, naive, at, Input::Deadline);
+    assert_eq!(found, [], "something was decided before the deadline");
+}
+
+fn both(allocator: &mut Allocator, naive: &mut Naive, at: u64, input: Input) -> Vec<Decision> {
+    allocator.handle(Time::from_nanos(at), input.clone());
+    let found: Vec<Decision> = std::iter::from_fn(|| allocator.poll()).collect();
+    let expected = naive.handle(Time::from_nanos(at), input.clone());
+    assert_eq!(found, expected, "at {at} after {input:?}");
+    found
+}

@@ -1,0 +1,66 @@
+//! The formula of every number, as printed in `summary.json` and on the page.
+
+use std::collections::BTreeMap;
+
+/// Names and formulas. a = arrival, s = first scheduled, f = first token, l = last token,
+/// c = close, n = output tokens.
+pub const DEFINITIONS: [(&str, &str); 27] = [
+    ("queue_time", "sum of all waiting intervals of a request"),
+    ("queue_time_first", "s - a"),
+    ("prefill_time", "from s to f, or to the first preemption"),
+    ("decode_time", "from f to l without what preemptions cost"),
+    ("preempted_time", "computing again what preemptions threw away"),
+    ("ttft", "f - a, the queue included"),
+    ("ttft_service", "f - s"),
+    ("tpot", "(l - f)/(n - 1); undefined for n < 2: left out and counted in tpot_undefined"),
+    ("itl", "gaps between consecutive tokens of a request, pooled over requests"),
+    ("itl_max", "the largest gap of each request with at least two tokens"),
+    ("ntpot", "e2e/n"),
+    ("e2e", "c - a of finished requests"),
+    (
+        "percentile",
+        "nearest rank over the pooled requests of all replications, within 0.1 %; requests that \
+         were not refused and had not got so far (unfinished, expired, cancelled, failed) count \
+         with the time they had spent, and at_least says where that matters",
+    ),
+    ("max", "the largest value, exactly"),
+    ("good", "finished within every per-request limit of its class's objectives"),
+    (
+        "slo_attainment",
+        "good / offered; refused, expired, cancelled, failed and unfinished requests count as \
+         missed",
+    ),
+    ("attainment_of_completed", "good / finished, for comparison with other tools"),
+    (
+        "measured_s",
+        "from the end of the warm-up to the end of the run; every rate is a count of requests \
+         that arrived after the warm-up divided by it",
+    ),
+    ("goodput", "good requests / measured_s"),
+    ("goodput_tokens", "output tokens of good requests / measured_s"),
+    ("input_tps", "prompt tokens of requests that got a first token / measured_s"),
+    ("output_tps", "output tokens / measured_s"),
+    ("tps_per_gpu", "output_tps / replicas"),
+    ("tps_per_user", "output tokens of finished requests / the sum of their e2e"),
+    (
+        "utilization",
+        "busy: replica time spent computing / replica time; useful: busy without the share of \
+         recomputed tokens among computed tokens; kv_occupancy: token-seconds held / \
+         token-seconds there are",
+    ),
+    (
+        "overload",
+        "in the second half of the measured arrivals fewer than 95 % of the arrived closed, the \
+         backlog grew by more than 3 sqrt(arrived), and at least half of the growth waits",
+    ),
+    (
+        "starved",
+        "some of the class waited, others were served, and the class was not, for longer than \
+         its wait_max (without one: 10 times the run's median queue_time, at least 1 s)",
+    ),
+];
+
+/// [`DEFINITIONS`] by name.
+pub fn definitions() -> BTreeMap<String, String> {
+    DEFINITIONS.iter().map(|&(name, formula)| (name.to_owned(), formula.to_owned())).collect()
+}

@@ -1,0 +1,501 @@
+//! The results of a run as `summary.json` holds them. Times are seconds, shares are fractions.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Metric;
+
+/// The version of the layout of `summary.json`.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The results of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    /// The version of this layout.
+    pub schema_version: u32,
+    /// The version of the program.
+    pub plimsoll: String,
+    /// Whether the run was interrupted: the numbers cover what had happened by then.
+    pub partial: bool,
+    /// What was run.
+    pub scenario: Scenario,
+    /// The verdict in a word.
+    pub verdict: Verdict,
+    /// The verdict in a sentence.
+    pub verdict_line: String,
+    /// Each objective, met or not.
+    pub objectives: Vec<ObjectiveResult>,
+    /// Why there are no intervals, or how they were made.
+    pub interval_note: String,
+    /// All requests of all replications, warm-up included.
+    pub conservation: Counts,
+    /// The conservation line in words.
+    pub conservation_line: String,
+    /// Measured seconds a replication: from the end of the warm-up to the end of the run.
+    pub measured_s: Estimate,
+    /// All measured requests.
+    pub run: Numbers,
+    /// How the replicas were used.
+    pub utilization: Utilization,
+    /// Each class.
+    pub classes: Vec<ClassSummary>,
+    /// Each tenant that offered a request.
+    pub tenants: Vec<TenantSummary>,
+    /// Each pool.
+    pub pools: Vec<PoolSummary>,
+    /// What to do next, a sentence each.
+    pub next: Vec<String>,
+    /// What was assumed where nothing was measured.
+    pub assumptions: Vec<String>,
+    /// The formula of each number.
+    pub definitions: BTreeMap<String, String>,
+}
+
+/// What was run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub description: String,
+    /// A digest of the scenario as read.
+    pub hash: String,
+    /// The policy in one sentence.
+    pub policy: String,
+    /// The seed.
+    pub seed: u64,
+    /// Independent replications.
+    pub replications: u32,
+    /// Whether a recorded trace was replayed.
+    pub has_trace: bool,
+    /// Seconds cut off at the beginning.
+    pub warm_up_s: f64,
+    /// When arrivals stopped; null where every source ran to its end.
+    pub duration_s: Option<f64>,
+}
+
+/// The verdict on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No objective was stated.
+    Done,
+    /// Every objective was met.
+    Pass,
+    /// At least one objective was missed, whether by overload or not.
+    Fail,
+    /// A queue grows for as long as requests arrive, and no objective says whether that is fine.
+    Overloaded,
+    /// What was measured cannot decide.
+    Inconclusive,
+}
+
+impl Verdict {
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Verdict::Done => "DONE",
+            Verdict::Pass => "PASS",
+            Verdict::Fail => "FAIL",
+            Verdict::Overloaded => "OVERLOADED",
+            Verdict::Inconclusive => "INCONCLUSIVE",
+        }
+    }
+    /// Its symbol.
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Verdict::Done => "•",
+            Verdict::Pass => "✓",
+            Verdict::Fail => "✗",
+            Verdict::Overloaded => "▲",
+            Verdict::Inconclusive => "?",
+        }
+    }
+    /// The process's exit code: 0 objectives met or none stated, 3 an objective missed,
+    /// 4 inconclusive or overloaded without an objective.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Done | Verdict::Pass => 0,
+            Verdict::Fail => 3,
+            Verdict::Overloaded | Verdict::Inconclusive => 4,
+        }
+    }
+}
+
+/// A number with what is known of its certainty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Estimate {
+    /// Null where nothing was measured.
+    pub value: Option<f64>,
+    /// The 95 % Student-t interval across replications; null with fewer than two.
+    pub interval: Option<[f64; 2]>,
+    /// The true value is this or more: requests cut off by the end of the run weigh in with what
+    /// they had waited by then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
+    /// Fewer than 10 samples lie beyond this percentile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub few_samples: bool,
+}
+
+/// A share of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Proportion {
+    /// `count / of`; null where `of` is 0.
+    pub value: Option<f64>,
+    /// How many.
+    pub count: u64,
+    /// Of how many.
+    pub of: u64,
+    /// The 95 % Wilson interval over all requests, as if they were independent.
+    pub wilson: Option<[f64; 2]>,
+    /// The 95 % Student-t interval across replications; null with fewer than two.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// A latency over requests, in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Distribution {
+    /// Samples, cut off ones included.
+    pub count: u64,
+    /// Of these, how many were cut off before it was known.
+    pub censored: u64,
+    /// The longest of those cut off.
+    pub censored_max: Option<f64>,
+    /// The mean.
+    pub mean: Estimate,
+    /// The median.
+    pub p50: Estimate,
+    /// The 75th percentile.
+    pub p75: Estimate,
+    /// The 90th percentile.
+    pub p90: Estimate,
+    /// The 95th percentile.
+    pub p95: Estimate,
+    /// The 99th percentile.
+    pub p99: Estimate,
+    /// The 99.9th percentile.
+    #[serde(rename = "p99.9")]
+    pub p999: Estimate,
+    /// The maximum.
+    pub max: Estimate,
+}
+
+/// Latencies, in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// All waiting.
+    pub queue_time: Distribution,
+    /// From arrival to first scheduled.
+    pub queue_time_first: Distribution,
+    /// From first scheduled to first token.
+    pub prefill_time: Distribution,
+    /// From first to last token.
+    pub decode_time: Distribution,
+    /// Computing again what preemptions threw away.
+    pub preempted_time: Distribution,
+    /// Time to first token.
+    pub ttft: Distribution,
+    /// Time to first token once scheduled.
+    pub ttft_service: Distribution,
+    /// Time per output token after the first, a value a request.
+    pub tpot: Distribution,
+    /// Gaps between tokens, pooled.
+    pub itl: Distribution,
+    /// The largest gap of each request.
+    pub itl_max: Distribution,
+    /// End-to-end latency per output token.
+    pub ntpot: Distribution,
+    /// End-to-end latency.
+    pub e2e: Distribution,
+}
+
+/// How requests closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Counts {
+    /// Offered; the sum of all below.
+    pub offered: u64,
+    /// Finished.
+    pub finished: u64,
+    /// Broken by a backend or the network.
+    pub failed: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Expired.
+    pub expired: u64,
+    /// Refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Cut off by the end of the run.
+    pub in_flight: u64,
+}
+
+/// What is reported of any group of measured requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Numbers {
+    /// How they closed.
+    pub counts: Counts,
+    /// Good ÷ offered.
+    pub slo_attainment: Proportion,
+    /// Good ÷ finished.
+    pub attainment_of_completed: Proportion,
+    /// Good requests a second.
+    pub goodput: Estimate,
+    /// Output tokens of good requests a second.
+    pub goodput_tokens: Estimate,
+    /// Prompt tokens a second.
+    pub input_tps: Estimate,
+    /// Output tokens a second.
+    pub output_tps: Estimate,
+    /// Both.
+    pub total_tps: Estimate,
+    /// Output tokens a second a replica.
+    pub tps_per_gpu: Estimate,
+    /// Output tokens a second as one request sees them.
+    pub tps_per_user: Estimate,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Finished with fewer than two tokens: no time per output token.
+    pub tpot_undefined: u64,
+    /// Times a request was thrown out of a batch.
+    pub preemptions: u64,
+    /// Tokens computed again because of it.
+    pub recomputed_tokens: u64,
+    /// Latencies.
+    pub latency: Latency,
+}
+
+/// How replicas were used in the measured time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Utilization {
+    /// Share of time spent computing.
+    pub busy: Estimate,
+    /// `busy` without recomputed work, by its share of the computed tokens.
+    pub useful: Estimate,
+    /// Share of the KV memory held, over time.
+    pub kv_occupancy: Estimate,
+}
+
+/// A class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClassSummary {
+    /// Its name.
+    pub name: String,
+    /// Higher is more important.
+    pub priority: i32,
+    /// Its weight.
+    pub weight: u32,
+    /// The longest a request of it should wait.
+    pub wait_max_s: Option<f64>,
+    /// Whether its queue grew for as long as requests arrived.
+    pub overload: Option<Overload>,
+    /// Why its means and percentiles describe no steady state; null where they do.
+    pub interval_note: Option<String>,
+    /// Who waited for what.
+    pub waiting: Waiting,
+    /// Its numbers.
+    pub numbers: Numbers,
+}
+
+/// A queue that grows: the second half of the measured arrivals of one replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Overload {
+    /// Requests that arrived in that half.
+    pub arrived: u64,
+    /// Requests that closed in it.
+    pub closed: u64,
+    /// Replications in which the queue grew.
+    pub replications: u32,
+}
+
+/// What became of a class that had to wait, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Others were served while it went without for longer than it should.
+    Starved,
+    /// Its queue grew because there is too little.
+    Overload,
+    /// Single requests waited too long although the class was served.
+    Unlucky,
+    /// Nothing of the kind.
+    Fine,
+}
+
+impl Fate {
+    /// The word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Fate::Starved => "starved",
+            Fate::Overload => "overload",
+            Fate::Unlucky => "unlucky",
+            Fate::Fine => "fine",
+        }
+    }
+}
+
+/// Who waited for what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Waiting {
+    /// In one word.
+    pub fate: Fate,
+    /// In one sentence.
+    pub sentence: String,
+    /// The longest time without service while some of the class waited.
+    pub longest_without_service: Option<WithoutService>,
+    /// The longest wait of one request.
+    pub worst_wait: Option<WorstWaitSummary>,
+    /// Its part of the engine time used; null where none was sampled.
+    pub engine_share: Option<f64>,
+    /// Its part by weight.
+    pub entitlement: f64,
+    /// The waiting time by what was waited for; the seconds sum to the queue time.
+    pub waited_for: Vec<WaitedFor>,
+    /// Requests that the guard let in.
+    pub due: u64,
+}
+
+/// An interval without service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WithoutService {
+    /// How long.
+    pub seconds: f64,
+    /// From when.
+    pub from_s: f64,
+    /// How many waited at its end.
+    pub waiting: u64,
+    /// In which replication, from 0.
+    pub replication: u32,
+    /// Whether it was seen in samples of engine time (as coarse as they are) and not at the
+    /// allocator's door.
+    pub in_engine: bool,
+    /// Classes that were served meanwhile.
+    pub served_meanwhile: Vec<String>,
+}
+
+/// The longest wait of one request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorstWaitSummary {
+    /// How long.
+    pub seconds: f64,
+    /// It had not ended when the run did.
+    pub at_least: bool,
+    /// The request's number.
+    pub request: u64,
+    /// Whose it was.
+    pub tenant: String,
+    /// When it arrived.
+    pub arrived_s: f64,
+    /// In which replication, from 0.
+    pub replication: u32,
+}
+
+/// Waiting time for one resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitedFor {
+    /// Which: a bound of the allocator, `turn` (no resource, only the order), or `engine_queue`.
+    pub what: String,
+    /// Requests that waited for it.
+    pub requests: u64,
+    /// Their waiting time.
+    pub seconds: f64,
+    /// The part of requests that were not good.
+    pub seconds_of_missed: f64,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TenantSummary {
+    /// Its name.
+    pub name: String,
+    /// How its measured requests closed.
+    pub counts: Counts,
+    /// Good ÷ offered.
+    pub slo_attainment: Proportion,
+    /// Good requests a second.
+    pub goodput: Estimate,
+    /// Output tokens of good requests a second.
+    pub goodput_tokens: Estimate,
+    /// Output tokens a second.
+    pub output_tps: Estimate,
+    /// All waiting.
+    pub queue_time: Distribution,
+    /// Time to first token.
+    pub ttft: Distribution,
+    /// End-to-end latency.
+    pub e2e: Distribution,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolSummary {
+    /// Its name.
+    pub name: String,
+    /// How many replicas.
+    pub replicas: u32,
+    /// Seats of each.
+    pub seats: u32,
+    /// KV memory of each, in tokens.
+    pub kv_tokens: u64,
+    /// Where its step-time numbers come from.
+    pub provenance: String,
+    /// How it was used.
+    pub utilization: Utilization,
+}
+
+/// An objective and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ObjectiveResult {
+    /// Whose.
+    pub class: String,
+    /// As written.
+    pub text: String,
+    /// What is measured.
+    pub metric: Metric,
+    /// At which percentile; null for attainment.
+    pub percentile: Option<f64>,
+    /// The limit: seconds, or a fraction.
+    pub limit: f64,
+    /// What was measured.
+    pub value: Estimate,
+    /// Met, missed or undecided.
+    pub result: ObjectiveVerdict,
+    /// Why, where it is not plain.
+    pub note: Option<String>,
+}
+
+/// What became of an objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveVerdict {
+    /// Met.
+    Pass,
+    /// Missed.
+    Fail,
+    /// Undecided.
+    Inconclusive,
+}
+
+impl Summary {
+    /// The verdict.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        self.verdict.exit_code()
+    }
+    /// `summary.json`: indented, keys in a fixed order, a newline at the end.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self)
+            .expect("a summary holds only strings, finite numbers and string keys");
+        json.push('\n');
+        json
+    }
+}
+
+/// The JSON Schema of `summary.json`.
+pub fn summary_schema() -> serde_json::Value {
+    schemars::schema_for!(Summary).to_value()
+}

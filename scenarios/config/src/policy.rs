@@ -1,0 +1,231 @@
+//! From the policy part of a file to [`plimsoll_policy::Config`].
+
+use plimsoll_base::{ClassId, SourceId, Span, TenantId};
+use plimsoll_policy::config::{
+    Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost,
+    Window,
+};
+
+use crate::objectives::objectives;
+use crate::spec::{
+    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec,
+    ShareSpec, WindowSpec,
+};
+use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
+
+/// The allocator holds at most this many requests where the file says nothing.
+pub const REQUESTS_MAX_DEFAULT: u32 = 100_000;
+const CLASSES_MAX: usize = 64;
+const QUANTUM_DEFAULT: u64 = 4_096;
+const COST_DEFAULT: TokenCost = TokenCost { prompt: 1, output: 2 };
+
+/// Names that the policy may use, each indexed by its id.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Indexed by [`ClassId`].
+    pub classes: &'a [String],
+    /// Indexed by [`TenantId`].
+    pub tenants: &'a [String],
+    /// Workloads, indexed by [`SourceId`].
+    pub sources: &'a [String],
+}
+
+/// The policy and each class's objectives. What is wrong is added to `found`; the result is then
+/// not to be used.
+pub fn build(
+    classes: &[ClassSpec],
+    policy: &PolicySpec,
+    known: Known<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> (Config, Vec<ClassObjectives>) {
+    if let Some(extra) = classes.get(CLASSES_MAX) {
+        let message = format!("there are {} classes, at most {CLASSES_MAX} are supported", classes.len());
+        found.push(Diagnostic::new(Code::TooMany, Some(extra.name.place), message));
+    }
+    let owed = classes.iter().enumerate().map(|(index, spec)| ClassObjectives {
+        class: ClassId(u16::try_from(index).unwrap_or(u16::MAX)),
+        objectives: objectives(&spec.slo, found),
+    });
+    let owed = owed.collect();
+    let config = Config {
+        classes: classes.iter().map(|spec| class(spec, found)).collect(),
+        classify: classify(policy, known, found),
+        share: share(policy.share.as_ref(), found),
+        order: match policy.order {
+            None | Some(OrderSpec::Fcfs) => Order::Fcfs,
+            Some(OrderSpec::Aging) => Order::Aging,
+        },
+        place: match policy.place {
+            Some(PlaceSpec::RoundRobin) => Place::RoundRobin,
+            None | Some(PlaceSpec::LeastTokens) => Place::LeastTokens,
+        },
+        window: match policy.window {
+            None | Some(WindowSpec::Seats) => Window::Seats,
+            Some(WindowSpec::None) => Window::None,
+        },
+        guard: guard(classes, policy, found),
+        predict: match policy.predict {
+            Some(PredictSpec::DeclaredCap) => Predict::DeclaredCap,
+            None | Some(PredictSpec::ClassIntensity) => Predict::ClassIntensity,
+        },
+        requests_max: at_least_one("requests_max", policy.requests_max, found)
+            .unwrap_or(REQUESTS_MAX_DEFAULT),
+    };
+    (config, owed)
+}
+
+/// The id of a name; tells what it could have been if there is none.
+pub fn find(
+    name: &At<String>,
+    names: &[String],
+    what: &str,
+    found: &mut Vec<Diagnostic>,
+) -> Option<usize> {
+    let index = names.iter().position(|known| *known == name.value);
+    if index.is_none() {
+        let message = format!("no {what} is named `{}`", name.value);
+        found.push(
+            Diagnostic::new(Code::UnknownName, Some(name.place), message)
+                .label(format!("not a {what} of this file"))
+                .help_maybe(nearest::suggest(&name.value, names.iter().map(String::as_str))),
+        );
+    }
+    index
+}
+
+/// Refuses names that could not stand in a path, and names given twice.
+pub fn check_names(names: &[&At<String>], what: &str, found: &mut Vec<Diagnostic>) {
+    for (index, name) in names.iter().enumerate() {
+        let fits = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+        if !(1..=64).contains(&name.value.chars().count()) || !name.value.chars().all(fits) {
+            let message = format!("`{}` cannot be the name of a {what}", name.value);
+            found.push(
+                Diagnostic::new(Code::BadName, Some(name.place), message)
+                    .help("write 1 to 64 letters, digits, `-` or `_`"),
+            );
+        }
+        if names[..index].iter().any(|earlier| earlier.value == name.value) {
+            let message = format!("there are two of {what} `{}`", name.value);
+            found.push(
+                Diagnostic::new(Code::Duplicate, Some(name.place), message)
+                    .label("the second of this name")
+                    .help("give it a name of its own"),
+            );
+        }
+    }
+}
+
+fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
+    let intensity = spec.intensity.as_ref().and_then(|intensity| intensity.output_tokens);
+    Class {
+        priority: spec.priority,
+        weight: at_least_one("weight", spec.weight, found).unwrap_or(1),
+        wait_max: spec.wait_max.map(|at| at.value.0),
+        queue_max: spec.queue_max,
+        time_to_live: spec.time_to_live.map(|at| at.value.0),
+        requests_max: at_least_one("requests_max", spec.requests_max, found),
+        tokens_max: at_least_one("tokens_max", spec.tokens_max, found),
+        boost: spec.boost.map_or(Span::ZERO, |boost| boost.0),
+        output_tokens_expected: at_least_one("output_tokens", intensity, found),
+        sheddable: spec.sheddable,
+    }
+}
+
+fn classify(
+    policy: &PolicySpec,
+    known: Known<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<ClassifyRule> {
+    let Some(rules) = &policy.classify else { return vec![ClassifyRule::default()] };
+    rules.value.0.iter().map(|rule| classify_rule(&rule.value, known, found)).collect()
+}
+
+fn classify_rule(
+    rule: &ClassifySpec,
+    known: Known<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> ClassifyRule {
+    let ClassifySpec::Match {
+        tenant,
+        workload,
+        claims,
+        prompt_tokens_min,
+        prompt_tokens_max,
+        class,
+    } = rule;
+    let mut index = |name: &Option<At<String>>, names: &[String], what: &str| {
+        name.as_ref().and_then(|name| find(name, names, what, found))
+    };
+    let class_id = |index: usize| ClassId(u16::try_from(index).unwrap_or(u16::MAX));
+    ClassifyRule {
+        tenant: index(tenant, known.tenants, "tenant")
+            .map(|index| TenantId(u32::try_from(index).unwrap_or(u32::MAX))),
+        source: index(workload, known.sources, "workload")
+            .map(|index| SourceId(u16::try_from(index).unwrap_or(u16::MAX))),
+        claims: index(claims, known.classes, "class").map(class_id),
+        prompt_tokens_min: *prompt_tokens_min,
+        prompt_tokens_max: *prompt_tokens_max,
+        class: index(class, known.classes, "class")
+            .map_or(Becomes::Claimed, |index| Becomes::Class(class_id(index))),
+    }
+}
+
+fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
+    let owner = |per: &Option<PerSpec>| match per {
+        None | Some(PerSpec::Class) => Per::Class,
+        Some(PerSpec::Tenant) => Per::Tenant,
+    };
+    let price = |cost: &Option<CostSpec>| {
+        cost.map_or(COST_DEFAULT, |cost| TokenCost { prompt: cost.prompt, output: cost.output })
+    };
+    match spec {
+        None | Some(ShareSpec::Fcfs) => Share::Fcfs,
+        Some(ShareSpec::Priority) => Share::Priority,
+        Some(ShareSpec::DeficitRoundRobin { per, quantum, cost }) => Share::DeficitRoundRobin {
+            per: owner(per),
+            quantum: at_least_one("quantum", *quantum, found).unwrap_or(QUANTUM_DEFAULT),
+            cost: price(cost),
+        },
+        Some(ShareSpec::VirtualTokenCounter { per, cost }) => {
+            Share::VirtualTokenCounter { per: owner(per), cost: price(cost) }
+        }
+    }
+}
+
+fn guard(
+    classes: &[ClassSpec],
+    policy: &PolicySpec,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Guard> {
+    let due_share = policy.guard?.due_share;
+    let millionths = (due_share.value.0 * 1e6).round() as u32;
+    if millionths == 0 {
+        found.push(
+            Diagnostic::new(Code::Range, Some(due_share.place), "a guard with no share guards nothing")
+                .help("write a fraction above 0, for example 0.10, or remove `guard`"),
+        );
+    }
+    if classes.iter().all(|class| class.wait_max.is_none()) {
+        found.push(
+            Diagnostic::new(Code::Conflict, Some(due_share.place), "the guard has nothing to guard")
+                .label("no class states `wait_max`")
+                .help("give the classes that must not starve a `wait_max`, for example \"15m\""),
+        );
+    }
+    Some(Guard { due_share_ppm: millionths })
+}
+
+fn at_least_one<T: Copy + Default + PartialEq>(
+    key: &str,
+    value: Option<At<T>>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    let value = value?;
+    if value.value == T::default() {
+        found.push(
+            Diagnostic::new(Code::Range, Some(value.place), format!("`{key}` must be at least 1"))
+                .help(format!("write `{key} = 1` or more, or leave it out")),
+        );
+    }
+    Some(value.value)
+}

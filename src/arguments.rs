@@ -1,0 +1,131 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Simulate shared AI serving: who waits for whom, and how deep the ship may be loaded.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, objectives met or none stated; 1 run-time failure; \
+    2 usage or input error; 3 objective missed; 4 inconclusive; 130 interrupted.")]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a scenario; print a verdict and a table, write a report
+    Run(RunOptions),
+    /// Read a scenario and say whether it holds together, without running it
+    Check(CheckOptions),
+    /// Print a commented scenario to start from
+    Init(InitOptions),
+    /// Explain a metric, a column or an error code; without a name, list them
+    Explain {
+        /// Such as `ttft`, `slo_attainment` or `P0102`
+        name: Option<String>,
+    },
+    /// Print the JSON Schema of scenario files or of summary.json
+    Schema {
+        /// Which
+        #[arg(value_enum, default_value_t = SchemaOf::Scenario)]
+        of: SchemaOf,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `run`.
+#[derive(Args, Debug)]
+pub struct RunOptions {
+    /// A scenario file, or the name of a shipped one (`plimsoll init --list`)
+    pub file: PathBuf,
+    /// Where to write the report [default: plimsoll-out/SCENARIO]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_files")]
+    pub out: Option<PathBuf>,
+    /// Write no files, only print
+    #[arg(long)]
+    pub no_files: bool,
+    /// Write no requests.csv (one row a request)
+    #[arg(long)]
+    pub no_requests: bool,
+    /// Independent runs, for intervals
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub replications: u32,
+    /// Seed of every random stream [default: the scenario's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads for replications [default: one a core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// Override a value of the file, such as `workload.chat.arrivals.rate="8/s"`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Exit with 0 even where an objective is missed or the result is inconclusive
+    #[arg(long)]
+    pub no_gate: bool,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// A template of your own for report.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
+}
+
+/// Options of `check`.
+#[derive(Args, Debug)]
+pub struct CheckOptions {
+    /// A scenario file, or the name of a shipped one
+    pub file: PathBuf,
+    /// Override a value of the file
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print every effective value and where it comes from
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// Options of `init`.
+#[derive(Args, Debug)]
+pub struct InitOptions {
+    /// Which shipped scenario to start from
+    #[arg(long, value_name = "NAME", default_value = "quickstart")]
+    pub template: String,
+    /// List the shipped scenarios
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// What to print on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Verdict, table, conservation line, what to do next
+    Human,
+    /// summary.json
+    Json,
+    /// The table as CSV
+    Csv,
+    /// The table as Markdown
+    Md,
+}
+
+/// Which schema to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Scenario files
+    Scenario,
+    /// summary.json
+    Summary,
+}
