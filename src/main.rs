@@ -37,6 +37,8 @@ pub enum Failure {
     Input(plimsoll_config::Diagnostics),
     /// What the user wrote is wrong, said in one sentence: exit code 2.
     Usage(String),
+    /// What the user wrote is wrong, said with its place: exit code 2.
+    Located(String),
     /// Something broke while running: exit code 1.
     Broken(anyhow::Error),
 }
@@ -50,6 +52,10 @@ impl Failure {
             }
             Failure::Usage(message) => {
                 eprintln!("error: {message}");
+                ExitCode::from(2)
+            }
+            Failure::Located(message) => {
+                eprintln!("{}", message.trim_end());
                 ExitCode::from(2)
             }
             Failure::Broken(error) => {

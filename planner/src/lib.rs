@@ -3,11 +3,15 @@
 //! Replications run in parallel, one thread each; their results come back in order, so that any
 //! number of threads gives the same bytes.
 
+mod report;
+
+pub use report::plan;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_base::{Observer, Time};
 use plimsoll_scenario::Scenario;
-use plimsoll_sim::Run;
+use plimsoll_sim::{Run, StartError};
 use rayon::prelude::*;
 
 /// How often, with which seed, on how many threads.
@@ -62,9 +66,12 @@ pub struct Replicated<O> {
 /// Why a study failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
-    /// A run could not start, or a source broke on the way.
+    /// The policy contradicts itself.
     #[error("{0}")]
-    Run(#[source] plimsoll_sim::workload::SourceError),
+    Policy(#[from] plimsoll_policy::ConfigError),
+    /// A source broke: a trace file or a row of it is bad. The message says where.
+    #[error("{0}")]
+    Source(plimsoll_sim::workload::SourceError),
     /// The threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -90,9 +97,9 @@ where
     let stopped = AtomicBool::new(false);
     let one = |replication: u32| -> Result<O, StudyError> {
         let sources =
-            scenario.sources(replications.seed, replication).map_err(StudyError::Run)?;
-        let mut run = Run::start(&scenario.model, sources, observer(replication))
-            .map_err(|error| StudyError::Run(Box::new(error)))?;
+            scenario.sources(replications.seed, replication).map_err(StudyError::Source)?;
+        let mut run =
+            Run::start(&scenario.model, sources, observer(replication)).map_err(study_error)?;
         loop {
             let at = run.advance(PORTION);
             let (now, offered, done) = (at.now, at.offered, at.done);
@@ -105,11 +112,18 @@ where
                 break;
             }
         }
-        run.finish().map_err(StudyError::Run)
+        run.finish().map_err(StudyError::Source)
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(replications.threads).build()?;
     let results: Vec<Result<O, StudyError>> =
         pool.install(|| (0..replications.count).into_par_iter().map(one).collect());
     let observers = results.into_iter().collect::<Result<Vec<O>, StudyError>>()?;
     Ok(Replicated { observers, partial: stopped.load(Ordering::Relaxed) })
+}
+
+fn study_error(error: StartError) -> StudyError {
+    match error {
+        StartError::Policy(error) => StudyError::Policy(error),
+        StartError::Source(error) => StudyError::Source(error),
+    }
 }

@@ -21,8 +21,8 @@ use crate::share::Share;
 ///
 /// Call [`handle`](Allocator::handle), then [`poll`](Allocator::poll) until it is empty. Of every
 /// request that arrived there is exactly one decision: a dispatch, a refusal or a close. Inputs
-/// about requests and backends that it does not know (any more) change nothing: in production
-/// they race with each other.
+/// about requests and backends that it does not know (any more) change nothing, nor does an
+/// arrival under the id of a request it holds: in production inputs race with each other.
 #[derive(Debug)]
 pub struct Allocator {
     config: Config,
@@ -36,6 +36,9 @@ pub struct Allocator {
     mortal: ClassSet,
     /// What stopped those who wait.
     stops: Stops,
+    /// Classes whose next request did not fit their cap of tokens. A class is looked at again
+    /// when what it has waiting or outstanding changes, or when its oldest request may go as due.
+    too_large: ClassSet,
     decisions: VecDeque<Decision>,
     in_flight: u32,
     /// The next request's place in the order of arrival.
@@ -64,6 +67,7 @@ impl Allocator {
             backends: Backends::new(config.place, config.window),
             mortal: mortal.collect(),
             stops: Stops::default(),
+            too_large: ClassSet::EMPTY,
             decisions: VecDeque::new(),
             in_flight: 0,
             sequence: 0,
@@ -177,6 +181,7 @@ impl Allocator {
         self.sequence += 1;
         let slot = self.book.insert(entry);
         let turned = self.book.enqueue(slot);
+        self.too_large.remove(class);
         self.share.enqueued(entry.flow, class, turned);
         Ok(slot)
     }
@@ -190,6 +195,7 @@ impl Allocator {
         }
         self.unqueue(slot);
         self.book.forget(slot);
+        self.too_large.remove(class);
         self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         // It may have been the one that stopped the others.
         self.dispatch();
@@ -223,6 +229,7 @@ impl Allocator {
         let State::Dispatched(backend) = entry.state else { return };
         self.backends.release(backend, entry.tokens());
         self.caps.release(entry.class, entry.tokens());
+        self.too_large.remove(entry.class);
         let charged = (entry.prompt_tokens, entry.output_predicted);
         self.share.settle(entry.flow, charged, (used.prompt_tokens, used.output_tokens));
         self.in_flight -= 1;
@@ -246,6 +253,7 @@ impl Allocator {
     /// Decides against a waiting request.
     fn drop_waiting(&mut self, slot: u32, action: Action, reason: Reason) {
         self.decide(slot, action, reason);
+        self.too_large.remove(self.book.entry(slot).class);
         self.unqueue(slot);
         self.book.forget(slot);
     }
@@ -260,8 +268,10 @@ impl Allocator {
     /// refuses one, closes a class or ends the loop, so it ends.
     fn dispatch(&mut self) {
         let mut stops = Stops::default();
+        self.too_large = self.too_large.without(self.due_classes());
+        let mut too_large_when_due = ClassSet::EMPTY;
         loop {
-            let open = self.book.waiting().without(self.caps.full()).without(stops.tokens);
+            let open = self.book.waiting().without(self.caps.full()).without(self.too_large);
             if open.is_empty() {
                 break;
             }
@@ -272,11 +282,18 @@ impl Allocator {
             let (due, slot, reason) = self.pick(open);
             let entry = *self.book.entry(slot);
             if !self.caps.has_room(entry.class, entry.tokens()) {
-                stops.tokens.insert(entry.class);
+                self.too_large.insert(entry.class);
+                if reason == Reason::Due {
+                    too_large_when_due.insert(entry.class);
+                }
                 continue;
             }
             match self.backends.place(entry.tokens(), entry.context()) {
-                Placed::At(backend) => self.send(slot, backend, reason, due),
+                Placed::At(backend) => {
+                    self.send(slot, backend, reason, due);
+                    let due = self.due_classes().without(too_large_when_due);
+                    self.too_large = self.too_large.without(due);
+                }
                 Placed::Stopped(bound) => {
                     stops.all = Some(bound);
                     break;
@@ -288,7 +305,18 @@ impl Allocator {
             }
         }
         stops.requests = self.caps.full();
+        stops.tokens = self.too_large;
         self.stops = stops;
+    }
+
+    /// Of the classes that step aside, those whose oldest request the guard would send now.
+    fn due_classes(&self) -> ClassSet {
+        match &self.guard {
+            Some(guard) if !self.too_large.is_empty() => {
+                self.too_large.and(guard.due_classes(self.now, &self.book))
+            }
+            Some(_) | None => ClassSet::EMPTY,
+        }
     }
 
     /// The request that goes next, of the `open` classes, and the rule that says so.

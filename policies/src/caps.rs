@@ -1,8 +1,8 @@
 //! Concurrency caps of classes: requests and estimated tokens outstanding at backends.
 //!
 //! A class at its cap steps aside and others go on. Tokens are capped class by class too: when the
-//! head that the share picks does not fit, the class waits for an end of its own rather than let
-//! smaller requests of the class slip by for ever. A request larger than the whole cap runs alone.
+//! head that the share picks does not fit, the class waits until what it has outstanding or waiting
+//! changes (or its oldest request may go as due) rather than let smaller requests slip by for ever. A request larger than the whole cap runs alone.
 
 use plimsoll_base::{Bound, ClassId};
 
@@ -41,7 +41,7 @@ impl Caps {
     /// Whether the class's token cap has room for a request of `tokens` estimated tokens.
     pub fn has_room(&self, class: ClassId, tokens: u64) -> bool {
         let cap = &self.caps[class.index()];
-        cap.requests == 0 || tokens <= cap.tokens_max.saturating_sub(cap.tokens)
+        cap.requests == 0 || cap.tokens.saturating_add(tokens) <= cap.tokens_max
     }
     pub fn take(&mut self, class: ClassId, tokens: u64) {
         let cap = &mut self.caps[class.index()];

@@ -11,7 +11,7 @@ use crate::guard::DISPATCH;
 /// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
 pub(crate) const PRICE_MAX: u32 = 1_000_000;
 /// The largest weight; keeps the rounding of a weight below one in a million.
-pub(crate) const WEIGHT_MAX: u32 = 1_000_000;
+pub(crate) const WEIGHT_MAX: u32 = 65_536;
 /// The largest quantum in cost units: more than the largest cost there is.
 pub(crate) const QUANTUM_MAX: u64 = 1 << 60;
 /// The largest boost: 100 years, so that an arrival plus a boost is still an instant.

@@ -71,6 +71,15 @@ impl Guard {
         due
     }
 
+    /// Classes whose oldest request is due and could be sent with the credit there is.
+    pub fn due_classes(&self, now: Time, book: &Book) -> ClassSet {
+        let due = self.guarded.and(book.waiting()).filter(|&class| {
+            let oldest = book.oldest(class).expect("a waiting class has an oldest request");
+            self.may_send() && self.due_at(class, oldest.arrived) <= now
+        });
+        due.collect()
+    }
+
     /// Books a dispatch made while something was due; `spent` is [`DISPATCH`] if the due lane
     /// sent it and 0 otherwise.
     pub fn earn(&mut self, spent: u32) {

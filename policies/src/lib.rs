@@ -22,6 +22,7 @@ mod message;
 mod order;
 mod place;
 pub mod rules;
+mod sentence;
 mod share;
 
 pub use allocator::Allocator;

@@ -7,18 +7,19 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use plimsoll_base::{End, RequestId, Span, TenantId, Time};
-use plimsoll_policy::config::{Class, Guard, Order, Per, Share};
+use plimsoll_policy::config::{Class, Guard, Order, Per, Share, TokenCost};
 use plimsoll_policy::{Action, Allocator, Config, Input, Used};
-use support::{PRICE, arrive, class, config, join, request};
+use support::{arrive, class, config, join, request, step};
 
 const REQUESTS: u64 = 3_000_000;
+const PRICE: TokenCost = TokenCost { prompt: 1, output: 2 };
 
 /// Requests arrive one by one on `backends` of 64 seats; the oldest dispatched ends once
 /// `in_flight` are out, and `backlog` requests wait all the time.
 fn check(name: &str, policy: Config, backends: u32, (in_flight, backlog): (usize, u64)) {
     let mut allocator = Allocator::new(policy).expect("a valid policy");
     for slot in 0..backends {
-        allocator.handle(Time::ZERO, join(slot, 64, 200_000));
+        step(&mut allocator, 0, join(slot, 64, 200_000));
     }
     let mut running = VecDeque::new();
     let (mut inputs, mut now) = (0u64, 0);
@@ -26,21 +27,21 @@ fn check(name: &str, policy: Config, backends: u32, (in_flight, backlog): (usize
     let started = Instant::now();
     for id in 0..REQUESTS {
         now += 1_000;
-        let mut info = request((id % 3) as u16, 100 + (id * 7919 % 900) as u32, 200);
+        let mut info = request((id % 3) as u16, prompt(id), 200);
         info.tenant = TenantId((id * 31 % 1000) as u32);
         allocator.handle(Time::from_nanos(now), arrive(id, info));
         inputs += 1;
         loop {
             while let Some(decision) = allocator.poll() {
                 assert!(matches!(decision.action, Action::Dispatch(..)), "{decision:?}");
-                running.push_back((decision.id, info));
+                running.push_back(decision.id);
                 dispatched += 1;
             }
             if running.len() < in_flight || id - dispatched.min(id) < backlog {
                 break;
             }
-            let (ended, info): (RequestId, _) = running.pop_front().expect("some run");
-            let used = Used { prompt_tokens: info.prompt_tokens, output_tokens: 150 };
+            let ended: RequestId = running.pop_front().expect("some run");
+            let used = Used { prompt_tokens: prompt(ended.0), output_tokens: 150 };
             allocator.handle(Time::from_nanos(now), Input::Ended(ended, End::Finished, used));
             std::hint::black_box(allocator.next_deadline());
             inputs += 1;
@@ -48,6 +49,10 @@ fn check(name: &str, policy: Config, backends: u32, (in_flight, backlog): (usize
     }
     let rate = inputs as f64 / started.elapsed().as_secs_f64() / 1e6;
     println!("{name:<44} {rate:6.1} million inputs/s ({dispatched} dispatched)");
+}
+
+fn prompt(id: u64) -> u32 {
+    100 + (id * 7919 % 900) as u32
 }
 
 fn three() -> Vec<Class> {

@@ -130,7 +130,12 @@ impl Series {
 
     /// Splits an amount that came about evenly between `from` and `to` over the bins between;
     /// the parts sum to the amount. `to` is the latest instant.
-    pub(crate) fn spread(&mut self, (from, to): (Time, Time), amount: u64, mut put: impl FnMut(&mut Series, usize, u64)) {
+    pub(crate) fn spread(
+        &mut self,
+        (from, to): (Time, Time),
+        amount: u64,
+        mut put: impl FnMut(&mut Series, usize, u64),
+    ) {
         let first = self.position(from);
         if first >= self.current || to <= from {
             return put(self, self.current, amount);

@@ -7,8 +7,8 @@ use crate::flow::Drought;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summary::{
-    Fate, ObjectiveResult, ObjectiveVerdict, Overload, WaitedFor, Waiting, WithoutService,
-    WorstWaitSummary,
+    ClassSummary, Fate, ObjectiveResult, ObjectiveVerdict, Overload, Summary, WaitedFor, Waiting,
+    WithoutService, WorstWaitSummary,
 };
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
 use crate::words;
@@ -95,8 +95,8 @@ impl Bench<'_> {
         let drought = self.drought(row);
         let patience = self.patience(row);
         let worst = tally.worst.map(|worst| worst.wait).unwrap_or_default();
-        let starved = drought
-            .is_some_and(|(_, drought)| drought.span() > patience && drought.others_served);
+        let starved =
+            drought.is_some_and(|(_, drought)| drought.span() > patience && drought.others_served);
         let fate = if starved {
             Fate::Starved
         } else if overload.is_some() {
@@ -198,11 +198,12 @@ impl Bench<'_> {
                 let gap = waiting.longest_without_service.as_ref()?;
                 let what = if gap.in_engine { "got engine time" } else { "was let in" };
                 Some(format!(
-                    "starved: no request {what} for {} while {} waited and {} was served \
+                    "starved: no request {what} for {} while {} waited and {} {} served \
                      (patience {})",
                     words::secs(gap.seconds),
                     words::count(gap.waiting),
                     words::list(&gap.served_meanwhile),
+                    if gap.served_meanwhile.len() == 1 { "was" } else { "were" },
                     words::round_secs(self.patience(row).secs_f64()),
                 ))
             }
@@ -230,6 +231,18 @@ impl Bench<'_> {
             Fate::Overload => Some("this is shortage: add capacity or shed".to_owned()),
             Fate::Unlucky | Fate::Fine => None,
         }
+    }
+}
+
+/// What a table says of a class: a word that a style may go by, and the text.
+pub(crate) fn status(summary: &Summary, class: &ClassSummary) -> (&'static str, String) {
+    let missed = (summary.objectives.iter())
+        .any(|o| o.class == class.name && o.result == ObjectiveVerdict::Fail);
+    match (class.waiting.fate, class.overload) {
+        (Fate::Overload, _) => (Fate::Overload.word(), "OVERLOADED".to_owned()),
+        (fate, Some(_)) => (Fate::Overload.word(), format!("{}, OVERLOADED", fate.word())),
+        (Fate::Fine, None) if missed => ("misses", "misses SLO".to_owned()),
+        (fate, None) => (fate.word(), fate.word().to_owned()),
     }
 }
 

@@ -5,22 +5,34 @@
 //! person reads is written from these two and the [`Plan`]. Nothing here knows who made the facts.
 
 pub mod bins;
+mod charts;
 mod definitions;
 mod estimate;
 mod fate;
 mod flow;
+mod folder;
 pub mod histogram;
 pub mod interval;
 mod ledger;
+mod page;
 mod plan;
+mod rows;
 mod summarise;
 pub mod summary;
+mod table;
 mod tally;
+mod timeseries;
 mod verdict;
 mod words;
 
+pub use charts::{Chart, charts};
 pub use definitions::DEFINITIONS;
+pub use folder::{OutputFolder, PendingFile};
 pub use ledger::Ledger;
+pub use page::{TEMPLATE, page};
 pub use plan::{ClassPlan, Metric, Objective, Plan, PoolPlan};
+pub use rows::{COLUMNS as REQUEST_COLUMNS, RequestRows};
 pub use summarise::summarise;
 pub use summary::{Summary, Verdict, summary_schema};
+pub use table::{Format, table};
+pub use timeseries::{COLUMNS as TIMESERIES_COLUMNS, write_timeseries};

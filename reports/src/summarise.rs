@@ -4,7 +4,7 @@ use plimsoll_base::{Span, TenantId};
 
 use crate::definitions::definitions;
 use crate::estimate::{
-    Group, View, counts, distribution, estimate, proportion, quotient, seconds, utilization,
+    Group, View, counts, distribution, estimate, proportion, quotient, utilization,
 };
 use crate::fate::{Bench, wait_words};
 use crate::ledger::{Ledger, Used};
@@ -28,7 +28,8 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
     let each_run: Vec<Tally> = ledgers.iter().map(whole).collect();
     let mut run = Tally::default();
     pooled.iter().for_each(|tally| run.merge(tally));
-    let measured: Vec<f64> = ledgers.iter().map(|ledger| ledger.measured_span().secs_f64()).collect();
+    let measured: Vec<f64> =
+        ledgers.iter().map(|ledger| ledger.measured_span().secs_f64()).collect();
     let numbers = |pooled: &Tally, each: &[&Tally]| {
         Group { pooled, each, seconds: &measured, replicas: plan.replicas() }.numbers()
     };
@@ -36,10 +37,12 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
     let bench = Bench { plan, ledgers, pooled: &pooled, run: &run };
     let classes: Vec<ClassSummary> = (0..plan.class_rows())
         .filter(|&row| row < plan.classes.len() || pooled[row].outcomes.arrived > 0)
-        .map(|row| class_summary(&bench, row, &objectives, numbers(&pooled[row], &of_row(ledgers, row))))
+        .map(|row| {
+            class_summary(&bench, row, &objectives, numbers(&pooled[row], &of_row(ledgers, row)))
+        })
         .collect();
-    let overloaded = overload(ledgers, None).is_some()
-        || classes.iter().any(|class| class.overload.is_some());
+    let overloaded =
+        overload(ledgers, None).is_some() || classes.iter().any(|class| class.overload.is_some());
     let verdict = verdict(&objectives, overloaded);
     let conservation = counts(&conserved(ledgers));
     let each_run: Vec<&Tally> = each_run.iter().collect();
@@ -224,8 +227,7 @@ fn used(plan: &Plan, ledgers: &[Ledger], pool: Option<usize>) -> Utilization {
             let home = plan.backends[slot].index();
             if pool.is_none_or(|pool| pool == home) {
                 used.add(&backend.used);
-                capacity +=
-                    plan.pools[home].kv_tokens as f64 * backend.used.observed.millis_f64();
+                capacity += plan.pools[home].kv_tokens as f64 * backend.used.observed.millis_f64();
             }
         }
         (used, capacity)
@@ -250,14 +252,19 @@ fn verdict_line(summary: &Summary) -> String {
     for objective in &summary.objectives {
         match objective.result {
             ObjectiveVerdict::Fail => {
-                let sign = if objective.metric == crate::plan::Metric::Attainment { "<" } else { ">" };
+                let sign =
+                    if objective.metric == crate::plan::Metric::Attainment { "<" } else { ">" };
                 let overloaded = objective.note.as_ref().is_some_and(|n| n.contains("overloaded"));
                 let sign = if overloaded { "so far against" } else { sign };
                 parts.push(format!("{} {}", objective.class, words::against(objective, sign)));
             }
             ObjectiveVerdict::Inconclusive => {
                 let note = objective.note.as_deref().unwrap_or("undecided");
-                parts.push(format!("{} {} undecided: {note}", objective.class, words::metric(objective)));
+                parts.push(format!(
+                    "{} {} undecided: {note}",
+                    objective.class,
+                    words::metric(objective)
+                ));
             }
             ObjectiveVerdict::Pass => {}
         }
@@ -317,7 +324,11 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
     }
     let unguarded = |class: &&ClassSummary| {
         class.waiting.fate == Fate::Starved
-            && plan.classes.iter().zip(&plan.names.classes).any(|(p, n)| *n == class.name && !p.guarded)
+            && plan
+                .classes
+                .iter()
+                .zip(&plan.names.classes)
+                .any(|(p, n)| *n == class.name && !p.guarded)
     };
     let starved: Vec<String> =
         summary.classes.iter().filter(unguarded).map(|class| class.name.clone()).collect();
@@ -329,7 +340,9 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
         ));
     }
     if lines.is_empty() {
-        lines.push("Nothing needs doing at this load; raise it to see where the limit lies.".to_owned());
+        lines.push(
+            "Nothing needs doing at this load; raise it to see where the limit lies.".to_owned(),
+        );
     }
     lines
 }
@@ -341,7 +354,9 @@ fn remedy(plan: &Plan, what: &str) -> String {
         format!("Try one replica more: `plimsoll run … --set pool.{pool}.replicas={}`.", count + 1)
     };
     match what {
-        "class_requests" | "class_tokens" => "The cap is the policy's own: try a larger one.".to_owned(),
+        "class_requests" | "class_tokens" => {
+            "The cap is the policy's own: try a larger one.".to_owned()
+        }
         "turn" => "The order decided, not a resource: try another share or order rule.".to_owned(),
         "engine_queue" => format!(
             "Waiting inside the engine is beyond the policy's reach: try window = \"seats\". {}",
@@ -349,9 +364,4 @@ fn remedy(plan: &Plan, what: &str) -> String {
         ),
         _ => replicas(),
     }
-}
-
-#[cfg(test)]
-pub(crate) fn seconds_of(nanos: u64) -> f64 {
-    seconds(nanos as f64)
 }

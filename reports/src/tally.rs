@@ -126,9 +126,12 @@ impl PhaseBins {
         let bin = &mut self.0[position];
         bin.count += 1;
         let phases = &record.phases;
-        for (into, span) in
-            bin.nanos.iter_mut().zip([phases.queue, phases.prefill, phases.decode, phases.preempted])
-        {
+        for (into, span) in bin.nanos.iter_mut().zip([
+            phases.queue,
+            phases.prefill,
+            phases.decode,
+            phases.preempted,
+        ]) {
             *into += u128::from(span.nanos());
         }
     }

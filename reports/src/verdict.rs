@@ -34,7 +34,8 @@ fn second_half(ledger: &Ledger, row: usize) -> Option<Half> {
     let end = ledger.arrivals_ended?;
     let from = ledger.measured_from();
     let (at_end, waiting) = ledger.classes[row].at_end?;
-    let middle = (from + plimsoll_base::Span::from_nanos(end.saturating_since(from).nanos() / 2)).nanos();
+    let middle =
+        (from + plimsoll_base::Span::from_nanos(end.saturating_since(from).nanos() / 2)).nanos();
     let series = ledger.series();
     let width = series.width().nanos();
     // The nearest edge of a bin: there are more than a hundred in the window.
@@ -47,9 +48,8 @@ fn second_half(ledger: &Ledger, row: usize) -> Option<Half> {
     Some(Half {
         arrived: at_end.arrived - arrived,
         closed: at_end.settled().saturating_sub(closed),
-        waiting: gauge.map(|bin| {
-            waiting as i64 - ((bin.queued + bin.engine_waiting) / bin.samples) as i64
-        }),
+        waiting: gauge
+            .map(|bin| waiting as i64 - ((bin.queued + bin.engine_waiting) / bin.samples) as i64),
     })
 }
 
@@ -97,8 +97,10 @@ pub(crate) fn judge(
             let pairs: Vec<(u64, u64)> =
                 each.iter().map(|tally| (tally.good, tally.outcomes.arrived)).collect();
             let share = proportion(&pairs);
-            let value = Estimate { value: share.value, interval: share.interval, ..Estimate::default() };
-            let (result, note) = decide(&value, |x| x >= limit, share.wilson.filter(|_| share.of < 30), limit);
+            let value =
+                Estimate { value: share.value, interval: share.interval, ..Estimate::default() };
+            let (result, note) =
+                decide(&value, |x| x >= limit, share.wilson.filter(|_| share.of < 30), limit);
             (value, result, note)
         }
         Metric::Ttft | Metric::Tpot | Metric::E2e | Metric::Queue => {
@@ -196,7 +198,10 @@ fn decide(
 }
 
 fn one(value: &Estimate) -> Option<String> {
-    value.interval.is_none().then(|| "one replication: the value decides, without interval".to_owned())
+    value
+        .interval
+        .is_none()
+        .then(|| "one replication: the value decides, without interval".to_owned())
 }
 
 /// The verdict on the run.
@@ -251,7 +256,7 @@ mod tests {
     #[test]
     fn an_objective_is_decided_by_the_interval_or_says_why_not() {
         use ObjectiveVerdict::{Fail, Inconclusive, Pass};
-        let check = |value, interval, at_least, share, expected| {
+        let check = |value, interval, at_least, share: Option<[f64; 2]>, expected| {
             let value = Estimate { value, interval, at_least, few_samples: share.is_some() };
             let (got, note) = decide(&value, |x| x <= 0.5, share, 0.99);
             assert_eq!(got, expected, "{value:?} {note:?}");

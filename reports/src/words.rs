@@ -2,8 +2,8 @@
 
 use plimsoll_base::Span;
 
-use crate::summary::{Counts, Estimate, ObjectiveResult};
 use crate::plan::Metric;
+use crate::summary::{Counts, Estimate, ObjectiveResult};
 
 /// `9.80 s`, `812 ms`.
 pub(crate) fn secs(seconds: f64) -> String {
@@ -79,16 +79,17 @@ pub(crate) fn latency(estimate: &Estimate) -> String {
 /// `offered 10 = finished 7 + refused 2 (queue_full 2) + in flight 1`.
 pub(crate) fn conservation(counts: &Counts) -> String {
     let mut parts = vec![format!("finished {}", count(counts.finished))];
-    for (word, number) in [
-        ("failed", counts.failed),
-        ("cancelled", counts.cancelled),
-        ("expired", counts.expired),
-    ] {
+    for (word, number) in
+        [("failed", counts.failed), ("cancelled", counts.cancelled), ("expired", counts.expired)]
+    {
         parts.push(format!("{word} {}", count(number)));
     }
     let refused: u64 = counts.refused.values().sum();
-    let reasons: Vec<String> =
-        counts.refused.iter().map(|(reason, number)| format!("{reason} {}", count(*number))).collect();
+    let reasons: Vec<String> = counts
+        .refused
+        .iter()
+        .map(|(reason, number)| format!("{reason} {}", count(*number)))
+        .collect();
     parts.push(match reasons.is_empty() {
         true => "refused 0".to_owned(),
         false => format!("refused {} ({})", count(refused), reasons.join(", ")),
@@ -104,6 +105,27 @@ pub(crate) fn list(names: &[String]) -> String {
         [one] => one.clone(),
         [most @ .., last] => format!("{} and {last}", most.join(", ")),
     }
+}
+
+/// `chat's`, `agents'`.
+pub(crate) fn possessive(name: &str) -> String {
+    if name.ends_with('s') { format!("{name}'") } else { format!("{name}'s") }
+}
+
+/// The unit in which an axis up to `seconds` has round numbers: its name and its seconds.
+pub(crate) fn axis_unit(seconds: f64) -> (&'static str, f64) {
+    match seconds {
+        s if s >= 3.0 * 3600.0 => ("h", 3600.0),
+        s if s >= 180.0 => ("min", 60.0),
+        s if s >= 1.0 => ("s", 1.0),
+        _ => ("ms", 1e-3),
+    }
+}
+
+/// A tick of an axis: `2.5 min`.
+pub(crate) fn tick(value: f64, unit: &str) -> String {
+    let rounded = (value * 1e3).round() / 1e3;
+    format!("{rounded} {unit}")
 }
 
 /// `p99`, `p99.9`.

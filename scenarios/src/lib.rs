@@ -1,1 +1,25 @@
 //! Scenario files and traces to simulator types.
+//!
+//! [`load`] reads a scenario file, with what it extends and with overrides, into a [`Scenario`]
+//! that is valid by construction; [`Scenario::sources`] opens its workloads. Everything that can
+//! be wrong with the input comes back as [`Diagnostics`], before anything runs, or from a trace
+//! row when it is read.
+
+mod build;
+mod check;
+mod scenario;
+mod shipped;
+pub mod spec;
+pub mod trace;
+
+pub use plimsoll_config::{
+    ClassObjectives, Code, Diagnostic, Diagnostics, Effective, EffectiveRow, Metric, Objective,
+    explain,
+};
+pub use scenario::{Scenario, load};
+pub use shipped::{shipped, template, templates};
+
+/// The JSON Schema of a scenario file, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(spec::Spec).to_value()
+}

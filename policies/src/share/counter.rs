@@ -15,20 +15,20 @@
 //! `2 · C`, and one-sided `C`.
 //!
 //! A flow whose classes are all at their caps is passed over and keeps its counter. A counter is
-//! an integer: one cost unit at weight 1 is 2⁴⁰, and a weight is applied as the rounded
-//! reciprocal 2⁴⁰/weight, so that charge and settlement add up exactly.
+//! an integer: one cost unit at weight 1 is 2³⁶, and a weight is applied as the rounded
+//! reciprocal 2³⁶/weight, so that charge and settlement add up exactly.
 
 use plimsoll_base::{ClassId, TenantId};
 
 use super::cost_of;
 use super::flows::Flows;
-use super::heap::Heap;
+use super::heap::{FLOW_BITS, Heap, flow_of};
 use crate::book::Turned;
 use crate::class_set::ClassSet;
 use crate::config::{Class, Per, TokenCost};
 
 /// Counter units of one cost unit at weight 1.
-const SCALE: i128 = 1 << 40;
+const SCALE: i128 = 1 << 36;
 
 /// The state of the rule.
 #[derive(Debug)]
@@ -44,22 +44,26 @@ pub(crate) struct Counters {
 
 #[derive(Debug)]
 struct State {
-    counter: i128,
-    /// Counter units of one cost unit.
+    /// The counter above the flow's number, as [`Heap`] orders it.
+    key: i128,
+    /// What one cost unit adds to the key.
     rate: i128,
 }
 
 impl State {
-    fn new(weight: u32) -> State {
+    fn new(flow: usize, weight: u32) -> State {
         let weight = i128::from(weight);
-        State { counter: 0, rate: (SCALE + weight / 2) / weight }
+        State { key: flow as i128, rate: ((SCALE + weight / 2) / weight) << FLOW_BITS }
     }
 }
 
 impl Counters {
     pub fn new(per: Per, cost: TokenCost, classes: &[Class]) -> Counters {
         let states = match per {
-            Per::Class => classes.iter().map(|class| State::new(class.weight)).collect(),
+            Per::Class => {
+                let weights = classes.iter().map(|class| class.weight);
+                weights.enumerate().map(|(flow, weight)| State::new(flow, weight)).collect()
+            }
             Per::Tenant => Vec::new(),
         };
         Counters {
@@ -73,23 +77,23 @@ impl Counters {
 
     pub fn flow(&mut self, class: ClassId, tenant: TenantId) -> Option<u32> {
         let flow = self.flows.find(class, tenant)?;
-        self.states.resize_with(self.flows.count(), || State::new(1));
+        while self.states.len() < self.flows.count() {
+            self.states.push(State::new(self.states.len(), 1));
+        }
         Some(flow)
     }
 
     pub fn enqueued(&mut self, flow: u32, class: ClassId, turned: Turned) {
         if turned.flow {
             let least = self.waiting.iter().filter_map(Heap::least).min();
-            let floor = match (least, self.dispatched_last) {
-                (Some((counter, _)), _) => counter,
-                (None, Some(last)) => self.states[last as usize].counter,
-                (None, None) => i128::MIN,
-            };
-            let state = &mut self.states[flow as usize];
-            state.counter = state.counter.max(floor);
+            let last = self.dispatched_last.map(|last| self.states[last as usize].key);
+            let key = &mut self.states[flow as usize].key;
+            if let Some(floor) = least.or(last) {
+                *key = (*key).max(floor - i128::from(flow_of(floor)) + i128::from(flow));
+            }
         }
         if turned.lane {
-            self.waiting[class.index()].push((self.states[flow as usize].counter, flow));
+            self.waiting[class.index()].push(self.states[flow as usize].key);
         }
     }
 
@@ -101,7 +105,7 @@ impl Counters {
 
     pub fn pick(&self, waiting: ClassSet) -> u32 {
         let least = waiting.filter_map(|class| self.waiting[class.index()].least()).min();
-        least.expect("a class with work stands in its heap").1
+        flow_of(least.expect("a class with work has a flow in its heap"))
     }
 
     pub fn charge(&mut self, flow: u32, prompt_tokens: u32, output_predicted: u32) {
@@ -119,9 +123,10 @@ impl Counters {
 
     fn add(&mut self, flow: u32, cost: i128) {
         let state = &mut self.states[flow as usize];
-        state.counter += cost * state.rate;
+        let key = state.key.checked_add(cost * state.rate);
+        state.key = key.expect("a counter holds 2¹⁷ requests of the largest cost there is");
         for heap in &mut self.waiting {
-            heap.change((state.counter, flow));
+            heap.change(state.key);
         }
     }
 }

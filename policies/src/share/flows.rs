@@ -2,10 +2,11 @@
 
 use plimsoll_base::{ClassId, TenantId};
 
+use super::heap::FLOW_BITS;
 use crate::config::Per;
 
 /// Tenants with a flow of their own at most, and the bound of their ids.
-pub(crate) const TENANTS_MAX: usize = 1 << 20;
+pub(crate) const TENANTS_MAX: usize = 1 << FLOW_BITS;
 
 const UNKNOWN: u32 = u32::MAX;
 

@@ -2,24 +2,30 @@
 
 use crate::list::NONE;
 
-/// What a flow is ordered by: the counter, then the flow's number.
-pub(crate) type Key = (i128, u32);
+/// Low bits of a key that hold the flow's number.
+pub(crate) const FLOW_BITS: u32 = 20;
 
-/// The flow with the least key on top; O(log n) to add, remove and change.
+/// The flow a key belongs to.
+pub(crate) fn flow_of(key: i128) -> u32 {
+    (key & ((1 << FLOW_BITS) - 1)) as u32
+}
+
+/// The flow with the least key on top; O(log n) to add, remove and change. A key holds the flow's
+/// number in its low bits, so that one comparison orders by counter and then by flow.
 #[derive(Debug, Default)]
 pub(crate) struct Heap {
-    keys: Vec<Key>,
+    keys: Vec<i128>,
     /// Indexed by flow: where its key stands; [`NONE`] if not in the heap.
     positions: Vec<u32>,
 }
 
 impl Heap {
-    pub fn least(&self) -> Option<Key> {
+    pub fn least(&self) -> Option<i128> {
         self.keys.first().copied()
     }
 
-    pub fn push(&mut self, key: Key) {
-        let flow = key.1 as usize;
+    pub fn push(&mut self, key: i128) {
+        let flow = flow_of(key) as usize;
         if self.positions.len() <= flow {
             self.positions.resize(flow + 1, NONE);
         }
@@ -30,26 +36,23 @@ impl Heap {
 
     pub fn remove(&mut self, flow: u32) {
         let at = self.positions[flow as usize] as usize;
-        assert!(self.keys[at].1 == flow, "a flow stands where its position says");
+        assert!(flow_of(self.keys[at]) == flow, "a flow stands where its position says");
         self.positions[flow as usize] = NONE;
         self.keys.swap_remove(at);
         if at < self.keys.len() {
-            self.settle(at);
+            let at = self.rise(at);
+            self.sink(at);
         }
     }
 
-    /// Gives the flow of `key` its new counter, if the flow is in the heap.
-    pub fn change(&mut self, key: Key) {
-        let at = self.positions.get(key.1 as usize).copied().unwrap_or(NONE);
+    /// Gives the flow of `key` this key, if the flow is in the heap.
+    pub fn change(&mut self, key: i128) {
+        let at = self.positions.get(flow_of(key) as usize).copied().unwrap_or(NONE);
         if at != NONE {
             self.keys[at as usize] = key;
-            self.settle(at as usize);
+            let at = self.rise(at as usize);
+            self.sink(at);
         }
-    }
-
-    fn settle(&mut self, at: usize) {
-        let at = self.rise(at);
-        self.sink(at);
     }
 
     fn rise(&mut self, mut at: usize) -> usize {
@@ -64,12 +67,13 @@ impl Heap {
 
     fn sink(&mut self, mut at: usize) {
         let key = self.keys[at];
-        loop {
-            let mut child = 2 * at + 1;
-            if child + 1 < self.keys.len() && self.keys[child + 1] < self.keys[child] {
-                child += 1;
-            }
-            if child >= self.keys.len() || key <= self.keys[child] {
+        let last = self.keys.len() - 1;
+        while 2 * at < last {
+            let left = 2 * at + 1;
+            let right = (left + 1).min(last);
+            // No branch: which child is less cannot be predicted.
+            let child = left + usize::from(self.keys[right] < self.keys[left]);
+            if key <= self.keys[child] {
                 break;
             }
             self.put(at, self.keys[child]);
@@ -78,8 +82,8 @@ impl Heap {
         self.put(at, key);
     }
 
-    fn put(&mut self, at: usize, key: Key) {
+    fn put(&mut self, at: usize, key: i128) {
         self.keys[at] = key;
-        self.positions[key.1 as usize] = at as u32;
+        self.positions[flow_of(key) as usize] = at as u32;
     }
 }

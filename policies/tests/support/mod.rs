@@ -1,12 +1,8 @@
 //! Short ways to write policies and inputs.
 
 use plimsoll_base::{BackendId, ClassId, PoolId, RequestId, SourceId, Span, TenantId, Time};
-use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Order, Place, Predict, Share, TokenCost, Window,
-};
+use plimsoll_policy::config::{Becomes, Class, ClassifyRule, Order, Place, Predict, Share, Window};
 use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, RequestInfo};
-
-pub const PRICE: TokenCost = TokenCost { prompt: 1, output: 2 };
 
 pub fn class() -> Class {
     Class {

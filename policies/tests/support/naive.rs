@@ -48,6 +48,8 @@ pub struct Naive {
     draining: bool,
     now: Time,
     stops: BTreeMap<ClassId, Bound>,
+    /// Classes that wait for a change because their next request exceeds their cap of tokens.
+    too_large: Vec<ClassId>,
     decisions: Vec<Decision>,
 }
 
@@ -70,6 +72,7 @@ impl Naive {
             draining: false,
             now: Time::ZERO,
             stops: BTreeMap::new(),
+            too_large: Vec::new(),
             decisions: Vec::new(),
         }
     }
@@ -150,6 +153,7 @@ impl Naive {
         held.flow = self.flow(&held);
         self.sequence += 1;
         self.backlog(held.flow);
+        self.too_large.retain(|&c| c != held.class);
         self.held.push(held);
     }
 
@@ -252,6 +256,7 @@ impl Naive {
     fn ended(&mut self, id: RequestId, used: Used) {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
         let held = self.held.remove(at);
+        self.too_large.retain(|&c| c != held.class);
         let difference = self.cost(used.prompt_tokens, used.output_tokens)
             - self.cost(held.info.prompt_tokens, held.predicted);
         self.charge(held.flow, difference);
@@ -259,10 +264,12 @@ impl Naive {
     }
 
     fn dispatch(&mut self, fresh: u64) {
-        let mut closed: Vec<(ClassId, Bound)> = Vec::new();
+        let mut closed: Vec<(ClassId, Bound)>;
         let mut stopped = None;
+        self.look_again_at_due(&[]);
+        let mut tried_as_due = Vec::new();
         loop {
-            closed.retain(|&(_, bound)| bound == Bound::ClassTokens);
+            closed = self.too_large.iter().map(|&class| (class, Bound::ClassTokens)).collect();
             for (class, rule) in (0..).map(ClassId).zip(&self.config.classes) {
                 let running = self.outstanding(class).count() as u32;
                 if rule.requests_max.is_some_and(|max| running >= max) {
@@ -290,7 +297,10 @@ impl Naive {
             let running: u64 = self.outstanding(held.class).map(Held::tokens).sum();
             let alone = self.outstanding(held.class).count() == 0;
             if !alone && rule.tokens_max.is_some_and(|max| running + held.tokens() > max) {
-                closed.push((held.class, Bound::ClassTokens));
+                self.too_large.push(held.class);
+                if reason == Reason::Due {
+                    tried_as_due.push(held.class);
+                }
                 continue;
             }
             let capable: Vec<_> =
@@ -306,6 +316,7 @@ impl Naive {
                 break;
             };
             self.send(at, backend, reason, fresh);
+            self.look_again_at_due(&tried_as_due);
         }
         self.stops.clear();
         for class in (0..self.config.classes.len() as u16).map(ClassId) {
@@ -314,6 +325,15 @@ impl Naive {
             if let Some(bound) = cap.or(stopped) {
                 self.stops.insert(class, bound);
             }
+        }
+    }
+
+    fn look_again_at_due(&mut self, tried: &[ClassId]) {
+        let Some(guard) = self.config.guard else { return };
+        if self.credit + guard.due_share_ppm >= 1_000_000 {
+            let due: Vec<ClassId> =
+                self.waiting().filter(|h| self.due_at(h).is_some()).map(|h| h.class).collect();
+            self.too_large.retain(|class| tried.contains(class) || !due.contains(class));
         }
     }
 
@@ -430,6 +450,7 @@ impl Naive {
         let held = self.held[at].clone();
         self.decide(&held, action, reason, fresh);
         self.held.remove(at);
+        self.too_large.retain(|&c| c != held.class);
         self.unbacklog(held.flow);
     }
 
@@ -448,6 +469,7 @@ impl Naive {
         let queued = self.waiting().filter(|h| h.class == held.class).count() as u32;
         if self.config.classes[held.class.index()].queue_max.is_some_and(|max| queued > max) {
             self.held.remove(at);
+            self.too_large.retain(|&c| c != held.class);
             self.unbacklog(held.flow);
             self.refuse(held.id, Some(held.class), Refusal::QueueFull, Reason::QueueBound);
             self.dispatch(fresh);

@@ -1,6 +1,7 @@
 //! From the policy part of a file to [`plimsoll_policy::Config`].
 
 use plimsoll_base::{ClassId, SourceId, Span, TenantId};
+use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{
     Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost,
     Window,
@@ -34,10 +35,11 @@ pub struct Known<'a> {
 /// not to be used.
 pub fn build(
     classes: &[ClassSpec],
-    policy: &PolicySpec,
+    written: &At<PolicySpec>,
     known: Known<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> (Config, Vec<ClassObjectives>) {
+    let policy = &written.value;
     if let Some(extra) = classes.get(CLASSES_MAX) {
         let message = format!("there are {} classes, at most {CLASSES_MAX} are supported", classes.len());
         found.push(Diagnostic::new(Code::TooMany, Some(extra.name.place), message));
@@ -71,7 +73,36 @@ pub fn build(
         requests_max: at_least_one("requests_max", policy.requests_max, found)
             .unwrap_or(REQUESTS_MAX_DEFAULT),
     };
+    if found.is_empty() {
+        found.extend(disagreement(&config, classes, written));
+    }
     (config, owed)
+}
+
+/// What the policy's own check says, at the place of the part that it blames.
+fn disagreement(
+    config: &Config,
+    classes: &[ClassSpec],
+    written: &At<PolicySpec>,
+) -> Option<Diagnostic> {
+    let (place, part, field, problem) = match config.check().err()? {
+        ConfigError::Policy(field, problem) => (written.place, "policy".into(), field, problem),
+        ConfigError::Class(index, field, problem) => {
+            let name = &classes.get(index)?.name;
+            (name.place, format!("class `{}`", name.value), field, problem)
+        }
+        ConfigError::Rule(index, field, problem) => {
+            let rules = written.value.classify.as_ref();
+            let rule = rules.and_then(|rules| rules.value.0.get(index));
+            let place = rule.map_or(written.place, |rule| rule.place);
+            (place, format!("classify rule {}", index + 1), field, problem)
+        }
+    };
+    let key = field.name();
+    Some(
+        Diagnostic::new(Code::Conflict, Some(place), format!("{part}: `{key}` {problem}"))
+            .help(format!("change `{key}`")),
+    )
 }
 
 /// The id of a name; tells what it could have been if there is none.

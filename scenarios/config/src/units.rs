@@ -79,7 +79,7 @@ pub fn rate(text: &str) -> Result<f64, Wrong> {
 
 /// A fraction from 0 to 1, written as a percentage.
 pub fn percentage(text: &str) -> Result<f64, Wrong> {
-    let number = text.trim().strip_suffix('%').and_then(|digits| digits.trim().parse().ok());
+    let number = text.trim().strip_suffix('%').and_then(|digits| digits.trim().parse::<f64>().ok());
     match number {
         Some(percent) => fraction(percent / 100.0),
         None => Err(Wrong {
@@ -100,17 +100,19 @@ pub fn fraction(number: f64) -> Result<f64, Wrong> {
 /// A step-time coefficient in nanoseconds.
 pub fn coefficient(text: &str) -> Result<f64, Wrong> {
     let (number, unit) = split(text);
-    let nanos = match unit {
-        "ps" => 1e-3,
-        "ns" => 1.0,
-        "us" | "µs" => 1e3,
-        "ms" => 1e6,
-        "s" => 1e9,
-        _ => 0.0,
+    let power = match unit {
+        "ps" => Some(-3),
+        "ns" => Some(0),
+        "us" | "µs" => Some(3),
+        "ms" => Some(6),
+        "s" => Some(9),
+        _ => None,
     };
-    match number.parse::<f64>() {
-        Ok(count) if nanos > 0.0 && count >= 0.0 => Ok(count * nanos),
-        Ok(_) | Err(_) => Err(Wrong {
+    // The unit becomes a power of ten in the text, so that the float is the nearest one.
+    let nanos = power.map(|power| format!("{number}e{power}").parse::<f64>());
+    match nanos {
+        Some(Ok(nanos)) if nanos >= 0.0 => Ok(nanos),
+        Some(Ok(_) | Err(_)) | None => Err(Wrong {
             message: format!("`{text}` is not a step-time coefficient"),
             help: COEFFICIENT_HELP.into(),
         }),

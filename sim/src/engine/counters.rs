@@ -21,10 +21,30 @@ pub struct Counters {
     /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`.
     residues: Vec<u32>,
     slots: Vec<Slot>,
-    free: Vec<u32>,
-    /// (step of its end, entry, slot), the earliest first.
-    ends: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    free: Vec<u16>,
+    /// The earliest end first; equal ends in order of entry.
+    ends: BinaryHeap<Reverse<EndKey>>,
     peaks: Peaks,
+}
+
+/// When a sequence ends, packed into one comparison: step of its end (64 bits), entry (48), slot
+/// (16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct EndKey(u128);
+
+impl EndKey {
+    fn new(end: u64, entry: u64, slot: u16) -> EndKey {
+        EndKey(u128::from(end) << 64 | u128::from(entry) << 16 | u128::from(slot))
+    }
+    fn end(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+    fn entry(self) -> u64 {
+        self.0 as u64 >> 16
+    }
+    fn slot(self) -> usize {
+        usize::from(self.0 as u16)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +64,10 @@ impl Counters {
     fn residue(&self, joined: u64, context: u32) -> usize {
         (joined.wrapping_sub(u64::from(context)) & self.mask()) as usize
     }
-    fn leave(&mut self, slot: u32) -> Sequence {
-        let Slot { mut sequence, joined } = self.slots[slot as usize];
-        self.slots[slot as usize].joined = u64::MAX;
-        self.free.push(slot);
+    fn leave(&mut self, slot: usize) -> Sequence {
+        let Slot { mut sequence, joined } = self.slots[slot];
+        self.slots[slot].joined = u64::MAX;
+        self.free.push(slot as u16);
         let residue = self.residue(joined, sequence.context);
         self.residues[residue] -= 1;
         self.by_class[sequence.class.index()] -= 1;
@@ -96,7 +116,7 @@ impl Batch for Counters {
         rounds + (first..first + rest).map(|s| u64::from(self.residues[(s & mask) as usize])).sum::<u64>()
     }
     fn steps_to_finish(&self) -> u64 {
-        self.ends.peek().map_or(u64::MAX, |Reverse((end, _, _))| end - self.step)
+        self.ends.peek().map_or(u64::MAX, |Reverse(key)| key.end() - self.step)
     }
     fn join(&mut self, sequence: Sequence) {
         let residue = self.residue(self.step, sequence.context);
@@ -106,16 +126,16 @@ impl Batch for Counters {
         let filled = Slot { sequence, joined: self.step };
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = filled;
+                self.slots[usize::from(slot)] = filled;
                 slot
             }
             None => {
                 self.slots.push(filled);
-                self.slots.len() as u32 - 1
+                u16::try_from(self.slots.len() - 1).expect("an engine has at most 65,536 seats")
             }
         };
         let end = self.step + u64::from(sequence.remaining());
-        self.ends.push(Reverse((end, sequence.entry, slot)));
+        self.ends.push(Reverse(EndKey::new(end, sequence.entry, slot)));
     }
     fn advance(&mut self, steps: u64, series: Series) {
         self.step += steps;
@@ -127,12 +147,12 @@ impl Batch for Counters {
         }
     }
     fn take_finished(&mut self) -> Option<Sequence> {
-        let Reverse((end, _, slot)) = *self.ends.peek()?;
-        if end > self.step {
+        let Reverse(key) = *self.ends.peek()?;
+        if key.end() > self.step {
             return None;
         }
         self.ends.pop();
-        Some(self.leave(slot))
+        Some(self.leave(key.slot()))
     }
     fn worst(&self, by_priority: bool) -> Option<Sequence> {
         let taken = self.slots.iter().filter(|slot| slot.joined != u64::MAX);
@@ -141,9 +161,9 @@ impl Batch for Counters {
         })
     }
     fn remove(&mut self, entry: u64) -> Sequence {
-        let slot = self.ends.iter().find(|Reverse((_, e, _))| *e == entry);
-        let Reverse((_, _, slot)) = *slot.expect("the sequence is in the batch");
-        self.ends.retain(|Reverse((_, e, _))| *e != entry);
+        let key = self.ends.iter().find(|Reverse(key)| key.entry() == entry);
+        let slot = key.expect("the sequence is in the batch").0.slot();
+        self.ends.retain(|Reverse(key)| key.entry() != entry);
         self.leave(slot)
     }
 }

@@ -66,9 +66,7 @@ impl<B: Batch> Engine<B> {
             let wanted = self.batch.steps_to_finish().min(holds_for).min(B::STEPS_MAX);
             self.steps_with_memory(series.fitting(wanted))
         };
-        let computing: u64 =
-            self.prefills.iter().map(|p| u64::from(p.sequence.context + p.chunk)).sum();
-        let held = shape.context + shape.sequences + computing;
+        let held = shape.context + shape.sequences + self.computed_after();
         Some(Segment { series, steps, prefill_part, held })
     }
 
@@ -144,6 +142,11 @@ impl<B: Batch> Engine<B> {
             self.prefills.push(prefill);
             notes.push(Note::Started { key: sequence.key });
         }
+    }
+
+    /// Prompt tokens in KV memory after the step, of the sequences that do not decode yet.
+    fn computed_after(&self) -> u64 {
+        self.prefills.iter().map(|p| u64::from(p.sequence.context + p.chunk)).sum()
     }
 
     fn shape(&self) -> BatchShape {

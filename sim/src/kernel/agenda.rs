@@ -1,7 +1,5 @@
 //! The future event list.
 
-use std::hint::select_unpredictable;
-
 use plimsoll_base::Time;
 
 /// Which of several events at one instant comes first. Equal instants order by rank, then by
@@ -40,13 +38,13 @@ pub struct EventId {
 /// doubled when they run out; memory follows the most events that were ever pending at once.
 #[derive(Clone, Debug)]
 pub struct Agenda<E> {
-    /// One a slot; [`VACANT`] where it holds no event.
-    keys: Vec<Key>,
+    /// A complete binary tree of keys, the root at 1 and the leaf of slot `s` at
+    /// `slots.len() + s`: [`VACANT`] where the slot holds no event. Each node is the lesser of
+    /// the two below it; right everywhere but above `hole`.
+    tree: Vec<Key>,
+    /// As many as the tree has leaves, a power of two.
     slots: Vec<Slot<E>>,
-    /// A complete binary tree, the root at 1 and the leaf of slot `s` at `keys.len() + s`. Each
-    /// node names the slot with the least key below it; right everywhere but above `hole`.
-    winners: Vec<u32>,
-    /// A slot just vacated: its key is `VACANT`, the nodes above its leaf still name the past.
+    /// A slot just vacated: its leaf is `VACANT`, the nodes above still hold the past.
     hole: Option<u32>,
     free: Vec<u32>,
     pending: usize,
@@ -55,11 +53,15 @@ pub struct Agenda<E> {
     now: Time,
 }
 
-/// Time above, then rank, then sequence.
+/// From the top: 64 bits of time, 3 of rank, 39 of sequence, 22 of slot. Sequences differ, so
+/// that slots decide nothing.
 type Key = u128;
 const VACANT: Key = Key::MAX;
-const SEQUENCE_BITS: u32 = 56;
-const CAPACITY_MIN: usize = 4;
+const SLOT_BITS: u32 = 22;
+const RANK_SHIFT: u32 = 61;
+const SEQUENCE_MAX: u64 = (1 << (RANK_SHIFT - SLOT_BITS)) - 1;
+const SLOTS_MAX: usize = 1 << SLOT_BITS;
+const SLOTS_MIN: usize = 4;
 
 #[derive(Clone, Debug)]
 struct Slot<E> {
@@ -77,30 +79,30 @@ impl<E> Agenda<E> {
     /// An agenda without events, before which nothing has happened.
     pub fn new() -> Self {
         let mut agenda = Agenda {
-            keys: Vec::new(),
+            tree: Vec::new(),
             slots: Vec::new(),
-            winners: Vec::new(),
             hole: None,
             free: Vec::new(),
             pending: 0,
             sequence: 0,
             now: Time::ZERO,
         };
-        agenda.grow(CAPACITY_MIN);
+        agenda.grow(SLOTS_MIN);
         agenda
     }
 
     /// Schedules `event` at `at`, after every event with the same instant and rank.
     ///
     /// # Panics
-    /// If `at` lies before the instant of the last popped event.
+    /// If `at` lies before the instant of the last popped event, if 4 million (2²²) events are
+    /// pending already, or at the 550 billionth (2³⁹) call in the life of the agenda.
     pub fn schedule(&mut self, at: Time, rank: Rank, event: E) -> EventId {
-        let key = self.key(at, rank);
         let slot = self.hole.take().unwrap_or_else(|| self.take_free());
+        let key = self.key(at, rank, slot);
         let place = &mut self.slots[slot as usize];
         place.event = Some(event);
-        let id = EventId { slot, generation: place.generation };
         self.pending += 1;
+        let id = EventId { slot, generation: place.generation };
         self.replay(slot, key);
         id
     }
@@ -119,7 +121,7 @@ impl<E> Agenda<E> {
         if !self.is_pending(id) {
             return false;
         }
-        let key = self.key(at, rank);
+        let key = self.key(at, rank, id.slot);
         // A hole elsewhere stays: its repair recomputes every node the two paths share.
         self.replay(id.slot, key);
         true
@@ -133,7 +135,7 @@ impl<E> Agenda<E> {
     /// Instant and rank of the earliest event.
     pub fn peek(&self) -> Option<(Time, Rank)> {
         let key = match self.hole {
-            None => self.keys[self.winners[1] as usize],
+            None => self.tree[1],
             Some(hole) => self.least_beside(hole),
         };
         (key != VACANT).then(|| (time_of(key), rank_of(key)))
@@ -142,13 +144,12 @@ impl<E> Agenda<E> {
     /// Takes the earliest event off the agenda.
     pub fn pop(&mut self) -> Option<(Time, E)> {
         self.repair();
-        let slot = self.winners[1];
-        let key = self.keys[slot as usize];
+        let key = self.tree[1];
         if key == VACANT {
             return None;
         }
         self.now = time_of(key);
-        Some((self.now, self.vacate(slot)))
+        Some((self.now, self.vacate(slot_of(key))))
     }
 
     /// How many events are pending.
@@ -169,15 +170,15 @@ impl<E> Agenda<E> {
         }
     }
 
-    fn key(&mut self, at: Time, rank: Rank) -> Key {
+    fn key(&mut self, at: Time, rank: Rank, slot: u32) -> Key {
         assert!(
             at >= self.now,
             "no event lies before the last popped one: {at:?} < {:?}",
             self.now
         );
+        assert!(self.sequence < SEQUENCE_MAX, "a run schedules fewer than 2^39 events");
         self.sequence += 1;
-        debug_assert!(self.sequence >> SEQUENCE_BITS == 0, "a run has fewer than 2^56 events");
-        let order = (rank as u64) << SEQUENCE_BITS | self.sequence;
+        let order = (rank as u64) << RANK_SHIFT | self.sequence << SLOT_BITS | u64::from(slot);
         Key::from(at.nanos()) << 64 | Key::from(order)
     }
 
@@ -189,7 +190,8 @@ impl<E> Agenda<E> {
     fn vacate(&mut self, slot: u32) -> E {
         self.repair();
         self.hole = Some(slot);
-        self.keys[slot as usize] = VACANT;
+        let leaf = self.slots.len() + slot as usize;
+        self.tree[leaf] = VACANT;
         self.pending -= 1;
         let place = &mut self.slots[slot as usize];
         place.generation = place.generation.wrapping_add(1);
@@ -198,52 +200,48 @@ impl<E> Agenda<E> {
 
     fn take_free(&mut self) -> u32 {
         if self.free.is_empty() {
-            self.grow(self.keys.len() * 2);
+            self.grow(self.slots.len() * 2);
         }
         self.free.pop().expect("growing frees slots")
     }
 
-    /// Gives the slot its key and names the winners on the path from its leaf to the root. The
-    /// selection has no branch: which of two events is earlier is a coin toss to the processor.
+    /// Gives the slot its key and puts the path from its leaf to the root right. Which of two
+    /// events is earlier is a coin toss to the processor: the lesser is chosen by its index,
+    /// because every form of selection is compiled to a branch.
     fn replay(&mut self, slot: u32, key: Key) {
-        self.keys[slot as usize] = key;
-        let (mut winner, mut least) = (slot, key);
-        let mut node = self.keys.len() + slot as usize;
+        let mut node = self.slots.len() + slot as usize;
+        let tree = &mut self.tree[..];
+        tree[node] = key;
         while node > 1 {
-            let rival = self.winners[node ^ 1];
-            let rival_key = self.keys[rival as usize];
-            let loses = rival_key < least;
-            winner = select_unpredictable(loses, rival, winner);
-            least = select_unpredictable(loses, rival_key, least);
+            let rival = node ^ 1;
+            let least = tree[node ^ usize::from(tree[rival] < tree[node])];
             node >>= 1;
-            self.winners[node] = winner;
+            tree[node] = least;
         }
     }
 
     /// The least key but that of `slot`, whose path may be out of date.
     fn least_beside(&self, slot: u32) -> Key {
-        let mut node = self.keys.len() + slot as usize;
+        let mut node = self.slots.len() + slot as usize;
         let mut least = VACANT;
         while node > 1 {
-            least = least.min(self.keys[self.winners[node ^ 1] as usize]);
+            least = least.min(self.tree[node ^ 1]);
             node >>= 1;
         }
         least
     }
 
-    fn grow(&mut self, capacity: usize) {
-        let old = self.keys.len() as u32;
-        let slots = u32::try_from(capacity).expect("fewer than 2^32 events are pending at once");
-        self.keys.resize(capacity, VACANT);
-        self.slots.resize_with(capacity, || Slot { generation: 0, event: None });
-        self.free.extend((old..slots).rev());
-        self.winners = vec![0; capacity];
-        self.winners.extend(0..slots);
-        for node in (1..capacity).rev() {
-            let [left, right] = [self.winners[2 * node], self.winners[2 * node + 1]];
-            let right_wins = self.keys[right as usize] < self.keys[left as usize];
-            self.winners[node] = if right_wins { right } else { left };
+    fn grow(&mut self, slots: usize) {
+        assert!(slots <= SLOTS_MAX, "fewer than 2^22 events are pending at once");
+        let old = self.slots.len();
+        self.slots.resize_with(slots, || Slot { generation: 0, event: None });
+        self.free.extend((old as u32..slots as u32).rev());
+        let mut tree = vec![VACANT; 2 * slots];
+        tree[slots..slots + old].copy_from_slice(&self.tree[old..]);
+        for node in (1..slots).rev() {
+            tree[node] = tree[2 * node].min(tree[2 * node + 1]);
         }
+        self.tree = tree;
     }
 }
 
@@ -252,7 +250,11 @@ fn time_of(key: Key) -> Time {
 }
 
 fn rank_of(key: Key) -> Rank {
-    RANKS[(key as u64 >> SEQUENCE_BITS) as usize]
+    RANKS[(key as u64 >> RANK_SHIFT) as usize]
+}
+
+fn slot_of(key: Key) -> u32 {
+    key as u32 & (SLOTS_MAX as u32 - 1)
 }
 
 #[cfg(test)]
@@ -390,7 +392,7 @@ mod tests {
                 agenda.pop();
             }
         }
-        assert_eq!(agenda.keys.len(), 8, "five pending events need eight slots");
+        assert_eq!(agenda.slots.len(), 8, "five pending events need eight slots");
     }
 
     #[test]

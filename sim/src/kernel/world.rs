@@ -47,7 +47,10 @@ pub fn advance<W: World>(
     let mut events_before_instant = 0;
     let mut unsettled = false;
     loop {
-        agenda.repair();
+        if !unsettled {
+            agenda.repair();
+        }
+        // Before settling, the hole that `pop` left stays for what settling schedules.
         let next = agenda.peek();
         let same_instant =
             events > 0 && next.is_some_and(|(at, rank)| at == now && rank < Rank::Telemetry);

@@ -116,7 +116,7 @@ mod tests {
             check(Lengths::Lognormal { mu, sigma, max }, &|tokens| match tokens {
                 0 => 0.0,
                 tokens if tokens >= max => 1.0,
-                tokens => normal.cdf(((f64::from(tokens) + 0.5).ln() - mu) / sigma),
+                tokens => normal.cdf((math::ln(f64::from(tokens) + 0.5) - mu) / sigma),
             });
         }
         check(Lengths::Uniform { min: 10, max: 29 }, &|tokens| {

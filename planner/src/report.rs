@@ -1,0 +1,64 @@
+//! What reports must know of a scenario.
+
+use plimsoll_base::PoolId;
+use plimsoll_report::{ClassPlan, Metric, Objective, Plan, PoolPlan};
+use plimsoll_scenario::Scenario;
+use plimsoll_scenario::{Metric as Promised, Objective as Promise};
+
+/// The report's view of a scenario that runs with `seed`.
+pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
+    let model = &scenario.model;
+    let pools = model.pools.iter();
+    let backends = pools.clone().enumerate().flat_map(|(pool, spec)| {
+        std::iter::repeat_n(PoolId(pool as u16), spec.replicas as usize)
+    });
+    Plan {
+        scenario: scenario.name.clone(),
+        description: scenario.description.clone(),
+        scenario_hash: scenario.hash.clone(),
+        policy: model.policy.to_string(),
+        seed,
+        warm_up: model.plan.warm_up,
+        duration: model.plan.duration,
+        names: model.names.clone(),
+        classes: classes(scenario),
+        pools: pools
+            .map(|pool| PoolPlan {
+                replicas: pool.replicas,
+                seats: pool.engine.seats,
+                kv_tokens: u64::from(pool.engine.kv_blocks) * u64::from(pool.engine.block_tokens),
+                provenance: pool.provenance.clone(),
+            })
+            .collect(),
+        backends: backends.collect(),
+        assumptions: scenario.assumptions.clone(),
+        has_trace: scenario.traces.iter().any(Option::is_some),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn classes(scenario: &Scenario) -> Vec<ClassPlan> {
+    let policy = &scenario.model.policy;
+    let classes = policy.classes.iter().zip(&scenario.objectives);
+    classes
+        .map(|(class, promised)| ClassPlan {
+            priority: class.priority,
+            weight: class.weight,
+            wait_max: class.wait_max,
+            guarded: policy.guard.is_some() && class.wait_max.is_some(),
+            objectives: promised.objectives.iter().map(objective).collect(),
+        })
+        .collect()
+}
+
+fn objective(promise: &Promise) -> Objective {
+    let metric = match promise.metric {
+        Promised::Ttft => Metric::Ttft,
+        Promised::Tpot => Metric::Tpot,
+        Promised::E2e => Metric::E2e,
+        Promised::Queue => Metric::Queue,
+        Promised::Attainment => Metric::Attainment,
+    };
+    let Promise { percentile, limit, ref text, .. } = *promise;
+    Objective { metric, percentile, limit, text: text.clone() }
+}

@@ -1,0 +1,59 @@
+//! A policy in one sentence, for reports.
+
+use std::fmt;
+
+use crate::config::{Config, Order, Per, Place, Predict, Share, TokenCost, Window};
+
+/// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "share by {}", share(&self.share))?;
+        match self.order {
+            Order::Fcfs => f.write_str(", order by arrival")?,
+            Order::Aging => f.write_str(", order by arrival less the class's boost (aging)")?,
+        }
+        match self.place {
+            Place::RoundRobin => f.write_str(", place round robin")?,
+            Place::LeastTokens => f.write_str(", place by least outstanding tokens")?,
+        }
+        match self.window {
+            Window::Seats => f.write_str(", queue before the engine (window of its seats)")?,
+            Window::None => f.write_str(", queue inside the engine (no window)")?,
+        }
+        match self.guard {
+            Some(guard) => {
+                let percent = f64::from(guard.due_share_ppm) / 1e4;
+                write!(f, ", guard: {percent} % of dispatches for what is overdue")?;
+            }
+            None => f.write_str(", no guard")?,
+        }
+        match self.predict {
+            Predict::DeclaredCap => f.write_str("; output predicted as the client's cap"),
+            Predict::ClassIntensity => f.write_str("; output predicted as the class states it"),
+        }
+    }
+}
+
+fn share(share: &Share) -> String {
+    match share {
+        Share::Fcfs => "first come, first served".to_owned(),
+        Share::Priority => "strict priority".to_owned(),
+        Share::DeficitRoundRobin { per, quantum, cost } => {
+            format!("deficit round robin {}, quantum {quantum} ({})", owner(*per), price(*cost))
+        }
+        Share::VirtualTokenCounter { per, cost } => {
+            format!("virtual token counter {} ({})", owner(*per), price(*cost))
+        }
+    }
+}
+
+fn owner(per: Per) -> &'static str {
+    match per {
+        Per::Class => "per class",
+        Per::Tenant => "per tenant",
+    }
+}
+
+fn price(cost: TokenCost) -> String {
+    format!("{} a prompt token, {} an output token", cost.prompt, cost.output)
+}

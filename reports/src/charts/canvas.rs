@@ -1,0 +1,133 @@
+//! Drawing with plotters into a string, and what all charts share.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// A drawing area in pixels.
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Drawing into a string cannot fail for want of room or rights.
+pub(super) const DRAWN: &str = "drawing into a string does not fail";
+
+/// The width of a chart in pixels.
+pub(super) const WIDTH: u32 = 860;
+
+/// Okabe and Ito's colours, without the yellow that vanishes on white, then again.
+const PALETTE: [RGBColor; 6] = [
+    RGBColor(0x00, 0x72, 0xB2),
+    RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0x00, 0x9E, 0x73),
+    RGBColor(0xCC, 0x79, 0xA7),
+    RGBColor(0x56, 0xB4, 0xE9),
+    RGBColor(0xD5, 0x5E, 0x00),
+];
+/// The dash pattern that goes with each colour.
+const DASHES: [&str; 6] = ["", "7 3", "2 3", "9 3 2 3", "4 2", "1 2"];
+
+/// What is bad: a limit that is missed, time lost in a queue.
+pub(super) const BAD: RGBColor = RGBColor(0xD5, 0x5E, 0x01);
+/// What is good.
+pub(super) const GOOD: RGBColor = RGBColor(0x00, 0x9E, 0x74);
+
+/// The colour of a class.
+pub(super) fn class_color(row: usize) -> RGBColor {
+    PALETTE[row % PALETTE.len()]
+}
+
+/// Text of `size` pixels.
+pub(super) fn text_style(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&BLACK)
+}
+
+/// Text anchored in the middle of its height: at its left end, its middle or its right end.
+pub(super) fn anchored(style: TextStyle<'static>, at: HPos) -> TextStyle<'static> {
+    style.pos(Pos::new(at, VPos::Center))
+}
+
+/// Draws a chart of the given height and gives it a title and a description.
+pub(super) fn svg(height: u32, title: &str, how: &str, draw: impl FnOnce(&Area<'_>)) -> String {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
+        draw(&area);
+        area.present().expect(DRAWN);
+    }
+    adapt(&text, title, how)
+}
+
+/// Black and white become the page's colours, and each class's lines get their dashes.
+fn adapt(drawing: &str, title: &str, how: &str) -> String {
+    let mut text = String::with_capacity(drawing.len() + 1024);
+    for (number, line) in drawing.lines().enumerate() {
+        if number == 0 {
+            let open = line.trim_end_matches('>');
+            text.push_str(&format!(
+                "{open} role=\"img\" font-family=\"system-ui, sans-serif\">\n<title>{}</title>\n\
+                 <desc>{}</desc>\n",
+                escape(title),
+                escape(how)
+            ));
+            continue;
+        }
+        let mut line = line
+            .replace("#000000", "var(--fg)")
+            .replace("#FFFFFF", "var(--bg)")
+            .replace("#0072B2", "var(--blue)")
+            .replace(" font-family=\"sans-serif\"", "")
+            .replace(" opacity=\"1\"", "");
+        if line.starts_with("<polyline") {
+            for (color, dash) in PALETTE.iter().zip(DASHES).filter(|(_, dash)| !dash.is_empty()) {
+                let stroke = format!("stroke=\"#{:02X}{:02X}{:02X}\"", color.0, color.1, color.2);
+                line = line.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dash}\""));
+            }
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A filled rectangle between two corners, in pixels; nothing if it is empty.
+pub(super) fn bar(area: &Area<'_>, from: (i32, i32), to: (i32, i32), color: &RGBAColor) {
+    if to.0 > from.0 && to.1 > from.1 {
+        area.draw(&Rectangle::new([from, to], color.filled())).expect(DRAWN);
+    }
+}
+
+/// A straight line.
+pub(super) fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), style: ShapeStyle) {
+    area.draw(&PathElement::new(vec![from, to], style)).expect(DRAWN);
+}
+
+/// A line of text.
+pub(super) fn write(area: &Area<'_>, text: &str, at: (i32, i32), style: TextStyle<'static>) {
+    area.draw(&Text::new(text.to_owned(), at, style)).expect(DRAWN);
+}
+
+/// Labels at the right ends of lines, moved apart where they would overlap; `(y, text, row)` in
+/// pixels from the top. None stands below `floor`.
+pub(super) fn end_labels(
+    area: &Area<'_>,
+    (x, floor): (i32, i32),
+    mut labels: Vec<(i32, String, usize)>,
+) {
+    const APART: i32 = 15;
+    labels.sort_by_key(|label| label.0);
+    for index in 1..labels.len() {
+        labels[index].0 = labels[index].0.max(labels[index - 1].0 + APART);
+    }
+    let mut limit = floor;
+    for label in labels.iter_mut().rev() {
+        label.0 = label.0.min(limit);
+        limit = label.0 - APART;
+    }
+    for (y, text, row) in labels {
+        let style = ("sans-serif", 14).into_font().color(&class_color(row));
+        write(area, &text, (x, y), anchored(style, HPos::Left));
+    }
+}

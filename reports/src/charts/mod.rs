@@ -1,0 +1,90 @@
+//! The charts of a run, as static SVG.
+//!
+//! Colours are Okabe and Ito's; classes differ by dash pattern too and are labelled where they
+//! stand. Black and white become the page's foreground and background, so that one drawing serves
+//! dark and light.
+
+mod canvas;
+mod percentiles;
+mod phases;
+mod queue;
+mod scoreboard;
+mod sparkline;
+mod utilization;
+
+pub(crate) use sparkline::sparkline;
+
+use serde::Serialize;
+
+use crate::ledger::Ledger;
+use crate::plan::Plan;
+use crate::summary::Summary;
+use crate::tally::Tally;
+
+/// One chart with all that stands around it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Chart {
+    /// What its file is called, without the ending.
+    pub name: &'static str,
+    /// The finding.
+    pub title: String,
+    /// How to read it.
+    pub how: String,
+    /// The drawing, for a page that defines `--fg` and `--bg`.
+    pub svg: String,
+    /// What is drawn, as a table: the head, then the rows.
+    pub data: Vec<Vec<String>>,
+}
+
+/// What charts are drawn from.
+pub(crate) struct Subject<'a> {
+    pub plan: &'a Plan,
+    pub summary: &'a Summary,
+    pub ledgers: &'a [Ledger],
+    /// One a class, over all replications.
+    pub pooled: Vec<Tally>,
+}
+
+impl Subject<'_> {
+    /// The series that charts over time show: those of the first replication.
+    fn ledger(&self) -> &Ledger {
+        &self.ledgers[0]
+    }
+    /// The classes that are drawn: all of the plan.
+    fn classes(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.plan.names.classes.iter().map(String::as_str).enumerate().take(self.plan.classes.len())
+    }
+    /// "of replication 1 of 5" where a chart shows one of several.
+    fn which_replication(&self) -> String {
+        match self.ledgers.len() {
+            1 => String::new(),
+            n => format!(" Replication 1 of {n}."),
+        }
+    }
+}
+
+/// The charts of a run, in the order of the page.
+pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Chart> {
+    let pooled = (0..plan.classes.len()).map(|row| crate::summarise::pool(ledgers, row)).collect();
+    let subject = Subject { plan, summary, ledgers, pooled };
+    vec![
+        scoreboard::draw(&subject),
+        percentiles::draw(&subject),
+        phases::draw(&subject),
+        queue::draw(&subject),
+        utilization::draw(&subject),
+    ]
+}
+
+/// The charts as files: (file name, SVG that stands alone, dark or light as the viewer prefers).
+pub fn charts(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<(String, String)> {
+    const STYLE: &str = "<style>:root{--fg:#1b1f24;--bg:#fff;--blue:#0072b2}\
+        @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#16191d;--blue:#3d97d3}}\
+        svg{background:var(--bg)}</style>";
+    let standalone = |chart: Chart| {
+        let begin = chart.svg.find('>').expect("a drawing begins with a tag") + 1;
+        let (tag, rest) = chart.svg.split_at(begin);
+        (format!("{}.svg", chart.name), format!("{tag}{STYLE}{rest}"))
+    };
+    draw(plan, ledgers, summary).into_iter().map(standalone).collect()
+}

@@ -1,0 +1,144 @@
+//! Chart 6: who used the engines.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::canvas::{DRAWN, anchored, class_color, svg, text_style, write};
+use super::{Chart, Subject};
+use crate::words;
+
+const HEIGHT: u32 = 300;
+/// Bars over time at most.
+const BARS: usize = 120;
+
+/// Shares of the engines' time within one stretch of the run, one a class.
+struct Stretch {
+    from: f64,
+    to: f64,
+    shares: Vec<f64>,
+}
+
+pub(super) fn draw(subject: &Subject<'_>) -> Chart {
+    let stretches = stretches(subject);
+    let title = title(subject);
+    let how = format!(
+        "Height is the share of all replicas' time that each class used; what is empty was idle.{}",
+        subject.which_replication()
+    );
+    let drawing = svg(HEIGHT, &title, &how, |area| paint(area, subject, &stretches));
+    Chart { name: "utilization", svg: drawing, data: data(subject, &stretches), title, how }
+}
+
+fn stretches(subject: &Subject<'_>) -> Vec<Stretch> {
+    let series = subject.ledger().series();
+    let end = subject.ledger().now().secs_f64();
+    let bins = series.class_bins(0).len();
+    let step = bins.div_ceil(BARS).max(1);
+    let replicas = f64::from(subject.plan.replicas().max(1));
+    let stretch = |first: usize| {
+        let last = (first + step).min(bins);
+        let (from, to) = (series.start(first).secs_f64(), series.start(last).secs_f64().min(end));
+        let busy = |row: usize| -> f64 {
+            series.class_bins(row)[first..last].iter().map(|bin| bin.busy.secs_f64()).sum()
+        };
+        let length = (to - from).max(1e-9) * replicas;
+        Stretch { from, to, shares: subject.classes().map(|(row, _)| busy(row) / length).collect() }
+    };
+    let drawn = (0..bins).step_by(step).map(stretch);
+    drawn.filter(|stretch| stretch.to > stretch.from).collect()
+}
+
+fn title(subject: &Subject<'_>) -> String {
+    let summary = subject.summary;
+    let Some(busy) = summary.utilization.busy.value else {
+        return "The engines were not sampled".to_owned();
+    };
+    let share = |class: &crate::summary::ClassSummary| {
+        Some((class.name.clone(), class.waiting.engine_share?, class.waiting.entitlement))
+    };
+    let most = summary.classes.iter().filter_map(share).max_by(|a, b| a.1.total_cmp(&b.1));
+    let wasted = summary.utilization.useful.value.map_or(0.0, |useful| busy - useful);
+    let wasted = if wasted >= 0.001 {
+        format!("; {} of the time was work done twice", words::percent(wasted))
+    } else {
+        String::new()
+    };
+    match most {
+        Some((name, share, entitlement)) if summary.classes.len() > 1 => format!(
+            "The engines were busy {} of the time; {name} took {} of that, by weight it has {}{wasted}",
+            words::percent(busy),
+            words::percent(share),
+            words::percent(entitlement),
+        ),
+        _ => format!("The engines were busy {} of the time{wasted}", words::percent(busy)),
+    }
+}
+
+fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Stretch]) {
+    let (unit, scale) = words::axis_unit(subject.ledger().now().secs_f64());
+    let end = (subject.ledger().now().secs_f64() / scale).max(1e-3);
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .margin_right(24)
+        .x_label_area_size(30)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..end, 0.0..1.0)
+        .expect(DRAWN);
+    chart
+        .configure_mesh()
+        .bold_line_style(BLACK.mix(0.1))
+        .light_line_style(TRANSPARENT)
+        .axis_style(BLACK.mix(0.5))
+        .x_labels(8)
+        .y_labels(5)
+        .x_label_formatter(&|at| words::tick(*at, unit))
+        .y_label_formatter(&|share| words::percent(*share))
+        .label_style(text_style(13))
+        .draw()
+        .expect(DRAWN);
+    let mut labels = Vec::new();
+    for (row, name) in subject.classes() {
+        // A class is one shape: along the top of its layer, and back along the bottom.
+        let below = |stretch: &Stretch| stretch.shares[..row].iter().sum::<f64>().min(1.0);
+        let above = |stretch: &Stretch| stretch.shares[..=row].iter().sum::<f64>().min(1.0);
+        let edge = |height: &dyn Fn(&Stretch) -> f64| -> Vec<(f64, f64)> {
+            let corners = |s: &Stretch| [(s.from / scale, height(s)), (s.to / scale, height(s))];
+            stretches.iter().flat_map(corners).collect()
+        };
+        let (top, mut bottom) = (edge(&above), edge(&below));
+        bottom.reverse();
+        let outline: Vec<(f64, f64)> = top.into_iter().chain(bottom).collect();
+        let color = class_color(row);
+        chart.draw_series([Polygon::new(outline, color.mix(0.85))]).expect(DRAWN);
+        // The label stands in the layer where it is thickest.
+        let thickest = stretches.iter().max_by(|a, b| a.shares[row].total_cmp(&b.shares[row]));
+        if let Some(stretch) = thickest.filter(|stretch| stretch.shares[row] > 0.0) {
+            let height = (below(stretch) + above(stretch)) / 2.0;
+            let middle = (stretch.from + stretch.to) / 2.0 / scale;
+            // Not so near an edge that it would run out of the chart.
+            let middle = middle.clamp(end * 0.06, end * 0.94);
+            let at = chart.backend_coord(&(middle, height));
+            let style = ("sans-serif", 15).into_font().color(&RGBColor(0x11, 0x11, 0x11));
+            labels.push((name.to_owned(), at, style));
+        }
+    }
+    for (name, at, style) in labels {
+        write(area, &name, at, anchored(style, HPos::Center));
+    }
+}
+
+fn data(subject: &Subject<'_>, stretches: &[Stretch]) -> Vec<Vec<String>> {
+    const ROWS: usize = 40;
+    let mut head = vec!["from".to_owned()];
+    head.extend(subject.classes().map(|(_, name)| name.to_owned()));
+    head.push("idle".to_owned());
+    let mut rows = vec![head];
+    for stretch in stretches.iter().step_by(stretches.len().div_ceil(ROWS).max(1)) {
+        let mut row = vec![words::secs(stretch.from)];
+        row.extend(stretch.shares.iter().map(|share| words::percent(*share)));
+        let idle = (1.0 - stretch.shares.iter().sum::<f64>()).max(0.0);
+        row.push(words::percent(idle));
+        rows.push(row);
+    }
+    rows
+}

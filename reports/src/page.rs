@@ -1,0 +1,320 @@
+//! `report.html`: one file, no network, no script.
+
+use minijinja::{AutoEscape, Environment, Value, context};
+
+use crate::ledger::Ledger;
+use crate::plan::{Metric, Plan};
+use crate::summary::{ClassSummary, Distribution, Estimate, Summary};
+use crate::words;
+use crate::{charts, fate};
+
+/// The template that [`page`] uses when it is given none.
+pub const TEMPLATE: &str = include_str!("page.html");
+
+/// Tenants shown on the page at most; all of them are in `summary.json`.
+const TENANTS_MAX: usize = 50;
+
+/// The report as a page. `template` replaces [`TEMPLATE`].
+///
+/// # Errors
+/// If a template of the caller's does not parse or render.
+pub fn page(
+    plan: &Plan,
+    summary: &Summary,
+    ledgers: &[Ledger],
+    template: Option<&str>,
+) -> Result<String, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    let charts: Vec<Value> = charts::draw(plan, ledgers, summary)
+        .into_iter()
+        .map(|chart| {
+            context! {
+                name => chart.name,
+                title => chart.title,
+                how => chart.how,
+                data => chart.data,
+                svg => Value::from_safe_string(chart.svg),
+            }
+        })
+        .collect();
+    let rows: Vec<Value> = (summary.classes.iter().enumerate())
+        .map(|(row, class)| class_row(summary, &ledgers[0], row, class))
+        .collect();
+    let line = &summary.verdict_line;
+    let rest = line.split_once(summary.verdict.word()).map_or("", |(_, rest)| rest).trim();
+    environment.render_str(
+        template.unwrap_or(TEMPLATE),
+        context! {
+            summary => Value::from(minijinja::value::Serde(summary)),
+            verdict => context! {
+                symbol => summary.verdict.symbol(),
+                word => summary.verdict.word(),
+                rest => rest,
+            },
+            cards => cards(summary),
+            rows => rows,
+            charts => charts,
+            numbers => numbers(summary),
+            tenants => tenants(summary),
+            tenants_left_out => summary.tenants.len().saturating_sub(TENANTS_MAX),
+            next => summary.next.iter().map(|line| code(line)).collect::<Vec<_>>(),
+            provenance => provenance(summary),
+        },
+    )
+}
+
+/// A sentence as HTML: what stands between backticks is code.
+fn code(line: &str) -> Value {
+    let mut html = String::new();
+    for (index, part) in line.split('`').enumerate() {
+        let part = part.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        match index % 2 {
+            0 => html.push_str(&part),
+            _ => html.push_str(&format!("<code>{part}</code>")),
+        }
+    }
+    Value::from_safe_string(html)
+}
+
+fn cards(summary: &Summary) -> Vec<Value> {
+    let run = &summary.run;
+    let between = |interval: Option<[f64; 2]>, text: fn(f64) -> String| match interval {
+        Some([low, high]) => format!("95 %: {} – {}", text(low), text(high)),
+        None => "one replication, no interval".to_owned(),
+    };
+    let goodput = run.goodput.value.map_or("–".to_owned(), |x| format!("{}/s", words::number(x)));
+    let attainment = &run.slo_attainment;
+    let share = attainment.value.map_or("–".to_owned(), words::percent);
+    let good = format!(
+        "{} of {} good; {}",
+        words::count(attainment.count),
+        words::count(attainment.of),
+        between(attainment.interval.or(attainment.wilson), words::percent),
+    );
+    let worst = (summary.classes.iter())
+        .filter_map(|class| Some((class, class.waiting.worst_wait.as_ref()?)))
+        .max_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
+    let (wait, who) = match worst {
+        None => ("0 s".to_owned(), "nobody waited".to_owned()),
+        Some((class, worst)) => (
+            format!("{}{}", if worst.at_least { "≥ " } else { "" }, words::secs(worst.seconds)),
+            format!(
+                "{}, tenant {}, request {}, arrived at {}",
+                class.name,
+                worst.tenant,
+                words::count(worst.request),
+                words::secs(worst.arrived_s),
+            ),
+        ),
+    };
+    let use_of = |estimate: &Estimate| estimate.value.map_or("–".to_owned(), words::percent);
+    let used = &summary.utilization;
+    let useful = format!(
+        "{} useful, KV memory {} held; {}",
+        use_of(&used.useful),
+        use_of(&used.kv_occupancy),
+        between(used.busy.interval, words::percent),
+    );
+    [
+        ("goodput", goodput, between(run.goodput.interval, words::number)),
+        ("SLO attainment", share, good),
+        ("worst wait", wait, who),
+        ("engines busy", use_of(&used.busy), useful),
+    ]
+    .into_iter()
+    .map(|(head, value, note)| context! { head, value, note })
+    .collect()
+}
+
+fn class_row(summary: &Summary, ledger: &Ledger, row: usize, class: &ClassSummary) -> Value {
+    let ttft = &class.numbers.latency.ttft;
+    let limit = (summary.objectives.iter())
+        .find(|o| o.class == class.name && o.metric == Metric::Ttft)
+        .map(|objective| objective.limit);
+    let longest = (summary.classes.iter())
+        .filter_map(|class| class.numbers.latency.ttft.p99.value)
+        .chain(limit)
+        .fold(1e-3, f64::max);
+    let attainment = class.numbers.slo_attainment.value;
+    let range = format!("{} – {}", words::latency(&ttft.p50), words::latency(&ttft.p99));
+    let range = match limit {
+        Some(limit) => format!("{range}, limit {}", words::round_secs(limit)),
+        None => range,
+    };
+    let worst = class.waiting.worst_wait.as_ref().map_or("0 s".to_owned(), |worst| {
+        format!("{}{}", if worst.at_least { "≥ " } else { "" }, words::secs(worst.seconds))
+    });
+    let (fate, fate_word) = fate::status(summary, class);
+    context! {
+        name => class.name.clone(),
+        offered => words::count(class.numbers.counts.offered),
+        attainment => attainment.map_or("–".to_owned(), words::percent),
+        attainment_bar => Value::from_safe_string(attainment_bar(attainment)),
+        range => range,
+        range_bar => Value::from_safe_string(range_bar(ttft, limit, longest)),
+        worst => worst,
+        spark => Value::from_safe_string(charts::sparkline(ledger, row)),
+        fate => fate,
+        fate_word => fate_word,
+        sentence => class.waiting.sentence.clone(),
+        note => class.interval_note.clone(),
+    }
+}
+
+fn attainment_bar(share: Option<f64>) -> String {
+    let width = share.unwrap_or(0.0) * 70.0;
+    format!(
+        "<svg width=\"70\" height=\"10\" viewBox=\"0 0 70 10\" aria-hidden=\"true\">\
+         <rect width=\"70\" height=\"10\" fill=\"var(--edge)\"/>\
+         <rect width=\"{width:.1}\" height=\"10\" fill=\"#009E73\"/></svg>"
+    )
+}
+
+/// From p50 to p99 on a logarithmic axis that all classes share, from a thousandth of the longest;
+/// the limit is a tick.
+fn range_bar(ttft: &Distribution, limit: Option<f64>, longest: f64) -> String {
+    const WIDTH: f64 = 170.0;
+    let x = |seconds: f64| {
+        ((seconds.max(1e-9) / longest).log10() / 3.0 + 1.0).clamp(0.0, 1.0) * (WIDTH - 2.0)
+    };
+    let mut svg = format!(
+        "<svg class=\"range\" width=\"{WIDTH}\" height=\"14\" viewBox=\"0 0 {WIDTH} 14\" \
+         aria-hidden=\"true\"><rect y=\"6\" width=\"{WIDTH}\" height=\"2\" fill=\"var(--edge)\"/>"
+    );
+    if let (Some(low), Some(high)) = (ttft.p50.value, ttft.p99.value) {
+        let color = if limit.is_some_and(|limit| high > limit) { "#D55E00" } else { "var(--blue)" };
+        let (low, high) = (x(low), x(high));
+        svg.push_str(&format!(
+            "<rect x=\"{low:.1}\" y=\"3\" width=\"{:.1}\" height=\"8\" fill=\"{color}\"/>",
+            (high - low).max(2.0)
+        ));
+    }
+    if let Some(limit) = limit {
+        svg.push_str(&format!(
+            "<rect x=\"{:.1}\" y=\"0\" width=\"2\" height=\"14\" fill=\"var(--fg)\"/>",
+            x(limit)
+        ));
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+fn numbers(summary: &Summary) -> Vec<Vec<String>> {
+    let mut head = vec![String::new()];
+    head.extend(summary.classes.iter().map(|class| class.name.clone()));
+    head.push("all".to_owned());
+    let mut rows = vec![head];
+    let all = || summary.classes.iter().map(|class| &class.numbers).chain([&summary.run]);
+    type Pick<T> = fn(&crate::summary::Numbers) -> &T;
+    let latencies: [(&str, Pick<Distribution>); 9] = [
+        ("TTFT", |n| &n.latency.ttft),
+        ("TPOT", |n| &n.latency.tpot),
+        ("ITL, pooled", |n| &n.latency.itl),
+        ("largest ITL of a request", |n| &n.latency.itl_max),
+        ("E2E", |n| &n.latency.e2e),
+        ("queue time", |n| &n.latency.queue_time),
+        ("prefill", |n| &n.latency.prefill_time),
+        ("decode", |n| &n.latency.decode_time),
+        ("E2E per token", |n| &n.latency.ntpot),
+    ];
+    for (name, pick) in latencies {
+        for (quantile, estimate) in [
+            ("mean", (|d| &d.mean) as fn(&Distribution) -> &Estimate),
+            ("p50", |d| &d.p50),
+            ("p99", |d| &d.p99),
+        ] {
+            let mut row = vec![format!("{name} {quantile}")];
+            row.extend(all().map(|numbers| with_interval(estimate(pick(numbers)), words::secs)));
+            rows.push(row);
+        }
+    }
+    let rates: [(&str, Pick<Estimate>); 7] = [
+        ("good requests/s", |n| &n.goodput),
+        ("good output tokens/s", |n| &n.goodput_tokens),
+        ("prompt tokens/s", |n| &n.input_tps),
+        ("output tokens/s", |n| &n.output_tps),
+        ("tokens/s, both", |n| &n.total_tps),
+        ("output tokens/s a replica", |n| &n.tps_per_gpu),
+        ("output tokens/s a user", |n| &n.tps_per_user),
+    ];
+    for (name, pick) in rates {
+        let mut row = vec![name.to_owned()];
+        row.extend(all().map(|numbers| with_interval(pick(numbers), words::number)));
+        rows.push(row);
+    }
+    rows
+}
+
+fn with_interval(estimate: &Estimate, text: fn(f64) -> String) -> String {
+    let Some(value) = estimate.value else {
+        return "–".to_owned();
+    };
+    let at_least = if estimate.at_least { "≥ " } else { "" };
+    let few = if estimate.few_samples { "*" } else { "" };
+    let interval = estimate
+        .interval
+        .map_or(String::new(), |[low, high]| format!(" ({} – {})", text(low.max(0.0)), text(high)));
+    format!("{at_least}{}{few}{interval}", text(value))
+}
+
+fn tenants(summary: &Summary) -> Vec<Vec<String>> {
+    let head =
+        ["tenant", "offered", "good", "TTFT p50", "TTFT p99", "E2E p99", "queue p99", "good/s"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let shown = summary.tenants.iter().take(TENANTS_MAX);
+    rows.extend(shown.map(|tenant| {
+        vec![
+            tenant.name.clone(),
+            words::count(tenant.counts.offered),
+            tenant.slo_attainment.value.map_or("–".to_owned(), words::percent),
+            words::latency(&tenant.ttft.p50),
+            words::latency(&tenant.ttft.p99),
+            words::latency(&tenant.e2e.p99),
+            words::latency(&tenant.queue_time.p99),
+            with_interval(&tenant.goodput, words::number),
+        ]
+    }));
+    rows
+}
+
+fn provenance(summary: &Summary) -> Vec<(String, String)> {
+    let scenario = &summary.scenario;
+    let mut rows = vec![
+        ("scenario".to_owned(), format!("{}: {}", scenario.name, scenario.description)),
+        ("scenario hash".to_owned(), scenario.hash.clone()),
+        ("policy".to_owned(), scenario.policy.clone()),
+        ("seed".to_owned(), scenario.seed.to_string()),
+        (
+            "replications".to_owned(),
+            format!("{}; {}", scenario.replications, summary.interval_note),
+        ),
+        (
+            "warm-up".to_owned(),
+            format!(
+                "{} cut off; {} measured a replication",
+                words::round_secs(scenario.warm_up_s),
+                summary.measured_s.value.map_or("–".to_owned(), words::secs),
+            ),
+        ),
+        (
+            "load".to_owned(),
+            match scenario.has_trace {
+                true => "replayed from a recorded trace".to_owned(),
+                false => "generated (assumed)".to_owned(),
+            },
+        ),
+    ];
+    rows.extend(summary.pools.iter().map(|pool| {
+        let words = format!(
+            "{} replicas of {} seats and {} tokens of KV memory; step times: {}",
+            pool.replicas,
+            words::count(pool.seats.into()),
+            words::count(pool.kv_tokens),
+            pool.provenance
+        );
+        (format!("pool {}", pool.name), words)
+    }));
+    rows.extend(summary.assumptions.iter().map(|text| ("assumed".to_owned(), text.clone())));
+    rows
+}

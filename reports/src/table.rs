@@ -1,0 +1,166 @@
+//! What stdout shows: the verdict, a row a class, the conservation line, what to do next.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::summary::{ClassSummary, Summary};
+use crate::{fate, rows, words};
+
+/// How the table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a terminal.
+    Human,
+    /// The table alone, comma-separated, plain numbers in seconds and fractions.
+    Csv,
+    /// Markdown.
+    Md,
+}
+
+/// A column: its head, how much it matters (1 stays longest) and its cell.
+struct Column {
+    head: &'static str,
+    rank: u8,
+    cell: fn(&Summary, &ClassSummary) -> String,
+}
+
+const COLUMNS: [Column; 11] = [
+    Column { head: "class", rank: 1, cell: |_, class| class.name.clone() },
+    Column {
+        head: "offered",
+        rank: 3,
+        cell: |_, class| words::count(class.numbers.counts.offered),
+    },
+    Column { head: "good", rank: 1, cell: attainment },
+    Column { head: "TTFT p50", rank: 4, cell: |_, c| words::latency(&c.numbers.latency.ttft.p50) },
+    Column { head: "TTFT p99", rank: 1, cell: |_, c| words::latency(&c.numbers.latency.ttft.p99) },
+    Column { head: "TPOT p99", rank: 3, cell: |_, c| words::latency(&c.numbers.latency.tpot.p99) },
+    Column { head: "E2E p99", rank: 3, cell: |_, c| words::latency(&c.numbers.latency.e2e.p99) },
+    Column {
+        head: "queue p99",
+        rank: 4,
+        cell: |_, c| words::latency(&c.numbers.latency.queue_time.p99),
+    },
+    Column { head: "worst wait", rank: 2, cell: worst_wait },
+    Column { head: "engine", rank: 2, cell: engine_share },
+    Column { head: "", rank: 1, cell: |summary, class| fate::status(summary, class).1 },
+];
+
+fn attainment(_: &Summary, class: &ClassSummary) -> String {
+    class.numbers.slo_attainment.value.map_or("–".to_owned(), words::percent)
+}
+fn worst_wait(_: &Summary, class: &ClassSummary) -> String {
+    class.waiting.worst_wait.as_ref().map_or("0 s".to_owned(), |worst| {
+        let at_least = if worst.at_least { "≥ " } else { "" };
+        format!("{at_least}{}", words::secs(worst.seconds))
+    })
+}
+fn engine_share(_: &Summary, class: &ClassSummary) -> String {
+    class.waiting.engine_share.map_or("–".to_owned(), words::percent)
+}
+/// The results as text. `width` is that of the terminal in characters; columns that do not fit
+/// are left out, the least important first.
+pub fn table(summary: &Summary, format: Format, width: usize) -> String {
+    match format {
+        Format::Csv => csv(summary),
+        Format::Human | Format::Md => {
+            let grid = grid(summary, format, width);
+            let mut text = format!("{}\n\n{grid}\n\n", summary.verdict_line);
+            for class in &summary.classes {
+                if format == Format::Md {
+                    text.push_str("- ");
+                }
+                text.push_str(&class.waiting.sentence);
+                text.push('\n');
+            }
+            text.push_str(&format!("\n{}\n", summary.conservation_line));
+            text.push_str(&notes(summary));
+            for line in &summary.next {
+                text.push_str(&format!("→ {line}\n"));
+            }
+            text
+        }
+    }
+}
+
+fn notes(summary: &Summary) -> String {
+    let mut notes = summary.interval_note.clone();
+    let latencies = summary.classes.iter().flat_map(|class| {
+        let latency = &class.numbers.latency;
+        [&latency.ttft, &latency.tpot, &latency.e2e, &latency.queue_time]
+    });
+    let shown = latencies.flat_map(|latency| [&latency.p50, &latency.p99]);
+    let (mut few, mut at_least) = (false, false);
+    for estimate in shown {
+        few |= estimate.few_samples;
+        at_least |= estimate.at_least;
+    }
+    if few {
+        notes.push_str("; * fewer than 10 samples lie beyond");
+    }
+    if at_least {
+        notes.push_str("; ≥ requests were cut off, the true value is this or more");
+    }
+    notes.push('\n');
+    notes
+}
+
+fn grid(summary: &Summary, format: Format, width: usize) -> String {
+    for rank in (1..=4).rev() {
+        let columns: Vec<&Column> = COLUMNS.iter().filter(|column| column.rank <= rank).collect();
+        let mut table = Table::new();
+        table.load_style(match format {
+            Format::Md => presets::ASCII_MARKDOWN,
+            Format::Human | Format::Csv => presets::UTF8_HORIZONTAL_ONLY,
+        });
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(columns.iter().map(|column| column.head));
+        for class in &summary.classes {
+            table.add_row(columns.iter().map(|column| (column.cell)(summary, class)));
+        }
+        for (index, column) in columns.iter().enumerate() {
+            if !matches!(column.head, "class" | "")
+                && let Some(column) = table.column_mut(index)
+            {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let text = table.to_string();
+        let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        if format == Format::Md || widest <= width || rank == 1 {
+            // One rule under the head is enough.
+            let lines = text.lines().map(str::trim_end).filter(|line| !line.starts_with('─'));
+            return lines.collect::<Vec<_>>().join("\n");
+        }
+    }
+    unreachable!("the narrowest table is always returned")
+}
+
+fn csv(summary: &Summary) -> String {
+    let mut text = String::from(
+        "class,offered,finished,good,slo_attainment,ttft_p50_s,ttft_p99_s,tpot_p99_s,e2e_p99_s,\
+         queue_p99_s,worst_wait_s,engine_share,fate,overloaded\n",
+    );
+    let plain = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+    for class in &summary.classes {
+        let (numbers, latency) = (&class.numbers, &class.numbers.latency);
+        let fields = [
+            rows::field(&class.name),
+            numbers.counts.offered.to_string(),
+            numbers.counts.finished.to_string(),
+            numbers.slo_attainment.count.to_string(),
+            plain(numbers.slo_attainment.value),
+            plain(latency.ttft.p50.value),
+            plain(latency.ttft.p99.value),
+            plain(latency.tpot.p99.value),
+            plain(latency.e2e.p99.value),
+            plain(latency.queue_time.p99.value),
+            plain(class.waiting.worst_wait.as_ref().map(|worst| worst.seconds)),
+            plain(class.waiting.engine_share),
+            class.waiting.fate.word().to_owned(),
+            class.overload.is_some().to_string(),
+        ];
+        text.push_str(&fields.join(","));
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,195 @@
+//! What must hold between the parts of a scenario.
+
+use plimsoll_base::{ClassId, SourceId, TenantId};
+use plimsoll_config::{At, Code, Diagnostic, Place};
+use plimsoll_policy::config::{Becomes, ClassifyRule};
+use plimsoll_sim::Model;
+use plimsoll_sim::model::Pool;
+
+use crate::spec::{Spec, WorkloadSpec};
+use crate::trace::{Limit, Trace};
+
+/// The longest request that some pool can hold.
+pub(crate) fn limit(pools: &[Pool]) -> Limit {
+    let of = |pool: &Pool| {
+        let engine = &pool.engine;
+        let kv_tokens = u64::from(engine.kv_blocks) * u64::from(engine.block_tokens);
+        Limit { context_max: engine.context_max, kv_tokens }
+    };
+    let limits = pools.iter().map(of);
+    limits.max_by_key(|limit| limit.tokens()).unwrap_or(Limit { context_max: 0, kv_tokens: 0 })
+}
+
+/// All checks over the whole.
+pub(crate) fn check(
+    spec: &Spec,
+    model: &Model,
+    traces: &[Option<Trace>],
+    found: &mut Vec<Diagnostic>,
+) {
+    let limit = limit(&model.pools);
+    for (index, written) in spec.workload.0.iter().enumerate() {
+        let trace = traces[index].as_ref();
+        if trace.is_none() {
+            fits(written, model, index, limit, found);
+        }
+        let source = SourceId(u16::try_from(index).unwrap_or(u16::MAX));
+        classified(written, spec, model, (source, trace, limit), found);
+    }
+}
+
+/// The longest request of a generated workload fits some pool.
+fn fits(
+    written: &At<WorkloadSpec>,
+    model: &Model,
+    index: usize,
+    limit: Limit,
+    found: &mut Vec<Diagnostic>,
+) {
+    let workload = &model.workloads[index];
+    let prompt = workload.prompt.max();
+    let output = workload.output.max().max(workload.output_cap);
+    let needed = u64::from(prompt) + u64::from(output);
+    if needed <= limit.tokens() {
+        return;
+    }
+    let spec = &written.value;
+    let place = match (&spec.prompt_tokens, spec.output_cap) {
+        (_, Some(cap)) if cap.value >= prompt => cap.place,
+        (Some(prompt), _) => prompt.place,
+        (None, _) => written.place,
+    };
+    let name = &spec.name.value;
+    let message =
+        format!("a request of `{name}` can take {needed} tokens, {}", limit.describe());
+    found.push(
+        Diagnostic::new(Code::TooLarge, Some(place), message)
+            .label(format!("prompt up to {prompt} and output up to {output} tokens"))
+            .help(format!(
+                "shorten the lengths to {} tokens together, or give a pool more KV memory and \
+                 `context_max`",
+                limit.tokens()
+            )),
+    );
+}
+
+/// Every request of a workload gets a class.
+fn classified(
+    written: &At<WorkloadSpec>,
+    spec: &Spec,
+    model: &Model,
+    (source, trace, limit): (SourceId, Option<&Trace>, Limit),
+    found: &mut Vec<Diagnostic>,
+) {
+    let workload = &model.workloads[source.index()];
+    let longest = match trace {
+        Some(_) => u32::try_from(limit.tokens()).unwrap_or(u32::MAX),
+        None => workload.prompt.max(),
+    };
+    let rules = &model.policy.classify;
+    for Kind { tenant, claims, least, most } in kinds(workload, trace) {
+        let unmatched = thresholds(rules, least.max(1), most.min(longest.max(1)))
+            .into_iter()
+            .find(|prompt| !rules.iter().any(|rule| names_class(rule, tenant, source, claims, *prompt)));
+        let Some(prompt) = unmatched else { continue };
+        let name = &written.value.name.value;
+        let who = model.names.tenant(tenant);
+        let claimed = match claims {
+            Some(class) => format!("claiming `{}`", model.names.class(class)),
+            None => "claiming no class".into(),
+        };
+        let (place, label, help) = advice(written, spec);
+        found.push(
+            Diagnostic::new(
+                Code::Unclassified,
+                Some(place),
+                format!(
+                    "no classify rule matches a request of `{name}` (tenant `{who}`, {claimed}, \
+                     {prompt} prompt tokens)"
+                ),
+            )
+            .label(label)
+            .help(help),
+        );
+        return;
+    }
+}
+
+fn advice(written: &At<WorkloadSpec>, spec: &Spec) -> (Place, &'static str, &'static str) {
+    match &spec.policy.value.classify {
+        Some(rules) => (
+            rules.place,
+            "these rules are tried in order",
+            "add a last rule without conditions: { rule = \"match\", class = \"…\" }",
+        ),
+        None => (
+            written.value.name.place,
+            "claims no class",
+            "add `class = \"…\"` to the workload, or write `classify` rules in [policy]",
+        ),
+    }
+}
+
+/// A combination of tenant and claimed class that a workload offers, and its prompt lengths.
+#[derive(Clone, Copy)]
+struct Kind {
+    tenant: TenantId,
+    claims: Option<ClassId>,
+    least: u32,
+    most: u32,
+}
+
+fn kinds(workload: &plimsoll_sim::workload::Workload, trace: Option<&Trace>) -> Vec<Kind> {
+    let own = workload.tenants.iter().map(|(tenant, _)| Kind {
+        tenant: *tenant,
+        claims: workload.claims,
+        least: 1,
+        most: u32::MAX,
+    });
+    let mut kinds = Vec::new();
+    for rule in trace.iter().flat_map(|trace| &trace.assign) {
+        let assigned = own.clone().map(|kind| Kind {
+            tenant: rule.tenant.unwrap_or(kind.tenant),
+            claims: rule.class.or(kind.claims),
+            least: rule.prompt_tokens_min.unwrap_or(1),
+            most: rule.prompt_tokens_max.unwrap_or(u32::MAX),
+        });
+        kinds.extend(assigned);
+        if rule.is_catch_all() {
+            return kinds;
+        }
+    }
+    kinds.extend(own);
+    kinds
+}
+
+/// Prompt lengths at which the answer can change, within least..=most.
+fn thresholds(rules: &[ClassifyRule], least: u32, most: u32) -> Vec<u32> {
+    let mut lengths = vec![least, most];
+    for rule in rules {
+        lengths.extend(rule.prompt_tokens_min.iter().flat_map(|min| [min.saturating_sub(1), *min]));
+        lengths.extend(rule.prompt_tokens_max.iter().flat_map(|max| [*max, max.saturating_add(1)]));
+    }
+    lengths.retain(|length| (least..=most).contains(length));
+    lengths.sort_unstable();
+    lengths.dedup();
+    lengths
+}
+
+fn names_class(
+    rule: &ClassifyRule,
+    tenant: TenantId,
+    source: SourceId,
+    claims: Option<ClassId>,
+    prompt: u32,
+) -> bool {
+    rule.tenant.is_none_or(|wanted| wanted == tenant)
+        && rule.source.is_none_or(|wanted| wanted == source)
+        && rule.claims.is_none_or(|wanted| Some(wanted) == claims)
+        && rule.prompt_tokens_min.is_none_or(|min| prompt >= min)
+        && rule.prompt_tokens_max.is_none_or(|max| prompt <= max)
+        && match rule.class {
+            Becomes::Claimed => claims.is_some(),
+            Becomes::Class(_) => true,
+        }
+}

@@ -1,0 +1,225 @@
+//! From a file to a [`Scenario`].
+
+use std::path::{Path, PathBuf};
+
+use plimsoll_base::{Names, Time};
+use plimsoll_config::spec::ClassSpec;
+use plimsoll_config::{At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Sources};
+use plimsoll_sim::Model;
+use plimsoll_sim::workload::{Source, SourceError, source};
+
+use crate::spec::{PoolSpec, Spec, WorkloadSpec};
+use crate::trace::{Trace, TraceSource};
+use crate::{build, check, shipped};
+
+/// A scenario, valid by construction.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// A short name for reports.
+    pub name: String,
+    /// What it is about.
+    pub description: String,
+    /// The seed that the file states.
+    pub seed: u64,
+    /// What the simulator runs.
+    pub model: Model,
+    /// What each class is promised, indexed by `ClassId`.
+    pub objectives: Vec<ClassObjectives>,
+    /// The trace that a workload replays, indexed by `SourceId`.
+    pub traces: Vec<Option<Trace>>,
+    /// A hash of the effective scenario: equal scenarios have equal hashes, wherever their
+    /// values were written. 16 hexadecimal digits.
+    pub hash: String,
+    /// Every value in force and where it came from.
+    pub effective: Effective,
+    /// Sentences that every report must show.
+    pub assumptions: Vec<String>,
+}
+
+impl Scenario {
+    /// One source a workload, in the order of `model.workloads`. Opens trace files.
+    pub fn sources(
+        &self,
+        seed: u64,
+        replication: u32,
+    ) -> Result<Vec<Box<dyn Source>>, SourceError> {
+        let workloads = self.model.workloads.iter().zip(&self.traces);
+        let named = workloads.zip(&self.model.names.sources);
+        named
+            .map(|((workload, trace), name)| match trace {
+                Some(trace) => {
+                    let source = TraceSource::open(trace, name, seed, replication)?;
+                    Ok(Box::new(source) as Box<dyn Source>)
+                }
+                None => Ok(source(workload, name, seed, replication)),
+            })
+            .collect()
+    }
+}
+
+/// Reads a scenario with the overrides (`a.b=value`) laid on top. The path may be
+/// `shipped:NAME`.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Scenario, Diagnostics> {
+    let layered = plimsoll_config::read(path, overrides, shipped())?;
+    let effective = Effective::of(&layered);
+    let read: Result<Spec, Vec<Diagnostic>> = plimsoll_config::decode(&layered.root);
+    let built = read.and_then(|spec| Parts::new(spec, &layered.sources));
+    match built {
+        Ok(parts) => Ok(parts.scenario(effective)),
+        Err(list) => Err(Diagnostics { sources: layered.sources, list }),
+    }
+}
+
+struct Parts {
+    spec: Spec,
+    model: Model,
+    objectives: Vec<ClassObjectives>,
+    traces: Vec<Option<Trace>>,
+}
+
+impl Parts {
+    fn new(spec: Spec, sources: &Sources) -> Result<Parts, Vec<Diagnostic>> {
+        let mut found = Vec::new();
+        not_empty(&spec, &mut found);
+        let names = names(&spec, &mut found);
+        let known = plimsoll_config::policy::Known {
+            classes: &names.classes,
+            tenants: &names.tenants,
+            sources: &names.sources,
+        };
+        let (policy, objectives) =
+            plimsoll_config::policy::build(&spec.class.0, &spec.policy, known, &mut found);
+        let pools: Vec<_> =
+            spec.pool.0.iter().map(|pool| build::pool::pool(&pool.value, &mut found)).collect();
+        let workloads = &spec.workload.0;
+        let workloads: Vec<_> = workloads
+            .iter()
+            .map(|workload| build::workload::workload(workload, &names, &mut found))
+            .collect();
+        let limit = check::limit(&pools);
+        let traces = spec.workload.0.iter().zip(&workloads);
+        let traces = traces
+            .map(|(written, workload)| {
+                build::trace::trace(&written.value, workload, &names, limit, sources, &mut found)
+            })
+            .collect();
+        let plan = build::run::plan(&spec.run, &mut found);
+        let model = Model { names, pools, workloads, policy, plan };
+        let parts = Parts { spec, model, objectives, traces };
+        if found.is_empty() {
+            check::check(&parts.spec, &parts.model, &parts.traces, &mut found);
+        }
+        if found.is_empty() { Ok(parts) } else { Err(found) }
+    }
+
+    fn scenario(self, effective: Effective) -> Scenario {
+        Scenario {
+            assumptions: assumptions(&self.spec, &self.traces),
+            name: self.spec.name.value,
+            description: self.spec.description,
+            seed: self.spec.seed.unwrap_or(1),
+            model: self.model,
+            objectives: self.objectives,
+            traces: self.traces,
+            hash: effective.hash(),
+            effective,
+        }
+    }
+}
+
+fn not_empty(spec: &Spec, found: &mut Vec<Diagnostic>) {
+    let lists = [
+        ("class", spec.class.0.is_empty(), "name = \"realtime\""),
+        ("workload", spec.workload.0.is_empty(), "name = \"chat\", class, arrivals and lengths"),
+        ("pool", spec.pool.0.is_empty(), "name = \"gpu\", replicas, engine and step_time"),
+    ];
+    for (what, empty, write) in lists {
+        if empty {
+            let message = format!("the scenario has no {what}");
+            found.push(
+                Diagnostic::new(Code::Empty, Some(spec.name.place), message)
+                    .label(format!("this scenario needs a {what}"))
+                    .help(format!("add a table `[[{what}]]` with {write}")),
+            );
+        }
+    }
+}
+
+/// The names behind the ids: classes, pools and workloads in the order of the file, tenants in
+/// the order in which they are first mentioned.
+fn names(spec: &Spec, found: &mut Vec<Diagnostic>) -> Names {
+    let classes: Vec<&At<String>> = spec.class.0.iter().map(|class: &ClassSpec| &class.name).collect();
+    let pools: Vec<&At<String>> =
+        spec.pool.0.iter().map(|pool: &At<PoolSpec>| &pool.value.name).collect();
+    let sources: Vec<&At<String>> =
+        spec.workload.0.iter().map(|workload: &At<WorkloadSpec>| &workload.value.name).collect();
+    let declared: Vec<&At<String>> = spec.tenant.0.iter().map(|tenant| &tenant.name).collect();
+    for (names, what) in
+        [(&classes, "class"), (&pools, "pool"), (&sources, "workload"), (&declared, "tenant")]
+    {
+        plimsoll_config::policy::check_names(names, what, found);
+        if let Some(extra) = names.get(usize::from(u16::MAX)) {
+            let message = format!("there are more than {} of {what}", u16::MAX);
+            found.push(Diagnostic::new(Code::TooMany, Some(extra.place), message));
+        }
+    }
+    let mut tenants: Vec<At<String>> = declared.into_iter().cloned().collect();
+    for workload in &spec.workload.0 {
+        tenants.extend(build::workload::tenants(&workload.value));
+    }
+    let mut unique: Vec<At<String>> = Vec::new();
+    for tenant in tenants {
+        if unique.iter().all(|earlier| earlier.value != tenant.value) {
+            unique.push(tenant);
+        }
+    }
+    plimsoll_config::policy::check_names(&unique.iter().collect::<Vec<_>>(), "tenant", found);
+    let owned = |names: Vec<&At<String>>| names.into_iter().map(|name| name.value.clone()).collect();
+    Names {
+        tenants: unique.into_iter().map(|tenant| tenant.value).collect(),
+        classes: owned(classes),
+        pools: owned(pools),
+        sources: owned(sources),
+    }
+}
+
+fn assumptions(spec: &Spec, traces: &[Option<Trace>]) -> Vec<String> {
+    let mut assumptions = Vec::new();
+    for trace in traces.iter().flatten() {
+        let file = trace.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        assumptions.push(format!(
+            "Prefix hashes that {file} may carry are not used: prefix caching is not modelled, \
+             every prompt token is computed."
+        ));
+        if trace.output_cap.is_none() {
+            assumptions.push(format!(
+                "{file} does not say what output length its clients allowed; the cap is taken as \
+                 the row's output length rounded up to a power of two."
+            ));
+        }
+        if trace.rate_scale != 1.0 {
+            assumptions.push(format!("{file} is replayed at {} times its speed.", trace.rate_scale));
+        }
+    }
+    for class in &spec.class.0 {
+        if class.intensity.as_ref().is_some_and(|intensity| intensity.prompt_tokens.is_some()) {
+            let name = &class.name.value;
+            assumptions
+                .push(format!("The prompt length that class {name} states is not enforced."));
+        }
+    }
+    assumptions
+}
+
+/// Where the relative path in `written` starts.
+pub(crate) fn resolve(written: &At<String>, sources: &Sources) -> PathBuf {
+    match &sources.of(written.place).directory {
+        Some(directory) => directory.join(&written.value),
+        None => PathBuf::from(&written.value),
+    }
+}
+
+/// An instant so long after the run began.
+pub(crate) fn instant(span: plimsoll_base::Span) -> Time {
+    Time::ZERO.saturating_add(span)
+}

@@ -1,0 +1,32 @@
+//! The scenarios that come with the program.
+
+macro_rules! shipped {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../", $name, ".toml")))),*]
+    };
+}
+
+const SHIPPED: &[(&str, &str)] = shipped! {
+    "quickstart"
+    "noisy-neighbour"
+    "noisy-neighbour-priority"
+    "noisy-neighbour-priority-guard"
+    "noisy-neighbour-vtc"
+    "noisy-neighbour-aging"
+    "noisy-neighbour-caps"
+};
+
+/// Name and text of every shipped scenario; `shipped:NAME` names it in paths and in `extends`.
+pub fn shipped() -> &'static [(&'static str, &'static str)] {
+    SHIPPED
+}
+
+/// The names of the scenarios to start from: all shipped ones, the simplest first.
+pub fn templates() -> impl Iterator<Item = &'static str> {
+    SHIPPED.iter().map(|(name, _)| *name)
+}
+
+/// The text of a scenario to start from. It stands on its own or extends a shipped one.
+pub fn template(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}

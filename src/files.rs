@@ -1,0 +1,78 @@
+//! The files of a run: rows while it runs, the rest when it is over.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use plimsoll_base::{Fact, Names, Observer, Time};
+use plimsoll_report::{Ledger, OutputFolder, Plan, RequestRows, Summary};
+
+/// What listens to one replication.
+pub struct Listener {
+    /// The fold that every report is made of.
+    pub ledger: Ledger,
+    /// The rows of requests.csv, in a file without a name.
+    pub rows: Option<RequestRows<BufWriter<File>>>,
+}
+
+impl Observer for Listener {
+    fn observe(&mut self, now: Time, fact: &Fact) {
+        self.ledger.observe(now, fact);
+        if let Some(rows) = &mut self.rows {
+            rows.observe(now, fact);
+        }
+    }
+}
+
+/// Rows of one replication, in a file that vanishes when it is dropped.
+pub fn rows(names: &Names, replication: u32) -> io::Result<RequestRows<BufWriter<File>>> {
+    let file = tempfile::tempfile()?;
+    Ok(RequestRows::new(BufWriter::with_capacity(1 << 16, file), names, replication))
+}
+
+/// Everything a run writes.
+pub struct Results<'a> {
+    /// What was run.
+    pub plan: &'a Plan,
+    /// Its numbers.
+    pub summary: &'a Summary,
+    /// One a replication.
+    pub ledgers: &'a [Ledger],
+    /// A template of the user's for the page.
+    pub template: Option<&'a str>,
+}
+
+/// Writes the report, and the rows of all replications in order. Returns where the page is.
+pub fn write(
+    folder: &Path,
+    results: &Results<'_>,
+    rows: Vec<RequestRows<BufWriter<File>>>,
+) -> anyhow::Result<PathBuf> {
+    let &Results { plan, summary, ledgers, template } = results;
+    let out = OutputFolder::create(folder)?;
+    let page = plimsoll_report::page(plan, summary, ledgers, template)?;
+    if !rows.is_empty() {
+        let mut table = out.begin("requests.csv")?;
+        for part in rows {
+            let mut file = part.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.rewind()?;
+            io::copy(&mut file, &mut table)?;
+        }
+        table.keep()?;
+    }
+    let mut series = out.begin("timeseries.csv")?;
+    plimsoll_report::write_timeseries(plan, ledgers, &mut series)?;
+    series.flush()?;
+    series.keep()?;
+    for (name, svg) in plimsoll_report::charts(plan, ledgers, summary) {
+        out.write(&format!("charts/{name}"), svg.as_bytes())?;
+    }
+    out.write("summary.json", json(summary)?.as_bytes())?;
+    out.write("report.html", page.as_bytes())?;
+    Ok(out.path().join("report.html"))
+}
+
+/// `summary.json` as it is written and printed.
+pub fn json(summary: &Summary) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(summary)? + "\n")
+}

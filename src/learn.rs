@@ -1,0 +1,65 @@
+//! `plimsoll init`, `explain`, `schema`, `completions`.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use plimsoll_report::DEFINITIONS;
+
+use crate::Failure;
+use crate::arguments::{Arguments, InitOptions, SchemaOf};
+
+/// Prints a scenario to start from, or the list of them.
+pub fn init(options: &InitOptions) -> Result<ExitCode, Failure> {
+    if options.list {
+        plimsoll_scenario::templates().for_each(|name| println!("{name}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(text) = plimsoll_scenario::template(&options.template) else {
+        let names: Vec<&str> = plimsoll_scenario::templates().collect();
+        let message = format!(
+            "no scenario is called `{}`; there are: {}",
+            options.template,
+            names.join(", ")
+        );
+        return Err(Failure::Usage(message));
+    };
+    print!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the formula of a metric or the paragraph of an error code; without a name, all names.
+pub fn explain(name: Option<&str>) -> Result<ExitCode, Failure> {
+    let Some(name) = name else {
+        for (name, formula) in DEFINITIONS {
+            println!("{name}: {formula}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let formula = DEFINITIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let text = formula.map(|(_, formula)| *formula).or_else(|| plimsoll_scenario::explain(name));
+    match text {
+        Some(text) => println!("{name}: {text}"),
+        None => {
+            let message = format!("nothing is called `{name}`; `plimsoll explain` lists the names");
+            return Err(Failure::Usage(message));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a JSON Schema.
+pub fn schema(of: SchemaOf) -> Result<ExitCode, Failure> {
+    let schema = match of {
+        SchemaOf::Scenario => plimsoll_scenario::schema(),
+        SchemaOf::Summary => plimsoll_report::summary_schema(),
+    };
+    println!("{}", serde_json::to_string_pretty(&schema).map_err(anyhow::Error::from)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a completion script.
+pub fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
+    let mut command = Arguments::command();
+    clap_complete::generate(shell, &mut command, "plimsoll", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}
