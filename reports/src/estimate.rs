@@ -77,7 +77,7 @@ pub(crate) fn percentile(view: View<'_>, percentile: f64) -> Option<(u64, bool)>
 fn of_union(union: &Histogram, observed: &Histogram, percentile: f64) -> Option<(u64, bool)> {
     let rank = rank(percentile, union.count());
     let low = union.at_rank(rank)?;
-    Some((low, observed.at_rank(rank) != Some(low)))
+    Some((low, observed.bucket_at(rank) != union.bucket_at(rank)))
 }
 
 impl Figures {

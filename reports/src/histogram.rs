@@ -10,8 +10,8 @@ use plimsoll_base::Ticks;
 const PRECISION_BITS: u32 = 10;
 const PAGE_BITS: u32 = 7;
 const PAGE: usize = 1 << PAGE_BITS;
-/// One more than the page of `u64::MAX`.
-const PAGES: usize = ((64 - PRECISION_BITS as usize) + 1) << (PRECISION_BITS - PAGE_BITS);
+/// More than the page of `u64::MAX`, and a power of two.
+const PAGES: usize = 512;
 const UNTOUCHED: u16 = u16::MAX;
 
 /// Counts of nanosecond values.
@@ -20,8 +20,10 @@ pub struct Histogram {
     directory: Box<[u16; PAGES]>,
     pages: Vec<[u64; PAGE]>,
     count: u64,
-    /// In ticks, so that a series of gaps has the same sum however it was cut.
+    /// Of single values, in nanoseconds.
     sum: u128,
+    /// Of series, in ticks: it is the same however a series was cut.
+    sum_ticks: u128,
     max: u64,
 }
 
@@ -32,15 +34,17 @@ impl Default for Histogram {
             pages: Vec::new(),
             count: 0,
             sum: 0,
+            sum_ticks: 0,
             max: 0,
         }
     }
 }
 
 /// The bucket of a value.
+#[inline]
 fn bucket(nanos: u64) -> usize {
-    let bits = 64 - nanos.leading_zeros();
-    let shift = bits.saturating_sub(PRECISION_BITS + 1);
+    // The set bit makes all that needs no shift look 11 bits long.
+    let shift = 63 - PRECISION_BITS - (nanos | 1 << PRECISION_BITS).leading_zeros();
     ((shift as usize) << PRECISION_BITS) + (nanos >> shift) as usize
 }
 
@@ -53,10 +57,11 @@ fn bucket_range(bucket: usize) -> (u64, u64) {
 
 impl Histogram {
     /// Counts one value.
+    #[inline]
     pub fn record(&mut self, nanos: u64) {
         self.add(bucket(nanos), 1);
         self.count += 1;
-        self.sum += u128::from(nanos) << Ticks::FRACTION_BITS;
+        self.sum += u128::from(nanos);
         self.max = self.max.max(nanos);
     }
 
@@ -66,38 +71,36 @@ impl Histogram {
     pub fn record_series(&mut self, first: Ticks, increment: Ticks, count: u64, weight: u32) {
         let weight = u64::from(weight);
         let last = first.0 + increment.0 * (count - 1);
+        let last_bucket = bucket(last >> Ticks::FRACTION_BITS);
         let mut value = first.0;
         let mut left = count;
         loop {
             let here = bucket(value >> Ticks::FRACTION_BITS);
-            let met = if here == bucket(last >> Ticks::FRACTION_BITS) {
-                left
-            } else {
-                let (low, width) = bucket_range(here);
-                let end = (low + width) << Ticks::FRACTION_BITS;
-                (end - value).div_ceil(increment.0)
-            };
-            self.add(here, met * weight);
-            left -= met;
-            if left == 0 {
+            if here == last_bucket {
+                self.add(here, left * weight);
                 break;
             }
+            let (low, width) = bucket_range(here);
+            let end = (low + width) << Ticks::FRACTION_BITS;
+            let met = (end - value).div_ceil(increment.0);
+            self.add(here, met * weight);
+            left -= met;
             value += increment.0 * met;
         }
         self.count += count * weight;
-        let (first, increment, n) =
-            (u128::from(first.0), u128::from(increment.0), u128::from(count));
-        self.sum += u128::from(weight) * (n * first + increment * (n * (n - 1) / 2));
+        // count · (first + last) is even for every arithmetic series.
+        self.sum_ticks += u128::from(first.0 + last) * u128::from(count * weight) / 2;
         self.max = self.max.max(last >> Ticks::FRACTION_BITS);
     }
 
+    #[inline]
     fn add(&mut self, bucket: usize, count: u64) {
         let (number, offset) = (bucket >> PAGE_BITS, bucket & (PAGE - 1));
-        let page = self.directory[number];
-        if page == UNTOUCHED {
-            self.touch(number)[offset] += count;
-        } else {
-            self.pages[usize::from(page)][offset] += count;
+        // No page has the number that marks an untouched one.
+        let page = usize::from(self.directory[number & (PAGES - 1)]);
+        match self.pages.get_mut(page) {
+            Some(page) => page[offset] += count,
+            None => self.touch(number)[offset] += count,
         }
     }
 
@@ -126,6 +129,7 @@ impl Histogram {
         }
         self.count += other.count;
         self.sum += other.sum;
+        self.sum_ticks += other.sum_ticks;
         self.max = self.max.max(other.max);
     }
 
@@ -139,7 +143,7 @@ impl Histogram {
     }
     /// The sum in nanoseconds.
     pub fn sum_nanos(&self) -> f64 {
-        self.sum as f64 / Ticks::PER_NANO as f64
+        self.sum as f64 + self.sum_ticks as f64 / Ticks::PER_NANO as f64
     }
     /// The mean in nanoseconds; `None` if nothing was counted.
     pub fn mean(&self) -> Option<f64> {
@@ -149,18 +153,17 @@ impl Histogram {
     /// The value of rank `rank` (from 1, in ascending order) in nanoseconds: the middle of its
     /// bucket, at most the maximum. `None` past the last.
     pub fn at_rank(&self, rank: u64) -> Option<u64> {
+        let (low, width) = bucket_range(self.bucket_at(rank)?);
+        Some((low + width / 2).min(self.max))
+    }
+
+    /// The bucket of the value of rank `rank`.
+    pub(crate) fn bucket_at(&self, rank: u64) -> Option<usize> {
         let mut seen = 0;
-        if rank > self.count {
-            return None;
-        }
-        for (bucket, count) in self.buckets() {
+        self.buckets().find_map(|(bucket, count)| {
             seen += count;
-            if seen >= rank {
-                let (low, width) = bucket_range(bucket);
-                return Some((low + width / 2).min(self.max));
-            }
-        }
-        None
+            (seen >= rank).then_some(bucket)
+        })
     }
 
     /// How many values are certainly above `nanos`: those of later buckets.
@@ -234,7 +237,7 @@ mod tests {
             prop_assert_eq!(buckets(&whole), buckets(&naive));
             prop_assert_eq!(buckets(&whole), buckets(&parts));
             prop_assert_eq!((whole.count, whole.max), (naive.count, naive.max));
-            prop_assert_eq!((whole.count, whole.max, whole.sum), (parts.count, parts.max, parts.sum));
+            prop_assert_eq!((whole.count, whole.max, whole.sum_ticks), (parts.count, parts.max, parts.sum_ticks));
             // The naive loop drops the fraction of a nanosecond of each gap.
             prop_assert!((whole.sum_nanos() - naive.sum_nanos()).abs() <= whole.count as f64);
         }

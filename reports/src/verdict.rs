@@ -9,6 +9,10 @@ use crate::plan::{Metric, Objective};
 use crate::summary::{Estimate, ObjectiveResult, ObjectiveVerdict, Overload, Verdict};
 use crate::tally::Tally;
 
+/// A percentile is the middle of a bucket, at most 0.049 % from the true value: one that lies that
+/// close to its limit may be the limit itself, and meets it.
+const SAME: f64 = 1.000_5;
+
 /// Arrivals and closes within the second half of the measured arrivals of one replication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Half {
@@ -163,7 +167,7 @@ fn judge_percentile(
     let above = all.observed.count_above(limit) + all.censored.map_or(0, |s| s.count_above(limit));
     let share_within = wilson(count - above, count).filter(|_| few);
     let (result, note) =
-        decide(&value, |x| x <= objective.limit, share_within, objective.percentile / 100.0);
+        decide(&value, |x| x <= objective.limit * SAME, share_within, objective.percentile / 100.0);
     (value, result, note)
 }
 

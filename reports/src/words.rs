@@ -35,7 +35,7 @@ pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     // A share short of the whole must not read as the whole.
     let floor = |digits: f64| (percent * digits).floor() / digits;
-    if percent >= 99.0 && percent < 100.0 {
+    if (99.0..100.0).contains(&percent) {
         format!("{:.2} %", floor(100.0))
     } else if (10.0..99.0).contains(&percent) || percent == 0.0 || percent >= 100.0 {
         format!("{percent:.0} %")
@@ -58,7 +58,7 @@ pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

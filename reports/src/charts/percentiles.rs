@@ -51,8 +51,7 @@ fn title(subject: &Subject<'_>) -> String {
     match stretched {
         None => "No first token was delivered".to_owned(),
         Some((name, p50, p99)) => format!(
-            "The longest tail is {}: p99 TTFT {} is {} times its median {}",
-            words::possessive(&name),
+            "{name} has the longest tail: p99 TTFT {} is {} times its median {}",
             words::secs(p99),
             words::number(p99 / p50.max(1e-9)),
             words::secs(p50),

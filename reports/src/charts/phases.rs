@@ -121,7 +121,7 @@ fn paint_bar(area: &Area<'_>, row: &Bar, y: i32) {
                 area,
                 &words::percent(part),
                 ((from + to) / 2, middle),
-                anchored(style.into(), HPos::Center),
+                anchored(style, HPos::Center),
             );
         }
         share += part;

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::canvas::{DRAWN, anchored, class_color, svg, text_style, write};
+use super::canvas::{DRAWN, anchored, bar, class_color, svg, text_style, write};
 use super::{Chart, Subject};
 use crate::words;
 
@@ -79,6 +79,7 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Str
     let end = (subject.ledger().now().secs_f64() / scale).max(1e-3);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
+        .margin_top(26)
         .margin_right(24)
         .x_label_area_size(30)
         .y_label_area_size(64)
@@ -110,21 +111,35 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Str
         let outline: Vec<(f64, f64)> = top.into_iter().chain(bottom).collect();
         let color = class_color(row);
         chart.draw_series([Polygon::new(outline, color.mix(0.85))]).expect(DRAWN);
-        // The label stands in the layer where it is thickest.
-        let thickest = stretches.iter().max_by(|a, b| a.shares[row].total_cmp(&b.shares[row]));
-        if let Some(stretch) = thickest.filter(|stretch| stretch.shares[row] > 0.0) {
-            let height = (below(stretch) + above(stretch)) / 2.0;
-            let middle = (stretch.from + stretch.to) / 2.0 / scale;
-            // Not so near an edge that it would run out of the chart.
-            let middle = middle.clamp(end * 0.06, end * 0.94);
-            let at = chart.backend_coord(&(middle, height));
-            let style = ("sans-serif", 15).into_font().color(&RGBColor(0x11, 0x11, 0x11));
-            labels.push((name.to_owned(), at, style));
+        if let Some(at) = label_place(stretches, row) {
+            let height = (below(&stretches[at]) + above(&stretches[at])) / 2.0;
+            let middle = (stretches[at].from + stretches[at].to) / 2.0 / scale;
+            labels.push((name.to_owned(), chart.backend_coord(&(middle, height))));
         }
     }
-    for (name, at, style) in labels {
+    for (name, at) in labels {
+        let style = ("sans-serif", 15).into_font().color(&RGBColor(0x11, 0x11, 0x11));
         write(area, &name, at, anchored(style, HPos::Center));
     }
+    let mut x = 72;
+    for (row, name) in subject.classes() {
+        bar(area, (x, 4), (x + 14, 16), &class_color(row).to_rgba());
+        write(area, name, (x + 20, 10), anchored(text_style(14), HPos::Left));
+        x += 40 + 8 * name.chars().count() as i32;
+    }
+}
+
+/// Where a label fits into the layer of a class: the first place around which the layer stays
+/// thickest. `None` if it is thin everywhere; the legend names it all the same.
+fn label_place(stretches: &[Stretch], row: usize) -> Option<usize> {
+    let reach = stretches.len() / 20 + 1;
+    let around = |at: usize| {
+        let near = &stretches[at - reach..=at + reach];
+        near.iter().map(|stretch| stretch.shares[row]).fold(f64::MAX, f64::min)
+    };
+    let places = (reach..stretches.len().saturating_sub(reach)).rev();
+    let best = places.map(|at| (at, around(at))).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (best.1 >= 0.1).then_some(best.0)
 }
 
 fn data(subject: &Subject<'_>, stretches: &[Stretch]) -> Vec<Vec<String>> {

@@ -266,11 +266,20 @@ fn merge_tables(mut below: Vec<Entry>, over: Vec<Entry>) -> Vec<Entry> {
     below
 }
 
+/// A name that stands twice in `over` stays twice, so that it is found to be a duplicate.
 fn merge_named(mut below: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    let mut open: Vec<bool> = vec![true; below.len()];
     for node in over {
-        match below.iter().position(|old| old.name() == node.name()) {
-            Some(index) => below[index] = merge(below[index].clone(), node),
-            None => below.push(node),
+        let same = below.iter().zip(&open).position(|(old, open)| *open && old.name() == node.name());
+        match same {
+            Some(index) => {
+                open[index] = false;
+                below[index] = merge(below[index].clone(), node);
+            }
+            None => {
+                below.push(node);
+                open.push(false);
+            }
         }
     }
     below

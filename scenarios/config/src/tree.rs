@@ -139,8 +139,11 @@ fn syntax_error(error: &toml::de::Error, source: u32) -> Diagnostic {
     let message = error.message();
     let first = message.lines().next().unwrap_or("the text is not TOML");
     let rest: Vec<&str> = message.lines().skip(1).collect();
-    let help = (!rest.is_empty()).then(|| rest.join("; "));
-    Diagnostic::new(Code::Syntax, place, format!("this is not TOML: {first}")).help_maybe(help)
+    let help = match rest.is_empty() {
+        true => "strings stand in quotes, tables are written [name], lists of tables [[name]]".into(),
+        false => rest.join("; "),
+    };
+    Diagnostic::new(Code::Syntax, place, format!("this is not TOML: {first}")).help(help)
 }
 
 fn place(source: u32, span: std::ops::Range<usize>) -> Place {

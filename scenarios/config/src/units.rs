@@ -15,7 +15,7 @@ pub struct Wrong {
 
 const SPAN_HELP: &str =
     "write a number and a unit (ns, us, ms, s, min, h, d), for example \"500ms\", \"2s\", \"15m\"";
-const RATE_HELP: &str = "write a number a unit of time (s, min, h, d), for example \"12/s\"";
+const RATE_HELP: &str = "write a number per unit of time (s, min, h, d), for example \"12/s\"";
 const BYTES_HELP: &str =
     "write a number and a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), for example \"80GiB\"";
 const FRACTION_HELP: &str = "write a number from 0 to 1 or a percentage, for example 0.99 or \"99%\"";

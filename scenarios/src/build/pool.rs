@@ -83,6 +83,7 @@ fn block_tokens(spec: &EngineSpec, found: &mut Vec<Diagnostic>) -> u32 {
     block.value
 }
 
+/// The KV memory in blocks; as large as can be if it is not known, so that nothing else complains.
 fn kv_blocks(at: &At<EngineSpec>, block_tokens: u32, found: &mut Vec<Diagnostic>) -> u32 {
     let spec = &at.value;
     let tokens = match (spec.kv_tokens, spec.kv_blocks, spec.kv_memory, spec.kv_token_memory) {
@@ -104,7 +105,7 @@ fn kv_blocks(at: &At<EngineSpec>, block_tokens: u32, found: &mut Vec<Diagnostic>
                      \"50GiB\"` with `kv_token_memory = \"128KiB\"`",
                 ),
         );
-        return 1;
+        return u32::MAX;
     };
     match u32::try_from(tokens / u64::from(block_tokens)) {
         Ok(blocks) if blocks > 0 => blocks,
@@ -114,7 +115,7 @@ fn kv_blocks(at: &At<EngineSpec>, block_tokens: u32, found: &mut Vec<Diagnostic>
                 Diagnostic::new(Code::Range, Some(at.place), message)
                     .help(format!("give at least one block of {block_tokens} tokens")),
             );
-            1
+            u32::MAX
         }
     }
 }

@@ -96,7 +96,7 @@ impl TraceSource {
         let shares = 0..trace.assign.len() as u64;
         let assign = format!("workload.{name}.assign");
         Ok(TraceSource {
-            rows: Rows::open(trace)?,
+            rows: Rows::open(trace).map_err(|fault| fault as SourceError)?,
             draws: Draws {
                 tenants: stream(&format!("workload.{name}.tenants"), 0),
                 shares: shares.map(|entity| stream(&assign, entity)).collect(),
@@ -369,9 +369,10 @@ impl Rows {
 
 impl Draws {
     fn tenant(&mut self, tenants: &[(TenantId, u32)]) -> TenantId {
-        let [first, .., last] = tenants else {
-            return tenants.first().map_or(TenantId(0), |(tenant, _)| *tenant);
-        };
+        let (last, more) = tenants.split_last().expect("a workload has at least one tenant");
+        if more.is_empty() {
+            return last.0;
+        }
         let total: u64 = tenants.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let mut drawn = self.tenants.below(total.max(1));
         for (tenant, weight) in tenants {
@@ -381,7 +382,6 @@ impl Draws {
             }
             drawn -= weight;
         }
-        let _ = first;
         last.0
     }
 }

@@ -55,8 +55,8 @@ pub struct Agenda<E> {
 
 /// From the top: 64 bits of time, 3 of rank, 39 of sequence, 22 of slot. Sequences differ, so
 /// that slots decide nothing.
-type Key = u128;
-const VACANT: Key = Key::MAX;
+pub(super) type Key = u128;
+pub(super) const VACANT: Key = Key::MAX;
 const SLOT_BITS: u32 = 22;
 const RANK_SHIFT: u32 = 61;
 const SEQUENCE_MAX: u64 = (1 << (RANK_SHIFT - SLOT_BITS)) - 1;
@@ -134,22 +134,28 @@ impl<E> Agenda<E> {
 
     /// Instant and rank of the earliest event.
     pub fn peek(&self) -> Option<(Time, Rank)> {
-        let key = match self.hole {
-            None => self.tree[1],
-            Some(hole) => self.least_beside(hole),
-        };
+        let key = self.least();
         (key != VACANT).then(|| (time_of(key), rank_of(key)))
     }
 
     /// Takes the earliest event off the agenda.
     pub fn pop(&mut self) -> Option<(Time, E)> {
-        self.repair();
-        let key = self.tree[1];
-        if key == VACANT {
-            return None;
+        let key = self.least();
+        (key != VACANT).then(|| (time_of(key), self.take(key)))
+    }
+
+    /// The key of the earliest event, [`VACANT`] if there is none.
+    pub(super) fn least(&self) -> Key {
+        match self.hole {
+            None => self.tree[1],
+            Some(hole) => self.least_beside(hole),
         }
-        self.now = time_of(key);
-        Some((self.now, self.vacate(slot_of(key))))
+    }
+
+    /// Takes off the earliest event, whose key is `least`.
+    pub(super) fn take(&mut self, least: Key) -> E {
+        self.now = time_of(least);
+        self.vacate(slot_of(least))
     }
 
     /// How many events are pending.
@@ -162,8 +168,8 @@ impl<E> Agenda<E> {
         self.pending == 0
     }
 
-    /// Gives the hole back, if there is one, so that [`peek`](Self::peek) is one look.
-    pub(super) fn repair(&mut self) {
+    /// Gives the hole back, if there is one.
+    fn repair(&mut self) {
         if let Some(hole) = self.hole.take() {
             self.replay(hole, VACANT);
             self.free.push(hole);
@@ -245,7 +251,12 @@ impl<E> Agenda<E> {
     }
 }
 
-fn time_of(key: Key) -> Time {
+/// The key from which on events at `at` are of `rank` or later.
+pub(super) fn floor(at: Time, rank: Rank) -> Key {
+    Key::from(at.nanos()) << 64 | Key::from((rank as u64) << RANK_SHIFT)
+}
+
+pub(super) fn time_of(key: Key) -> Time {
     Time::from_nanos((key >> 64) as u64)
 }
 

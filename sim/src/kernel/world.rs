@@ -2,6 +2,7 @@
 
 use plimsoll_base::Time;
 
+use super::agenda::{VACANT, floor, time_of};
 use super::{Agenda, Rank};
 
 /// All state of a simulation, changed by one event at a time.
@@ -43,37 +44,34 @@ pub fn advance<W: World>(
     events_max: u64,
 ) -> Progress {
     let mut now = Time::ZERO;
-    let mut events = 0;
-    let mut events_before_instant = 0;
+    let (mut events, mut events_of_instant) = (0, 0);
+    // Keys below happen at this instant, before its telemetry.
+    let mut telemetry = 0;
     let mut unsettled = false;
     loop {
-        if !unsettled {
-            agenda.repair();
+        // The hole that `take` left stays for what handling or settling schedules.
+        let next = agenda.least();
+        if next >= telemetry {
+            if unsettled {
+                unsettled = false;
+                world.settle(now, agenda);
+                continue;
+            }
+            if next == VACANT || events >= events_max {
+                return Progress { events, now, done: next == VACANT };
+            }
         }
-        // Before settling, the hole that `pop` left stays for what settling schedules.
-        let next = agenda.peek();
-        let same_instant =
-            events > 0 && next.is_some_and(|(at, rank)| at == now && rank < Rank::Telemetry);
-        if unsettled && !same_instant {
-            unsettled = false;
-            world.settle(now, agenda);
-            continue;
+        let at = time_of(next);
+        if at > now || events == 0 {
+            (now, events_of_instant) = (at, 0);
+            telemetry = floor(now, Rank::Telemetry);
         }
-        let Some((at, rank)) = next else {
-            return Progress { events, now, done: true };
-        };
-        if events >= events_max && !same_instant {
-            return Progress { events, now, done: false };
-        }
-        if at > now {
-            now = at;
-            events_before_instant = events;
-        }
-        let (_, event) = agenda.pop().expect("an event was seen on the agenda");
+        let event = agenda.take(next);
         world.handle(now, event, agenda);
         events += 1;
-        assert!(events - events_before_instant < INSTANT_EVENTS_MAX, "time moves on past {now:?}");
-        unsettled |= rank < Rank::Telemetry;
+        events_of_instant += 1;
+        assert!(events_of_instant < INSTANT_EVENTS_MAX, "time moves on past {now:?}");
+        unsettled |= next < telemetry;
     }
 }
 

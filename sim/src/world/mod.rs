@@ -252,13 +252,18 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     fn reach_boundary(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
         self.boundaries[engine as usize] = None;
-        let mut notes = std::mem::take(&mut self.notes);
-        self.engines[engine as usize].complete(now, &mut notes);
-        for note in notes.drain(..) {
-            self.follow(engine, note, now, agenda);
-        }
-        self.notes = notes;
+        self.engines[engine as usize].complete(now, &mut self.notes);
+        self.follow_all(engine, now, agenda);
         self.touch(engine);
+    }
+
+    /// Carries what an engine did to the requests, the facts and the allocator. Nothing adds
+    /// notes meanwhile: what is dispatched begins when the instant settles.
+    fn follow_all(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
+        for index in 0..self.notes.len() {
+            self.follow(engine, self.notes[index], now, agenda);
+        }
+        self.notes.clear();
     }
 
     fn follow(&mut self, engine: u32, note: Note, now: Time, agenda: &mut Agenda<Event>) {
@@ -295,28 +300,23 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     fn begin_engines(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        let mut notes = std::mem::take(&mut self.notes);
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for &engine in &dirty {
-            let due = self.engines[engine as usize].begin(now, &mut notes);
-            for note in notes.drain(..) {
-                self.follow(engine, note, now, agenda);
-            }
+        for index in 0..self.dirty.len() {
+            let engine = self.dirty[index];
+            let due = self.engines[engine as usize].begin(now, &mut self.notes);
+            self.follow_all(engine, now, agenda);
+            let Some(at) = due else { continue };
             let boundary = &mut self.boundaries[engine as usize];
-            match (due, *boundary) {
-                (Some(at), Some(event)) => {
+            match *boundary {
+                Some(event) => {
                     agenda.reschedule(event, at, Rank::Completion);
                 }
-                (Some(at), None) => {
+                None => {
                     let event = Event::Boundary(engine);
                     *boundary = Some(agenda.schedule(at, Rank::Completion, event));
                 }
-                (None, _) => {}
             }
         }
-        dirty.clear();
-        self.dirty = dirty;
-        self.notes = notes;
+        self.dirty.clear();
     }
 
     /// Keeps one wake-up on the agenda that is not later than what the allocator asks for.

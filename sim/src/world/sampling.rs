@@ -43,17 +43,16 @@ impl<B: Batch, O: Observer> World<B, O> {
             return;
         }
         self.sampling.latest = Some(now);
-        let mut notes = std::mem::take(&mut self.notes);
         for slot in 0..self.engines.len() {
-            self.engines[slot].settle(now, &mut notes);
-            for note in notes.drain(..) {
-                self.observe_gaps(note, now);
+            self.engines[slot].settle(now, &mut self.notes);
+            for index in 0..self.notes.len() {
+                self.observe_gaps(self.notes[index], now);
             }
+            self.notes.clear();
             let sample = self.engines[slot].sample();
             let backend = BackendId::first(slot as u32);
             self.observer.observe(now, &Fact::BackendSampled { backend, sample });
         }
-        self.notes = notes;
         self.gather_classes(now);
         for (index, &sample) in self.sampling.classes.iter().enumerate() {
             let class = ClassId(index as u16);
