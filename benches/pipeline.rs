@@ -1,5 +1,5 @@
-//! Requests a second of the whole pipeline: scenario file, sources, allocator, engines, facts and
-//! the ledger that every report is made of. No per-request file, one core.
+//! Requests a second of the whole pipeline, from the scenario file over sources, allocator,
+//! engines, facts and ledger to the summary. No per-request file, one core.
 //!
 //! `cargo bench --bench pipeline`; "elem/s" are requests a second.
 
@@ -11,10 +11,11 @@ use scenario::{Run, pipeline};
 fn pipeline_throughput(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline");
     for replicas in [1, 8] {
-        let run = Run::load(&pipeline(), &scenario::sized(replicas, 100_000));
-        group.throughput(Throughput::Elements(run.requests()));
+        let overrides = scenario::sized(replicas, 100_000);
+        let requests = Run::load(&pipeline(), &overrides).requests();
+        group.throughput(Throughput::Elements(requests));
         group.bench_function(format!("replicas-{replicas}"), |bencher| {
-            bencher.iter(|| run.simulate());
+            bencher.iter(|| Run::load(&pipeline(), &overrides).requests());
         });
     }
     group.finish();

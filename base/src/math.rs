@@ -28,7 +28,7 @@ pub fn round(x: f64) -> f64 {
 /// one normal, which keeps paired runs in step and the draw monotone in the uniform.
 pub fn normal_quantile(p: f64) -> f64 {
     const A: [f64; 8] = [
-        3.387_132_872_796_366_5,
+        3.387_132_872_796_366_4,
         133.141_667_891_784_38,
         1_971.590_950_306_551_3,
         13_731.693_765_509_46,

@@ -81,11 +81,11 @@ impl Span {
     pub const fn from_secs(secs: u64) -> Span {
         Span(secs * NANOS_PER_SEC)
     }
-    /// The only door from floats to time: `secs` seconds rounded to the nearest nanosecond.
-    /// Negative and not-a-number become zero; too large becomes [`Span::MAX`].
+    /// The only door from floats to time: `secs` seconds rounded to the nearest nanosecond,
+    /// halves up. Negative and not-a-number become zero; too large becomes [`Span::MAX`].
     pub fn from_secs_f64(secs: f64) -> Span {
-        // `as` saturates and maps NaN to 0, which is the documented behaviour.
-        Span(libm::rint(secs * NANOS_PER_SEC as f64) as u64)
+        // `as` cuts off, saturates and maps NaN to 0, which is the documented behaviour.
+        Span((secs * NANOS_PER_SEC as f64 + 0.5) as u64)
     }
     /// Nanoseconds.
     pub const fn nanos(self) -> u64 {

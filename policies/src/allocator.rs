@@ -47,6 +47,7 @@ pub struct Allocator {
     sequence_fresh: u64,
     draining: bool,
     now: Time,
+    latest_class: Option<ClassId>,
 }
 
 impl Allocator {
@@ -74,6 +75,7 @@ impl Allocator {
             sequence_fresh: 0,
             draining: false,
             now: Time::ZERO,
+            latest_class: None,
             config,
         })
     }
@@ -125,6 +127,11 @@ impl Allocator {
         classify(&self.config.classify, self.config.classes.len(), info)
     }
 
+    /// The class that the request which arrived last was given.
+    pub fn latest_class(&self) -> Option<ClassId> {
+        self.latest_class
+    }
+
     /// Requests of the class that wait here.
     pub fn queued(&self, class: ClassId) -> u32 {
         self.book.queued(class)
@@ -158,7 +165,8 @@ impl Allocator {
 
     /// Puts the request into its lane, unless it is refused for what it is.
     fn admit(&mut self, id: RequestId, info: &RequestInfo) -> Result<u32, Declined> {
-        let class = self.classify(info).ok_or((None, Refusal::Unclassified, Reason::NoRule))?;
+        self.latest_class = self.classify(info);
+        let class = self.latest_class.ok_or((None, Refusal::Unclassified, Reason::NoRule))?;
         let decline = |refusal, reason| (Some(class), refusal, reason);
         if self.draining {
             return Err(decline(Refusal::Draining, Reason::Draining));

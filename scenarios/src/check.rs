@@ -60,8 +60,7 @@ fn fits(
         (None, _) => written.place,
     };
     let name = &spec.name.value;
-    let message =
-        format!("a request of `{name}` can take {needed} tokens, {}", limit.describe());
+    let message = format!("a request of `{name}` can take {needed} tokens, {}", limit.describe());
     found.push(
         Diagnostic::new(Code::TooLarge, Some(place), message)
             .label(format!("prompt up to {prompt} and output up to {output} tokens"))
@@ -88,9 +87,10 @@ fn classified(
     };
     let rules = &model.policy.classify;
     for Kind { tenant, claims, least, most } in kinds(workload, trace) {
-        let unmatched = thresholds(rules, least.max(1), most.min(longest.max(1)))
-            .into_iter()
-            .find(|prompt| !rules.iter().any(|rule| names_class(rule, tenant, source, claims, *prompt)));
+        let unmatched =
+            thresholds(rules, least.max(1), most.min(longest.max(1))).into_iter().find(|prompt| {
+                !rules.iter().any(|rule| names_class(rule, tenant, source, claims, *prompt))
+            });
         let Some(prompt) = unmatched else { continue };
         let name = &written.value.name.value;
         let who = model.names.tenant(tenant);

@@ -97,10 +97,11 @@ impl Parts {
             .map(|workload| build::workload::workload(workload, &names, &mut found))
             .collect();
         let limit = check::limit(&pools);
+        let around = build::trace::Around { names: &names, limit, sources };
         let traces = spec.workload.0.iter().zip(&workloads);
         let traces = traces
             .map(|(written, workload)| {
-                build::trace::trace(&written.value, workload, &names, limit, sources, &mut found)
+                build::trace::trace(&written.value, workload, around, &mut found)
             })
             .collect();
         let plan = build::run::plan(&spec.run, &mut found);
@@ -148,7 +149,8 @@ fn not_empty(spec: &Spec, found: &mut Vec<Diagnostic>) {
 /// The names behind the ids: classes, pools and workloads in the order of the file, tenants in
 /// the order in which they are first mentioned.
 fn names(spec: &Spec, found: &mut Vec<Diagnostic>) -> Names {
-    let classes: Vec<&At<String>> = spec.class.0.iter().map(|class: &ClassSpec| &class.name).collect();
+    let classes: Vec<&At<String>> =
+        spec.class.0.iter().map(|class: &ClassSpec| &class.name).collect();
     let pools: Vec<&At<String>> =
         spec.pool.0.iter().map(|pool: &At<PoolSpec>| &pool.value.name).collect();
     let sources: Vec<&At<String>> =
@@ -174,7 +176,8 @@ fn names(spec: &Spec, found: &mut Vec<Diagnostic>) -> Names {
         }
     }
     plimsoll_config::policy::check_names(&unique.iter().collect::<Vec<_>>(), "tenant", found);
-    let owned = |names: Vec<&At<String>>| names.into_iter().map(|name| name.value.clone()).collect();
+    let owned =
+        |names: Vec<&At<String>>| names.into_iter().map(|name| name.value.clone()).collect();
     Names {
         tenants: unique.into_iter().map(|tenant| tenant.value).collect(),
         classes: owned(classes),
@@ -198,7 +201,8 @@ fn assumptions(spec: &Spec, traces: &[Option<Trace>]) -> Vec<String> {
             ));
         }
         if trace.rate_scale != 1.0 {
-            assumptions.push(format!("{file} is replayed at {} times its speed.", trace.rate_scale));
+            assumptions
+                .push(format!("{file} is replayed at {} times its speed.", trace.rate_scale));
         }
     }
     for class in &spec.class.0 {

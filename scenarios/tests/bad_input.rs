@@ -16,11 +16,8 @@ fn folder() -> PathBuf {
 /// The diagnostics of a file, from reading it or, if it reads, from replaying it.
 fn wrong(path: &Path) -> Diagnostics {
     let text = std::fs::read_to_string(path).expect("the file can be read");
-    let overrides: Vec<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# --set "))
-        .map(str::to_owned)
-        .collect();
+    let overrides: Vec<String> =
+        text.lines().filter_map(|line| line.strip_prefix("# --set ")).map(str::to_owned).collect();
     let scenario = match load(path, &overrides) {
         Ok(scenario) => scenario,
         Err(wrong) => return wrong,
@@ -47,7 +44,9 @@ fn every_mistake_gives_its_message() {
         .expect("the folder is there")
         .map(|entry| entry.expect("the folder can be listed").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .filter(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('_')))
+        .filter(|path| {
+            !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('_'))
+        })
         .collect();
     files.sort();
     let mut codes = BTreeSet::new();

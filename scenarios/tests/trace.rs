@@ -105,7 +105,9 @@ fn every_format_and_compression_gives_the_same_requests() {
 
 #[test]
 fn slices_scales_and_drops_are_counted() {
-    let rows: String = (0..10).map(|second| format!("2023-11-16T00:00:0{second}Z,{},{}\n", 100 + second, second)).collect();
+    let rows: String = (0..10)
+        .map(|second| format!("2023-11-16T00:00:0{second}Z,{},{}\n", 100 + second, second))
+        .collect();
     let text = format!("TIMESTAMP,ContextTokens,GeneratedTokens\n{rows}");
     let file = Scratch::new("slice.csv", text.as_bytes());
     let base = Trace {
@@ -120,7 +122,8 @@ fn slices_scales_and_drops_are_counted() {
     };
     // Row 0 has no output; rows 8 and 9 take 116 and 118 tokens.
     assert_eq!(seconds(&base), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    let counts = TraceCounts { read: 10, emitted: 7, zero_tokens: 1, too_large: 2, ..Default::default() };
+    let counts =
+        TraceCounts { read: 10, emitted: 7, zero_tokens: 1, too_large: 2, ..Default::default() };
     assert_eq!(replay(&base).1, counts);
     let sliced = Trace {
         from: Span::from_secs(2),
@@ -146,7 +149,8 @@ fn rows_are_assigned_in_order_and_by_share() {
         "assign.csv",
         format!("TIMESTAMP,ContextTokens,GeneratedTokens\n{rows}").as_bytes(),
     );
-    let long = Assign { prompt_tokens_min: Some(1_000), tenant: Some(TenantId(1)), ..Default::default() };
+    let long =
+        Assign { prompt_tokens_min: Some(1_000), tenant: Some(TenantId(1)), ..Default::default() };
     let some = Assign { share: Some(0.3), tenant: Some(TenantId(2)), ..Default::default() };
     let assigned = Trace {
         assign: vec![long, some],

@@ -1,5 +1,7 @@
 //! What several of these tests need: the command and the scenarios beside them.
 
+#![allow(dead_code, reason = "no test uses all of it")]
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_explained() {
-        let ids: std::collections::BTreeSet<&str> = Code::ALL.iter().map(|code| code.id()).collect();
+        let ids: std::collections::BTreeSet<&str> =
+            Code::ALL.iter().map(|code| code.id()).collect();
         assert_eq!(ids.len(), Code::ALL.len());
         for code in Code::ALL {
             assert_eq!(explain(code.id()), Some(code.explanation()));

@@ -96,9 +96,13 @@ impl<'a> Reader<'a> {
     }
     fn wrong_type(&self, expected: &str) -> Diagnostic {
         let kind = self.node.value.kind();
-        Diagnostic::new(Code::Type, Some(self.node.place), format!("expected {expected}, found {kind}"))
-            .label(format!("this is {kind}"))
-            .help(format!("write {expected}"))
+        Diagnostic::new(
+            Code::Type,
+            Some(self.node.place),
+            format!("expected {expected}, found {kind}"),
+        )
+        .label(format!("this is {kind}"))
+        .help(format!("write {expected}"))
     }
     fn integer(&self, least: i64, greatest: u64) -> i64 {
         let Value::Integer(value) = self.node.value else {
@@ -163,7 +167,8 @@ impl<'a> Reader<'a> {
             .filter(|entry| Some(entry.key.as_str()) != without)
             .partition(|entry| fields.contains(&entry.key.as_str()));
         for entry in unknown {
-            let candidates = fields.iter().copied();
+            let help = nearest::suggest(&entry.key, fields.iter().copied())
+                .unwrap_or_else(|| format!("remove `{}`", entry.key));
             self.report(
                 Diagnostic::new(
                     Code::UnknownKey,
@@ -171,7 +176,7 @@ impl<'a> Reader<'a> {
                     format!("unknown key `{}`", entry.key),
                 )
                 .label("no such key here")
-                .help_maybe(nearest::suggest(&entry.key, candidates)),
+                .help(help),
             );
         }
         known
@@ -271,7 +276,9 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match name {
-            SPAN => visitor.visit_u64(self.quantity(name, |text| units::span(text).map(|s| s.nanos()))),
+            SPAN => {
+                visitor.visit_u64(self.quantity(name, |text| units::span(text).map(|s| s.nanos())))
+            }
             RATE => visitor.visit_f64(self.quantity(name, units::rate)),
             BYTES_KIND => visitor.visit_u64(self.quantity(name, units::bytes)),
             COEFFICIENT => visitor.visit_f64(self.quantity(name, units::coefficient)),
@@ -304,9 +311,9 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             | Value::Integer(_)
             | Value::Float(_)
             | Value::Boolean(_)
-            | Value::Table(_) => Err(Fault::Placed(Box::new(
-                self.wrong_type(&format!("a list of {length} values")),
-            ))),
+            | Value::Table(_) => {
+                Err(Fault::Placed(Box::new(self.wrong_type(&format!("a list of {length} values")))))
+            }
         }
     }
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

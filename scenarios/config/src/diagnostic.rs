@@ -98,9 +98,7 @@ impl Diagnostics {
                         .annotation(annotation),
                 )
             }
-            None if diagnostic.label.is_empty() => {
-                annotate_snippets::Group::with_title(title)
-            }
+            None if diagnostic.label.is_empty() => annotate_snippets::Group::with_title(title),
             None => title.element(Origin::path(&diagnostic.label)),
         };
         if let Some(help) = &diagnostic.help {

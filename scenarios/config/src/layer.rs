@@ -270,7 +270,8 @@ fn merge_tables(mut below: Vec<Entry>, over: Vec<Entry>) -> Vec<Entry> {
 fn merge_named(mut below: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     let mut open: Vec<bool> = vec![true; below.len()];
     for node in over {
-        let same = below.iter().zip(&open).position(|(old, open)| *open && old.name() == node.name());
+        let same =
+            below.iter().zip(&open).position(|(old, open)| *open && old.name() == node.name());
         match same {
             Some(index) => {
                 open[index] = false;

@@ -18,7 +18,11 @@ pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return Some(format!("did you mean `{near}`?"));
     }
     let all: Vec<String> = candidates.iter().map(|name| format!("`{name}`")).collect();
-    (!all.is_empty()).then(|| format!("write one of {}", all.join(", ")))
+    match all.as_slice() {
+        [] => None,
+        [only] => Some(format!("write {only}")),
+        all => Some(format!("write one of {}", all.join(", "))),
+    }
 }
 
 /// Levenshtein's distance in characters, with a swap of neighbours as one step.

@@ -41,7 +41,8 @@ pub fn build(
 ) -> (Config, Vec<ClassObjectives>) {
     let policy = &written.value;
     if let Some(extra) = classes.get(CLASSES_MAX) {
-        let message = format!("there are {} classes, at most {CLASSES_MAX} are supported", classes.len());
+        let message =
+            format!("there are {} classes, at most {CLASSES_MAX} are supported", classes.len());
         found.push(Diagnostic::new(Code::TooMany, Some(extra.name.place), message));
     }
     let owed = classes.iter().enumerate().map(|(index, spec)| ClassObjectives {
@@ -223,24 +224,28 @@ fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
     }
 }
 
-fn guard(
-    classes: &[ClassSpec],
-    policy: &PolicySpec,
-    found: &mut Vec<Diagnostic>,
-) -> Option<Guard> {
+fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Option<Guard> {
     let due_share = policy.guard?.due_share;
     let millionths = (due_share.value.0 * 1e6).round() as u32;
     if millionths == 0 {
         found.push(
-            Diagnostic::new(Code::Range, Some(due_share.place), "a guard with no share guards nothing")
-                .help("write a fraction above 0, for example 0.10, or remove `guard`"),
+            Diagnostic::new(
+                Code::Range,
+                Some(due_share.place),
+                "a guard with no share guards nothing",
+            )
+            .help("write a fraction above 0, for example 0.10, or remove `guard`"),
         );
     }
     if classes.iter().all(|class| class.wait_max.is_none()) {
         found.push(
-            Diagnostic::new(Code::Conflict, Some(due_share.place), "the guard has nothing to guard")
-                .label("no class states `wait_max`")
-                .help("give the classes that must not starve a `wait_max`, for example \"15m\""),
+            Diagnostic::new(
+                Code::Conflict,
+                Some(due_share.place),
+                "the guard has nothing to guard",
+            )
+            .label("no class states `wait_max`")
+            .help("give the classes that must not starve a `wait_max`, for example \"15m\""),
         );
     }
     Some(Guard { due_share_ppm: millionths })

@@ -140,7 +140,9 @@ fn syntax_error(error: &toml::de::Error, source: u32) -> Diagnostic {
     let first = message.lines().next().unwrap_or("the text is not TOML");
     let rest: Vec<&str> = message.lines().skip(1).collect();
     let help = match rest.is_empty() {
-        true => "strings stand in quotes, tables are written [name], lists of tables [[name]]".into(),
+        true => {
+            "strings stand in quotes, tables are written [name], lists of tables [[name]]".into()
+        }
         false => rest.join("; "),
     };
     Diagnostic::new(Code::Syntax, place, format!("this is not TOML: {first}")).help(help)
@@ -169,9 +171,9 @@ fn convert(value: Spanned<DeValue<'_>>, source: u32, found: &mut Vec<Diagnostic>
         },
         DeValue::Boolean(boolean) => Value::Boolean(boolean),
         DeValue::Datetime(_) => refuse(Code::Type, "a date stands where none belongs".into()),
-        DeValue::Array(nodes) => Value::Array(
-            nodes.into_iter().map(|node| convert(node, source, found)).collect(),
-        ),
+        DeValue::Array(nodes) => {
+            Value::Array(nodes.into_iter().map(|node| convert(node, source, found)).collect())
+        }
         DeValue::Table(table) => convert_table(table, source, found),
     };
     Node { value, place }

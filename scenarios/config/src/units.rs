@@ -18,7 +18,8 @@ const SPAN_HELP: &str =
 const RATE_HELP: &str = "write a number per unit of time (s, min, h, d), for example \"12/s\"";
 const BYTES_HELP: &str =
     "write a number and a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), for example \"80GiB\"";
-const FRACTION_HELP: &str = "write a number from 0 to 1 or a percentage, for example 0.99 or \"99%\"";
+const FRACTION_HELP: &str =
+    "write a number from 0 to 1 or a percentage, for example 0.99 or \"99%\"";
 const COEFFICIENT_HELP: &str =
     "write a number and a unit (ps, ns, us, ms, s), for example \"8.2ms\" or \"21ps\"";
 

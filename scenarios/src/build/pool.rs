@@ -88,9 +88,7 @@ fn kv_blocks(at: &At<EngineSpec>, block_tokens: u32, found: &mut Vec<Diagnostic>
     let spec = &at.value;
     let tokens = match (spec.kv_tokens, spec.kv_blocks, spec.kv_memory, spec.kv_token_memory) {
         (Some(tokens), None, None, None) => Some(tokens.value),
-        (None, Some(blocks), None, None) => {
-            Some(u64::from(blocks.value) * u64::from(block_tokens))
-        }
+        (None, Some(blocks), None, None) => Some(u64::from(blocks.value) * u64::from(block_tokens)),
         (None, None, Some(memory), Some(token)) if token.value.0 > 0 => {
             Some(memory.value.0 / token.value.0)
         }

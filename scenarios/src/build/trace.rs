@@ -10,15 +10,25 @@ use crate::scenario::resolve;
 use crate::spec::{AssignSpec, DropSpec, FormatSpec, WorkloadSpec};
 use crate::trace::{Assign, Format, Limit, Trace};
 
+/// What a trace needs to know of the rest of the file.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// The names behind the ids.
+    pub names: &'a Names,
+    /// The longest request that some pool holds.
+    pub limit: Limit,
+    /// The texts that paths are relative to.
+    pub sources: &'a Sources,
+}
+
 /// What a workload replays; `None` if it generates.
 pub(crate) fn trace(
     spec: &WorkloadSpec,
     workload: &Workload,
-    names: &Names,
-    limit: Limit,
-    sources: &Sources,
+    around: Around<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Trace> {
+    let Around { names, limit, sources } = around;
     let trace = &spec.trace.as_ref()?.value;
     let rate_scale = trace.rate_scale.map_or(1.0, |scale| scale.value);
     if let Some(scale) = trace.rate_scale

@@ -56,7 +56,11 @@ pub(crate) fn workload(
         prompt,
         output,
         tenants: weights(spec, names, found),
-        claims: spec.class.as_ref().and_then(|class| find(class, &names.classes, "class", found)).map(class_id),
+        claims: spec
+            .class
+            .as_ref()
+            .and_then(|class| find(class, &names.classes, "class", found))
+            .map(class_id),
         start,
         stop,
     }
@@ -319,9 +323,13 @@ fn quantiles(points: &At<Vec<(f64, u32)>>, found: &mut Vec<Diagnostic>) {
         && list.last().is_some_and(|last| last.0 == 1.0);
     if !rising || !spans || list.len() < 2 {
         found.push(
-            Diagnostic::new(Code::Lengths, Some(points.place), "the quantiles contradict each other")
-                .label("probabilities rise from 0 to 1, tokens do not fall and start at 1 or more")
-                .help("write for example `points = [[0.0, 10], [0.5, 120], [1.0, 4096]]`"),
+            Diagnostic::new(
+                Code::Lengths,
+                Some(points.place),
+                "the quantiles contradict each other",
+            )
+            .label("probabilities rise from 0 to 1, tokens do not fall and start at 1 or more")
+            .help("write for example `points = [[0.0, 10], [0.5, 120], [1.0, 4096]]`"),
         );
     }
 }

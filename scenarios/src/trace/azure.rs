@@ -51,7 +51,13 @@ impl Columns {
         let line = lines.line();
         let mut fields: [Range<usize>; 3] = [0..0, 0..0, 0..0];
         let (mut start, mut count) = (0, 0);
-        for end in line.iter().enumerate().filter(|(_, byte)| **byte == b',').map(|(at, _)| at).chain([line.len()]) {
+        for end in line
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b',')
+            .map(|(at, _)| at)
+            .chain([line.len()])
+        {
             if let Some(which) = self.indices.iter().position(|index| *index == count) {
                 fields[which] = trim(line, start..end);
             }

@@ -55,7 +55,9 @@ impl<R: BufRead> Read for ZstdFrames<R> {
                 State::Inside if self.decoder.is_finished() => self.end_frame()?,
                 State::Inside => {
                     let some = BlockDecodingStrategy::UptoBlocks(1);
-                    self.decoder.decode_blocks(&mut self.file, some).map_err(damaged)?;
+                    self.decoder
+                        .decode_blocks(&mut self.file, some)
+                        .map_err(|_| damaged("the zstd data end too early or are damaged"))?;
                 }
             }
         }
@@ -76,7 +78,7 @@ impl<R: BufRead> ZstdFrames<R> {
                 io::copy(&mut (&mut self.file).take(u64::from(length)), &mut io::sink())?;
                 Ok(())
             }
-            Err(error) => Err(damaged(error)),
+            Err(_) => Err(damaged("what follows is not a zstd frame")),
         }
     }
     fn end_frame(&mut self) -> io::Result<()> {
@@ -90,6 +92,6 @@ impl<R: BufRead> ZstdFrames<R> {
     }
 }
 
-fn damaged(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -92,7 +92,8 @@ impl TraceSource {
         seed: u64,
         replication: u32,
     ) -> Result<TraceSource, SourceError> {
-        let stream = |name: &str, entity| Stream::new(StreamKey { seed, replication, name, entity });
+        let stream =
+            |name: &str, entity| Stream::new(StreamKey { seed, replication, name, entity });
         let shares = 0..trace.assign.len() as u64;
         let assign = format!("workload.{name}.assign");
         Ok(TraceSource {
@@ -267,10 +268,7 @@ impl TraceSource {
         self.rows.lines.fault(Mistake {
             code: Code::TraceTooLarge,
             bytes: self.rows.mark(row.prompt_bytes.clone(), "prompt"),
-            message: format!(
-                "this request takes {needed} tokens, {}",
-                self.trace.limit.describe()
-            ),
+            message: format!("this request takes {needed} tokens, {}", self.trace.limit.describe()),
             label: format!("prompt and output are {needed} tokens"),
             help: "give a pool more KV memory and `context_max`, or write \
                    `drop = [\"too-large\"]` in the trace's table to leave such rows out"

@@ -22,8 +22,8 @@ pub(super) fn parse(text: &[u8]) -> Option<u64> {
         return None;
     }
     let (fraction, zone) = fraction(rest)?;
-    let seconds = days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second
-        - offset(zone)?;
+    let seconds =
+        days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset(zone)?;
     u64::try_from(i128::from(seconds) * NANOS + i128::from(fraction)).ok()
 }
 

@@ -48,9 +48,24 @@ impl Sequence {
     pub fn remaining(&self) -> u32 {
         self.output - self.delivered
     }
-    /// Blocks its context occupies.
-    pub fn blocks(&self, block_tokens: u32) -> u32 {
-        self.context.div_ceil(block_tokens)
+}
+
+/// What is left of a sequence that has delivered everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departed {
+    /// The owner's key for it.
+    pub key: u32,
+    /// Tokens it had in KV memory.
+    pub context: u32,
+    /// The largest gap between two of its tokens, in ticks.
+    pub gap_max: u64,
+}
+
+impl Departed {
+    /// What is left of this sequence.
+    pub fn of(sequence: &Sequence) -> Departed {
+        let Sequence { key, context, gap_max, .. } = *sequence;
+        Departed { key, context, gap_max }
     }
 }
 
@@ -80,7 +95,7 @@ pub trait Batch {
     /// Takes `steps` steps of the given durations, at most `steps_to_finish`.
     fn advance(&mut self, steps: u64, series: Series);
     /// Takes out a sequence that has delivered everything, in order of entry.
-    fn take_finished(&mut self) -> Option<Sequence>;
+    fn take_finished(&mut self) -> Option<Departed>;
     /// The sequence that leaves first when memory runs out: by `by_priority` the least
     /// important then the last to arrive, else the last to enter.
     fn worst(&self, by_priority: bool) -> Option<Sequence>;

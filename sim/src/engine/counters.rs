@@ -5,10 +5,7 @@
 //! needs a new KV block every `block_tokens` steps, one counter a residue says how many need one
 //! at a given step.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-use super::batch::{Batch, Sequence, leaves_before};
+use super::batch::{Batch, Departed, Sequence, leaves_before};
 use super::clock::Series;
 
 /// Decoding sequences as counters.
@@ -20,10 +17,12 @@ pub struct Counters {
     by_class: Vec<u32>,
     /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`.
     residues: Vec<u32>,
+    block_shift: u32,
     slots: Vec<Slot>,
     free: Vec<u16>,
-    /// The earliest end first; equal ends in order of entry.
-    ends: BinaryHeap<Reverse<EndKey>>,
+    /// The earliest end last; equal ends in order of entry, backwards. A batch is small enough
+    /// for a sorted list to beat a heap.
+    ends: Vec<EndKey>,
     peaks: Peaks,
 }
 
@@ -64,22 +63,22 @@ impl Counters {
     fn residue(&self, joined: u64, context: u32) -> usize {
         (joined.wrapping_sub(u64::from(context)) & self.mask()) as usize
     }
-    fn leave(&mut self, slot: usize) -> Sequence {
-        let Slot { mut sequence, joined } = self.slots[slot];
-        self.slots[slot].joined = u64::MAX;
+    /// Frees a slot; returns its sequence as it was when it joined, and the steps since.
+    fn leave(&mut self, slot: usize) -> (&Sequence, u32, u64) {
+        let joined = std::mem::replace(&mut self.slots[slot].joined, u64::MAX);
         self.free.push(slot as u16);
-        let residue = self.residue(joined, sequence.context);
-        self.residues[residue] -= 1;
-        self.by_class[sequence.class.index()] -= 1;
-        let steps = u32::try_from(self.step - joined).expect("an output is counted in 32 bits");
-        sequence.context += steps;
-        sequence.delivered += steps;
-        self.context -= u64::from(sequence.context);
-        sequence.gap_max = sequence.gap_max.max(self.peaks.since(joined));
+        let steps = self.step - joined;
+        let peak = self.peaks.since(joined);
         if self.ends.is_empty() {
             self.peaks.clear();
         }
-        sequence
+        let sequence = &self.slots[slot].sequence;
+        let residue = (joined.wrapping_sub(u64::from(sequence.context)) & self.mask()) as usize;
+        self.residues[residue] -= 1;
+        self.by_class[sequence.class.index()] -= 1;
+        self.context -= u64::from(sequence.context) + steps;
+        let steps = u32::try_from(steps).expect("an output is counted in 32 bits");
+        (sequence, steps, sequence.gap_max.max(peak))
     }
 }
 
@@ -93,9 +92,10 @@ impl Batch for Counters {
             context: 0,
             by_class: vec![0; classes],
             residues: vec![0; block_tokens as usize],
+            block_shift: block_tokens.trailing_zeros(),
             slots: Vec::new(),
             free: Vec::new(),
-            ends: BinaryHeap::new(),
+            ends: Vec::new(),
             peaks: Peaks::new(),
         }
     }
@@ -110,13 +110,13 @@ impl Batch for Counters {
     }
     fn growth(&self, skip: u64, steps: u64) -> u64 {
         let mask = self.mask();
-        let rounds = steps / (mask + 1) * self.ends.len() as u64;
+        let rounds = (steps >> self.block_shift) * self.ends.len() as u64;
         let first = self.step + skip;
-        let rest = steps & mask;
-        rounds + (first..first + rest).map(|s| u64::from(self.residues[(s & mask) as usize])).sum::<u64>()
+        let opened = |step: u64| u64::from(self.residues[(step & mask) as usize]);
+        rounds + (first..first + (steps & mask)).map(opened).sum::<u64>()
     }
     fn steps_to_finish(&self) -> u64 {
-        self.ends.peek().map_or(u64::MAX, |Reverse(key)| key.end() - self.step)
+        self.ends.last().map_or(u64::MAX, |key| key.end() - self.step)
     }
     fn join(&mut self, sequence: Sequence) {
         let residue = self.residue(self.step, sequence.context);
@@ -135,7 +135,9 @@ impl Batch for Counters {
             }
         };
         let end = self.step + u64::from(sequence.remaining());
-        self.ends.push(Reverse(EndKey::new(end, sequence.entry, slot)));
+        let key = EndKey::new(end, sequence.entry, slot);
+        let place = self.ends.partition_point(|later| *later > key);
+        self.ends.insert(place, key);
     }
     fn advance(&mut self, steps: u64, series: Series) {
         self.step += steps;
@@ -146,13 +148,14 @@ impl Batch for Counters {
             self.peaks.forget_until(oldest);
         }
     }
-    fn take_finished(&mut self) -> Option<Sequence> {
-        let Reverse(key) = *self.ends.peek()?;
+    fn take_finished(&mut self) -> Option<Departed> {
+        let key = *self.ends.last()?;
         if key.end() > self.step {
             return None;
         }
         self.ends.pop();
-        Some(self.leave(key.slot()))
+        let (sequence, steps, gap_max) = self.leave(key.slot());
+        Some(Departed { key: sequence.key, context: sequence.context + steps, gap_max })
     }
     fn worst(&self, by_priority: bool) -> Option<Sequence> {
         let taken = self.slots.iter().filter(|slot| slot.joined != u64::MAX);
@@ -161,10 +164,11 @@ impl Batch for Counters {
         })
     }
     fn remove(&mut self, entry: u64) -> Sequence {
-        let key = self.ends.iter().find(|Reverse(key)| key.entry() == entry);
-        let slot = key.expect("the sequence is in the batch").0.slot();
-        self.ends.retain(|Reverse(key)| key.entry() != entry);
-        self.leave(slot)
+        let place = self.ends.iter().position(|key| key.entry() == entry);
+        let key = self.ends.remove(place.expect("the sequence is in the batch"));
+        let (sequence, steps, gap_max) = self.leave(key.slot());
+        let context = sequence.context + steps;
+        Sequence { context, delivered: sequence.delivered + steps, gap_max, ..*sequence }
     }
 }
 

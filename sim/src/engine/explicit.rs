@@ -1,7 +1,7 @@
 //! The obvious batch: a list of sequences, each touched every step. The witness for
 //! [`Counters`](super::counters::Counters), and what `stepping = "single"` runs.
 
-use super::batch::{Batch, Sequence, leaves_before};
+use super::batch::{Batch, Departed, Sequence, leaves_before};
 use super::clock::Series;
 
 /// Sequences in order of entry.
@@ -48,11 +48,11 @@ impl Batch for Explicit {
             }
         }
     }
-    fn take_finished(&mut self) -> Option<Sequence> {
+    fn take_finished(&mut self) -> Option<Departed> {
         let position = self.sequences.iter().position(|s| s.remaining() == 0)?;
         let sequence = self.sequences.remove(position);
         self.by_class[sequence.class.index()] -= 1;
-        Some(sequence)
+        Some(Departed::of(&sequence))
     }
     fn worst(&self, by_priority: bool) -> Option<Sequence> {
         self.sequences.iter().copied().reduce(|worst, next| {

@@ -69,14 +69,14 @@ impl Meter {
     pub fn attribute_prefill(&mut self, part: u64, chunks: impl Iterator<Item = ChunkShare> + Clone) {
         let tokens: u64 = chunks.clone().map(|chunk| u64::from(chunk.tokens)).sum();
         let mut left = part;
-        for chunk in chunks.clone() {
+        let mut rest = chunks.clone();
+        let first = rest.next().expect("prompt chunks cause the prefill part");
+        for chunk in rest {
             let share = u128::from(part) * u128::from(chunk.tokens) / u128::from(tokens);
             self.by_class[chunk.class.index()] += share;
             left -= u64::try_from(share).expect("a share is part of the whole");
         }
-        if let Some(first) = chunks.into_iter().next() {
-            self.by_class[first.class.index()] += u128::from(left);
-        }
+        self.by_class[first.class.index()] += u128::from(left);
         self.shared -= part;
         self.prefill_tokens += tokens;
     }

@@ -20,7 +20,7 @@ mod segment;
 
 use plimsoll_base::{BackendSample, ClassId, Span, Ticks, Time};
 
-pub use batch::{Batch, Sequence};
+pub use batch::{Batch, Departed, Sequence};
 pub use clock::{Clock, Series};
 pub use cost::{BatchShape, StepCost};
 pub use counters::Counters;
@@ -197,8 +197,8 @@ impl<B: Batch> Engine<B> {
         let segment = self.segment.take().expect("a segment was begun");
         self.take_steps(&segment, segment.steps, notes);
         assert!(self.clock.ceil() == now, "a boundary comes when it was announced");
-        while let Some(sequence) = self.leave_finished() {
-            self.release(&sequence, notes);
+        while let Some(departed) = self.leave_finished() {
+            self.release(departed, notes);
         }
         self.finish_prefills(now, notes);
     }
@@ -264,13 +264,18 @@ impl<B: Batch> Engine<B> {
         self.meter.divide_shared(self.batch.len(), self.batch.by_class());
     }
 
-    fn release(&mut self, sequence: &Sequence, notes: &mut Vec<Note>) {
-        self.blocks_free += sequence.blocks(self.model.block_tokens);
-        let gap_max = Ticks(sequence.gap_max).span_floor();
-        notes.push(Note::Finished { key: sequence.key, gap_max });
+    fn release(&mut self, departed: Departed, notes: &mut Vec<Note>) {
+        self.blocks_free += self.blocks_for(departed.context);
+        let gap_max = Ticks(departed.gap_max).span_floor();
+        notes.push(Note::Finished { key: departed.key, gap_max });
     }
 
-    fn leave_finished(&mut self) -> Option<Sequence> {
+    /// Blocks that a context occupies.
+    fn blocks_for(&self, tokens: u32) -> u32 {
+        (tokens + self.model.block_tokens - 1) >> self.model.block_tokens.trailing_zeros()
+    }
+
+    fn leave_finished(&mut self) -> Option<Departed> {
         if self.batch.steps_to_finish() > 0 {
             return None;
         }

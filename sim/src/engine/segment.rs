@@ -5,7 +5,7 @@
 
 use plimsoll_base::{Ticks, Time};
 
-use super::batch::{Batch, Sequence, leaves_before};
+use super::batch::{Batch, Departed, Sequence, leaves_before};
 use super::clock::Series;
 use super::cost::BatchShape;
 use super::meter::ChunkShare;
@@ -23,11 +23,6 @@ pub(super) struct Prefill {
 impl Prefill {
     fn remaining(&self) -> u32 {
         self.sequence.prefill_target() - self.sequence.context
-    }
-    /// KV blocks that a chunk of this many tokens opens.
-    fn growth(&self, chunk: u32, block_tokens: u32) -> u32 {
-        (self.sequence.context + chunk).div_ceil(block_tokens)
-            - self.sequence.context.div_ceil(block_tokens)
     }
 }
 
@@ -73,14 +68,14 @@ impl<B: Batch> Engine<B> {
     /// Reserves the blocks that the running sequences need for the next step, preempting until
     /// they fit. Returns whether anybody was preempted.
     fn make_room(&mut self, now: Time, notes: &mut Vec<Note>) -> bool {
-        let block_tokens = self.model.block_tokens;
         let mut preempted = false;
         loop {
             let budget = self.model.step_tokens_max - self.batch.len();
             let mut need = self.batch.growth(0, 1) as u32;
             if let Some(partial) = self.prefills.first_mut() {
                 partial.chunk = partial.remaining().min(budget);
-                need += partial.growth(partial.chunk, block_tokens);
+                let Prefill { sequence: Sequence { context, .. }, chunk } = *partial;
+                need += self.blocks_for(context + chunk) - self.blocks_for(context);
             }
             if need <= self.blocks_free {
                 self.blocks_free -= need;
@@ -110,7 +105,7 @@ impl<B: Batch> Engine<B> {
         let (key, lost_tokens, delivered) = (victim.key, victim.context, victim.delivered);
         notes.push(Note::Preempted { key, lost_tokens, delivered });
         self.meter.count_preemption(lost_tokens);
-        self.blocks_free += victim.blocks(self.model.block_tokens);
+        self.blocks_free += self.blocks_for(victim.context);
         victim.context = 0;
         victim.resumed = true;
         self.waiting.push_preempted(victim);
@@ -130,7 +125,7 @@ impl<B: Batch> Engine<B> {
                 false if whole > budget && !self.prefills.is_empty() => return,
                 false => whole,
             };
-            let blocks = prefill.growth(prefill.chunk, self.model.block_tokens);
+            let blocks = self.blocks_for(prefill.chunk);
             if blocks > self.blocks_free {
                 return;
             }
@@ -167,7 +162,7 @@ impl<B: Batch> Engine<B> {
     /// the first step are reserved already.
     fn steps_with_memory(&self, wanted: u64) -> u64 {
         let free = u64::from(self.blocks_free);
-        let rounds = wanted / u64::from(self.model.block_tokens) + 1;
+        let rounds = (wanted >> self.model.block_tokens.trailing_zeros()) + 1;
         if rounds * u64::from(self.batch.len()) <= free || self.batch.growth(1, wanted - 1) <= free {
             return wanted;
         }
@@ -251,7 +246,7 @@ impl<B: Batch> Engine<B> {
         sequence.delivered += 1;
         self.meter.count_token();
         if sequence.remaining() == 0 {
-            self.release(&sequence, notes);
+            self.release(Departed::of(&sequence), notes);
         } else {
             self.batch.join(sequence);
         }

@@ -1,6 +1,6 @@
 //! The sources of a run and their places on the agenda.
 
-use plimsoll_base::{Outcome, Phases, RequestId, RequestRecord, SourceId, Span, Time};
+use plimsoll_base::{SourceId, Span, Time};
 use plimsoll_policy::RequestInfo;
 
 use super::Event;
@@ -34,12 +34,11 @@ impl Arrivals {
         self.error.take().map_or(Ok(()), Err)
     }
 
-    /// The request that arrives now, and the beginning of its record.
-    pub fn take(&mut self, source: u16, now: Time) -> (Request, RequestRecord) {
+    /// The request that arrives now.
+    pub fn take(&mut self, source: u16) -> Request {
         let line = &mut self.lines[usize::from(source)];
         line.event = None;
-        let request = line.source.take();
-        (request, opened(&request, SourceId(source), now))
+        line.source.take()
     }
 
     /// Puts a source's next arrival on the agenda, or moves it.
@@ -108,31 +107,5 @@ pub(super) fn visible(request: &Request, source: SourceId) -> RequestInfo {
         claims: request.claims,
         prompt_tokens: request.prompt_tokens,
         output_cap: request.output_cap,
-    }
-}
-
-fn opened(request: &Request, source: SourceId, now: Time) -> RequestRecord {
-    RequestRecord {
-        id: RequestId(0),
-        source,
-        tenant: request.tenant,
-        class: None,
-        backend: None,
-        outcome: Outcome::Unfinished,
-        arrived: now,
-        dispatched: None,
-        started: None,
-        first_token: None,
-        last_token: None,
-        closed: now,
-        prompt_tokens: request.prompt_tokens,
-        output_tokens: 0,
-        output_cap: request.output_cap,
-        phases: Phases::default(),
-        preemptions: 0,
-        recomputed_tokens: 0,
-        gap_max: Span::ZERO,
-        reason: None,
-        bound: None,
     }
 }

@@ -1,6 +1,8 @@
 //! A request in flight: its record so far, and the phase it is in.
 
-use plimsoll_base::{RequestRecord, Span, Time};
+use plimsoll_base::{Outcome, Phases, RequestId, RequestRecord, SourceId, Span, Time};
+
+use crate::workload::Request;
 
 /// What a request is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +31,33 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// A request that has just arrived.
-    pub fn new(record: RequestRecord, output_tokens: u32, source_key: u32) -> Flight {
-        Flight { since: record.arrived, record, output_tokens, source_key, phase: Phase::Queue }
+    /// A request that has just arrived, not yet classified.
+    pub fn new(id: RequestId, request: &Request, source: SourceId, now: Time) -> Flight {
+        let record = RequestRecord {
+            id,
+            source,
+            tenant: request.tenant,
+            class: None,
+            backend: None,
+            outcome: Outcome::Unfinished,
+            arrived: now,
+            dispatched: None,
+            started: None,
+            first_token: None,
+            last_token: None,
+            closed: now,
+            prompt_tokens: request.prompt_tokens,
+            output_tokens: 0,
+            output_cap: request.output_cap,
+            phases: Phases::default(),
+            preemptions: 0,
+            recomputed_tokens: 0,
+            gap_max: Span::ZERO,
+            reason: None,
+            bound: None,
+        };
+        let (output_tokens, source_key) = (request.output_tokens, request.key);
+        Flight { record, output_tokens, source_key, phase: Phase::Queue, since: now }
     }
 
     /// Ends the phase at `now` and begins another.
@@ -83,10 +109,10 @@ impl Flight {
     }
 
     /// Its life is over: closes the phase and asserts that its parts sum to the whole.
-    pub fn close(&mut self, now: Time) -> RequestRecord {
+    pub fn close(&mut self, outcome: Outcome, now: Time) {
         self.enter(self.phase, now);
-        self.record.closed = now;
-        assert!(self.record.phases.total() == now - self.record.arrived, "time is conserved");
-        self.record
+        let record = &mut self.record;
+        (record.outcome, record.closed) = (outcome, now);
+        assert!(record.phases.total() == now - record.arrived, "time is conserved");
     }
 }

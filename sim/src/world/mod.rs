@@ -19,7 +19,7 @@ use slab::Slab;
 use crate::engine::{Batch, Engine, Job, Note};
 use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
-use crate::workload::{Source, SourceError};
+use crate::workload::{Request, Source, SourceError};
 use arrivals::Arrivals;
 use flight::Flight;
 use sampling::Sampling;
@@ -148,23 +148,16 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     fn arrive(&mut self, source: u16, now: Time, agenda: &mut Agenda<Event>) {
-        let (request, mut record) = self.arrivals.take(source, now);
-        record.id = RequestId(self.offered);
+        let request = self.arrivals.take(source);
+        let id = RequestId(self.offered);
         self.offered += 1;
-        let info = arrivals::visible(&request, record.source);
-        record.class = self.allocator.classify(&info);
-        let id = record.id;
-        self.observer.observe(
-            now,
-            &Fact::Arrived {
-                id,
-                tenant: record.tenant,
-                class: record.class,
-                prompt_tokens: record.prompt_tokens,
-            },
-        );
-        let key = self.flights.insert(Flight::new(record, request.output_tokens, request.key));
-        self.allocator.handle(now, Input::Arrived(id, info));
+        let source_id = SourceId(source);
+        let key = self.flights.insert(Flight::new(id, &request, source_id, now));
+        self.allocator.handle(now, Input::Arrived(id, arrivals::visible(&request, source_id)));
+        let class = self.allocator.latest_class();
+        self.flights[key].record.class = class;
+        let Request { tenant, prompt_tokens, .. } = request;
+        self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
         while let Some(decision) = self.allocator.poll() {
             if decision.id == id {
@@ -243,11 +236,12 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     /// Ends a request's life; returns whom to tell.
     fn close(&mut self, key: usize, outcome: Outcome, now: Time) -> (SourceId, u32) {
-        let mut flight = self.flights.remove(key);
-        flight.record.outcome = outcome;
-        let record = flight.close(now);
-        self.observer.observe(now, &Fact::Closed(record));
-        (record.source, flight.source_key)
+        let flight = &mut self.flights[key];
+        flight.close(outcome, now);
+        let from = (flight.record.source, flight.source_key);
+        self.observer.observe(now, &Fact::Closed(flight.record));
+        self.flights.remove(key);
+        from
     }
 
     fn reach_boundary(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
