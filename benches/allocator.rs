@@ -58,12 +58,8 @@ impl Traffic {
     fn start(share: Share, waiting: u64) -> Traffic {
         let allocator = Allocator::new(config(share)).expect("the policy is sound");
         let mut traffic = Traffic { allocator, running: VecDeque::new(), next: 0 };
-        let backend = BackendInfo {
-            pool: PoolId(0),
-            seats: SEATS,
-            kv_tokens: 200_000,
-            context_max: 100_000,
-        };
+        let backend =
+            BackendInfo { pool: PoolId(0), seats: SEATS, kv_tokens: 200_000, context_max: 100_000 };
         traffic.allocator.handle(Time::ZERO, Input::Joined(BackendId::first(0), backend));
         let first = if waiting == 0 { u64::from(SEATS) - 14 } else { u64::from(SEATS) + waiting };
         (0..first).for_each(|_| traffic.arrive());

@@ -43,7 +43,8 @@ pub struct Run {
 impl Run {
     /// Reads a scenario with overrides.
     pub fn load(path: &Path, overrides: &[String]) -> Run {
-        let scenario = load(path, overrides).unwrap_or_else(|wrong| panic!("{}", wrong.render(false)));
+        let scenario =
+            load(path, overrides).unwrap_or_else(|wrong| panic!("{}", wrong.render(false)));
         let plan = plan(&scenario, scenario.seed);
         Run { scenario, plan }
     }

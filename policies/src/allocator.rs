@@ -109,6 +109,9 @@ impl Allocator {
     /// decision, because a request expires or falls due. `None` if there is none.
     pub fn next_deadline(&self) -> Option<Time> {
         let waiting = self.book.waiting();
+        if waiting.is_empty() {
+            return None;
+        }
         let expiries = self.mortal.and(waiting).filter_map(|class| self.next_expiry(class));
         let next_due = self.guard.as_ref().and_then(|guard| {
             // Falling due helps only where a request that is too large stopped the others.
@@ -148,23 +151,47 @@ impl Allocator {
     }
 
     fn arrived(&mut self, id: RequestId, info: &RequestInfo) {
-        if self.book.find(id).is_some() {
-            return self.dispatch();
-        }
-        match self.admit(id, info) {
-            Ok(slot) => {
-                self.dispatch();
-                self.bound_queue(id, slot);
-            }
+        let entry = match self.admit(id, info) {
+            Ok(entry) => entry,
             Err((class, refusal, reason)) => {
-                self.refuse(id, class, refusal, reason);
-                self.dispatch();
+                if self.book.find(id).is_none() {
+                    self.refuse(id, class, refusal, reason);
+                }
+                return self.dispatch();
             }
+        };
+        let Some(slot) = self.book.insert(entry) else { return self.dispatch() };
+        let Some(flow) = self.share.flow(entry.class, info.tenant) else {
+            self.book.forget(id);
+            self.refuse(id, Some(entry.class), Refusal::QueueFull, Reason::QueueBound);
+            return self.dispatch();
+        };
+        self.book.entry_mut(slot).flow = flow;
+        self.sequence += 1;
+        self.too_large.remove(entry.class);
+        if self.goes_at_once(&entry)
+            && let Placed::At(backend) = self.backends.place(entry.tokens(), entry.context())
+        {
+            return self.commit(slot, backend, self.share.reason());
         }
+        let turned = self.book.enqueue(slot);
+        self.share.enqueued(flow, entry.class, turned);
+        self.dispatch();
+        self.bound_queue(id, slot);
     }
 
-    /// Puts the request into its lane, unless it is refused for what it is.
-    fn admit(&mut self, id: RequestId, info: &RequestInfo) -> Result<u32, Declined> {
+    /// Whether the rules could not but pick this request next: nobody waits, its class has room,
+    /// and neither the share nor the guard keeps accounts of who waits.
+    fn goes_at_once(&self, entry: &Entry) -> bool {
+        self.book.waiting().is_empty()
+            && self.share.keeps_no_accounts()
+            && self.guard.is_none()
+            && !self.caps.full().contains(entry.class)
+            && self.caps.has_room(entry.class, entry.tokens())
+    }
+
+    /// The book's entry for a request, unless it is refused for what it is.
+    fn admit(&mut self, id: RequestId, info: &RequestInfo) -> Result<Entry, Declined> {
         self.latest_class = self.classify(info);
         let class = self.latest_class.ok_or((None, Refusal::Unclassified, Reason::NoRule))?;
         let decline = |refusal, reason| (Some(class), refusal, reason);
@@ -182,16 +209,9 @@ impl Allocator {
         if self.book.len() >= self.config.requests_max as usize {
             return Err(decline(Refusal::QueueFull, Reason::QueueBound));
         }
-        let flow = self.share.flow(class, info.tenant);
-        entry.flow = flow.ok_or(decline(Refusal::QueueFull, Reason::QueueBound))?;
         entry.key = self.lifts.key(class, self.now);
         entry.sequence = self.sequence;
-        self.sequence += 1;
-        let slot = self.book.insert(entry);
-        let turned = self.book.enqueue(slot);
-        self.too_large.remove(class);
-        self.share.enqueued(entry.flow, class, turned);
-        Ok(slot)
+        Ok(entry)
     }
 
     /// Refuses the request that just arrived if it must wait and its class's queue is full.
@@ -202,7 +222,7 @@ impl Allocator {
             return;
         }
         self.unqueue(slot);
-        self.book.forget(slot);
+        self.book.forget(id);
         self.too_large.remove(class);
         self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         // It may have been the one that stopped the others.
@@ -241,7 +261,7 @@ impl Allocator {
         let charged = (entry.prompt_tokens, entry.output_predicted);
         self.share.settle(entry.flow, charged, (used.prompt_tokens, used.output_tokens));
         self.in_flight -= 1;
-        self.book.forget(slot);
+        self.book.forget(id);
     }
 
     fn expire(&mut self) {
@@ -261,9 +281,10 @@ impl Allocator {
     /// Decides against a waiting request.
     fn drop_waiting(&mut self, slot: u32, action: Action, reason: Reason) {
         self.decide(slot, action, reason);
-        self.too_large.remove(self.book.entry(slot).class);
+        let Entry { id, class, .. } = *self.book.entry(slot);
+        self.too_large.remove(class);
         self.unqueue(slot);
-        self.book.forget(slot);
+        self.book.forget(id);
     }
 
     fn unqueue(&mut self, slot: u32) {
@@ -275,6 +296,9 @@ impl Allocator {
     /// Dispatches until everyone who waits is stopped by something. Each turn sends a request,
     /// refuses one, closes a class or ends the loop, so it ends.
     fn dispatch(&mut self) {
+        if self.book.waiting().is_empty() {
+            return;
+        }
         let mut stops = Stops::default();
         self.too_large = self.too_large.without(self.due_classes());
         let mut too_large_when_due = ClassSet::EMPTY;
@@ -319,12 +343,11 @@ impl Allocator {
 
     /// Of the classes that step aside, those whose oldest request the guard would send now.
     fn due_classes(&self) -> ClassSet {
-        match &self.guard {
-            Some(guard) if !self.too_large.is_empty() => {
-                self.too_large.and(guard.due_classes(self.now, &self.book))
-            }
-            Some(_) | None => ClassSet::EMPTY,
+        if self.too_large.is_empty() {
+            return ClassSet::EMPTY;
         }
+        let due = self.guard.as_ref().map(|guard| guard.due_classes(self.now, &self.book));
+        self.too_large.and(due.unwrap_or(ClassSet::EMPTY))
     }
 
     /// The request that goes next, of the `open` classes, and the rule that says so.
@@ -342,16 +365,22 @@ impl Allocator {
     }
 
     fn send(&mut self, slot: u32, backend: BackendId, reason: Reason, due: Due) {
-        let entry = *self.book.entry(slot);
         if let Some(guard) = &mut self.guard
             && due.any
         {
             guard.earn(if reason == Reason::Due { DISPATCH } else { 0 });
         }
+        let Entry { flow, prompt_tokens, output_predicted, .. } = *self.book.entry(slot);
+        self.share.charge(flow, prompt_tokens, output_predicted);
+        self.unqueue(slot);
+        self.commit(slot, backend, reason);
+    }
+
+    /// Lets a request go that stands in no queue (any more) and whose flow was charged.
+    fn commit(&mut self, slot: u32, backend: BackendId, reason: Reason) {
+        let entry = *self.book.entry(slot);
         let priority = EnginePriority(self.config.classes[entry.class.index()].priority);
         self.decide(slot, Action::Dispatch(backend, priority), reason);
-        self.share.charge(entry.flow, entry.prompt_tokens, entry.output_predicted);
-        self.unqueue(slot);
         self.backends.take(backend, entry.tokens());
         self.caps.take(entry.class, entry.tokens());
         self.in_flight += 1;

@@ -4,6 +4,8 @@
 //! out, which is what the share and the order look at; and the *age list* of their class over all
 //! flows, in order of arrival, which time-to-live, the guard and gauges look at.
 
+use std::collections::hash_map::Entry::Vacant;
+
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 use rustc_hash::FxHashMap;
 
@@ -35,8 +37,6 @@ pub(crate) struct Entry {
 pub(crate) enum State {
     Waiting,
     Dispatched(BackendId),
-    /// The slot is on the free list.
-    Gone,
 }
 
 impl Entry {
@@ -168,8 +168,9 @@ impl Book {
         })
     }
 
-    /// Takes the request in; it stands in no list yet.
-    pub fn insert(&mut self, entry: Entry) -> u32 {
+    /// Takes in a request; `None` if one with this id is held already.
+    pub fn insert(&mut self, entry: Entry) -> Option<u32> {
+        let Vacant(place) = self.by_id.entry(entry.id) else { return None };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[slot as usize] = entry;
@@ -180,17 +181,13 @@ impl Book {
                 u32::try_from(self.entries.len() - 1).expect("requests_max is 32 bits wide")
             }
         };
-        let before = self.by_id.insert(entry.id, slot);
-        assert!(before.is_none(), "a request is taken in once");
-        slot
+        place.insert(slot);
+        Some(slot)
     }
 
-    /// Forgets the request, which stands in no list any more.
-    pub fn forget(&mut self, slot: u32) {
-        let entry = &mut self.entries[slot as usize];
-        assert!(entry.state != State::Gone, "a request is forgotten once");
-        entry.state = State::Gone;
-        self.by_id.remove(&entry.id);
+    /// Forgets a request that neither waits nor runs any more.
+    pub fn forget(&mut self, id: RequestId) {
+        let slot = self.by_id.remove(&id).expect("a request is forgotten once");
         self.free.push(slot);
     }
 

@@ -1,6 +1,6 @@
 //! Which backend: the dispatch window and the placement rules over it.
 //!
-//! One dense column a property, so that the scan over backends runs on plain arrays.
+//! One dense row a backend, so that the scan over them reads memory in order.
 
 use plimsoll_base::{BackendId, Bound};
 
@@ -20,23 +20,44 @@ pub(crate) enum Placed {
     Never,
 }
 
-/// All backends, by slot. A slot without a backend has no seats.
+/// A slot: the backend in it, or the traces of the latest one. Without one it has no seats.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// The newest generation seen.
+    seen: Option<u32>,
+    joined: bool,
+    /// Outstanding requests, and how many the window allows.
+    requests: u32,
+    requests_max: u32,
+    /// Outstanding estimated tokens, and how many the window allows.
+    tokens: u64,
+    tokens_max: u64,
+    /// What it can hold of one request.
+    kv_tokens: u64,
+    context_max: u64,
+}
+
+impl Slot {
+    fn is_open(&self) -> bool {
+        self.requests < self.requests_max
+    }
+    fn is_capable(&self, tokens: u64, context: u64) -> bool {
+        self.joined && tokens <= self.kv_tokens && context <= self.context_max
+    }
+    fn has_room(&self, tokens: u64, context: u64) -> bool {
+        self.is_open()
+            & (self.tokens.saturating_add(tokens) <= self.tokens_max)
+            & (tokens <= self.kv_tokens)
+            & (context <= self.context_max)
+    }
+}
+
+/// All backends, by slot.
 #[derive(Debug)]
 pub(crate) struct Backends {
     place: Place,
     window: Window,
-    /// The newest generation seen in the slot.
-    seen: Vec<Option<u32>>,
-    joined: Vec<bool>,
-    /// Outstanding requests, and how many the window allows.
-    requests: Vec<u32>,
-    requests_max: Vec<u32>,
-    /// Outstanding estimated tokens, and how many the window allows.
-    tokens: Vec<u64>,
-    tokens_max: Vec<u64>,
-    /// What it can hold of one request.
-    kv_tokens: Vec<u64>,
-    context_max: Vec<u64>,
+    slots: Vec<Slot>,
     joined_count: usize,
     /// Backends whose window has room for one more request.
     open_count: usize,
@@ -46,21 +67,7 @@ pub(crate) struct Backends {
 
 impl Backends {
     pub fn new(place: Place, window: Window) -> Backends {
-        Backends {
-            place,
-            window,
-            seen: Vec::new(),
-            joined: Vec::new(),
-            requests: Vec::new(),
-            requests_max: Vec::new(),
-            tokens: Vec::new(),
-            tokens_max: Vec::new(),
-            kv_tokens: Vec::new(),
-            context_max: Vec::new(),
-            joined_count: 0,
-            open_count: 0,
-            turn: 0,
-        }
+        Backends { place, window, slots: Vec::new(), joined_count: 0, open_count: 0, turn: 0 }
     }
 
     /// What stops every request alike, if anything.
@@ -76,7 +83,7 @@ impl Backends {
     /// is there: the one to come might.
     pub fn could_take(&self, tokens: u64, context: u64) -> bool {
         self.joined_count == 0
-            || (0..self.joined.len()).any(|at| self.is_capable(at, tokens, context))
+            || self.slots.iter().any(|slot| slot.is_capable(tokens, context))
     }
 
     /// A backend for a request of `tokens` estimated tokens that may grow to `context`.
@@ -92,24 +99,24 @@ impl Backends {
     }
 
     pub fn take(&mut self, backend: BackendId, tokens: u64) {
-        let at = backend.index();
-        assert!(self.requests[at] < self.requests_max[at], "a full backend is not placed on");
-        self.requests[at] += 1;
-        self.tokens[at] += tokens;
-        self.open_count -= usize::from(self.requests[at] == self.requests_max[at]);
-        self.turn = at + 1;
+        let slot = &mut self.slots[backend.index()];
+        assert!(slot.is_open(), "a full backend is not placed on");
+        slot.requests += 1;
+        slot.tokens += tokens;
+        self.open_count -= usize::from(!slot.is_open());
+        self.turn = backend.index() + 1;
     }
 
     /// Gives back what a request held. One that ran on a backend that left holds nothing.
     pub fn release(&mut self, backend: BackendId, tokens: u64) {
-        let at = backend.index();
         if !self.is_here(backend) {
             return;
         }
-        assert!(self.requests[at] > 0 && self.tokens[at] >= tokens, "what ends was outstanding");
-        self.open_count += usize::from(self.requests[at] == self.requests_max[at]);
-        self.requests[at] -= 1;
-        self.tokens[at] -= tokens;
+        let slot = &mut self.slots[backend.index()];
+        assert!(slot.requests > 0 && slot.tokens >= tokens, "what ends was outstanding");
+        self.open_count += usize::from(!slot.is_open());
+        slot.requests -= 1;
+        slot.tokens -= tokens;
     }
 
     /// A backend is there. One that is not newer than what the slot has seen is ignored; a newer
@@ -119,23 +126,29 @@ impl Backends {
         if at >= SLOTS_MAX {
             return;
         }
-        if at >= self.joined.len() {
-            self.grow(at + 1);
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, Slot::default());
         }
-        if self.seen[at].is_some_and(|generation| backend.generation <= generation) {
+        if self.slots[at].seen.is_some_and(|generation| backend.generation <= generation) {
             return;
         }
         self.vacate(at);
-        self.seen[at] = Some(backend.generation);
-        self.joined[at] = true;
-        (self.requests_max[at], self.tokens_max[at]) = match self.window {
+        let (requests_max, tokens_max) = match self.window {
             Window::Seats => (info.seats, info.kv_tokens),
             Window::None => (u32::MAX, u64::MAX),
         };
-        self.kv_tokens[at] = info.kv_tokens;
-        self.context_max[at] = u64::from(info.context_max);
+        self.slots[at] = Slot {
+            seen: Some(backend.generation),
+            joined: true,
+            requests: 0,
+            requests_max,
+            tokens: 0,
+            tokens_max,
+            kv_tokens: info.kv_tokens,
+            context_max: u64::from(info.context_max),
+        };
         self.joined_count += 1;
-        self.open_count += usize::from(self.requests_max[at] > 0);
+        self.open_count += usize::from(requests_max > 0);
     }
 
     /// A backend is gone and takes no more. An unknown or older one is ignored.
@@ -146,48 +159,34 @@ impl Backends {
     }
 
     fn is_here(&self, backend: BackendId) -> bool {
-        let at = backend.index();
-        at < self.joined.len() && self.joined[at] && self.seen[at] == Some(backend.generation)
+        let slot = self.slots.get(backend.index());
+        slot.is_some_and(|slot| slot.joined && slot.seen == Some(backend.generation))
     }
 
     fn vacate(&mut self, at: usize) {
-        self.joined_count -= usize::from(self.joined[at]);
-        self.open_count -= usize::from(self.requests[at] < self.requests_max[at]);
-        self.joined[at] = false;
-        self.requests[at] = 0;
-        self.requests_max[at] = 0;
-        self.tokens[at] = 0;
-        self.tokens_max[at] = 0;
-    }
-
-    fn grow(&mut self, slots: usize) {
-        self.seen.resize(slots, None);
-        self.joined.resize(slots, false);
-        self.requests.resize(slots, 0);
-        self.requests_max.resize(slots, 0);
-        self.tokens.resize(slots, 0);
-        self.tokens_max.resize(slots, 0);
-        self.kv_tokens.resize(slots, 0);
-        self.context_max.resize(slots, 0);
+        let slot = &mut self.slots[at];
+        self.joined_count -= usize::from(slot.joined);
+        self.open_count -= usize::from(slot.is_open());
+        *slot = Slot { seen: slot.seen, ..Slot::default() };
     }
 
     fn id(&self, at: usize) -> BackendId {
-        let generation = self.seen[at].expect("a backend that is placed on has joined");
+        let generation = self.slots[at].seen.expect("a backend that is placed on has joined");
         BackendId { slot: at as u32, generation }
     }
 
     fn next_in_turn(&self, tokens: u64, context: u64) -> Option<usize> {
-        let slots = self.joined.len();
+        let slots = self.slots.len();
         let turn = self.turn.min(slots);
-        (turn..slots).chain(0..turn).find(|&at| self.has_room(at, tokens, context))
+        (turn..slots).chain(0..turn).find(|&at| self.slots[at].has_room(tokens, context))
     }
 
-    /// The fewest outstanding tokens, ties by slot: one pass without branches.
+    /// The fewest outstanding tokens, ties by slot.
     fn least_loaded(&self, tokens: u64, context: u64) -> Option<usize> {
         let mut least = u64::MAX;
         let mut best = None;
-        for at in 0..self.joined.len() {
-            let load = if self.has_room(at, tokens, context) { self.tokens[at] } else { u64::MAX };
+        for (at, slot) in self.slots.iter().enumerate() {
+            let load = if slot.has_room(tokens, context) { slot.tokens } else { u64::MAX };
             if load < least {
                 least = load;
                 best = Some(at);
@@ -196,25 +195,14 @@ impl Backends {
         best
     }
 
-    fn has_room(&self, at: usize, tokens: u64, context: u64) -> bool {
-        (self.requests[at] < self.requests_max[at])
-            & (self.tokens[at].saturating_add(tokens) <= self.tokens_max[at])
-            & (tokens <= self.kv_tokens[at])
-            & (context <= self.context_max[at])
-    }
-
-    fn is_capable(&self, at: usize, tokens: u64, context: u64) -> bool {
-        self.joined[at] && tokens <= self.kv_tokens[at] && context <= self.context_max[at]
-    }
-
     /// Why no backend has room, among those that could take the request when empty.
     fn why_not(&self, tokens: u64, context: u64) -> Placed {
         if self.joined_count == 0 {
             return Placed::Stopped(Bound::NoBackend);
         }
         let mut why = Placed::Never;
-        for at in (0..self.joined.len()).filter(|&at| self.is_capable(at, tokens, context)) {
-            if self.requests[at] < self.requests_max[at] {
+        for slot in self.slots.iter().filter(|slot| slot.is_capable(tokens, context)) {
+            if slot.is_open() {
                 return Placed::Stopped(Bound::KvMemory);
             }
             why = Placed::Stopped(Bound::Seats);

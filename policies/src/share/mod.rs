@@ -50,6 +50,14 @@ impl Share {
         }
     }
 
+    /// Whether it matters to nobody's turn who waits and who is served.
+    pub fn keeps_no_accounts(&self) -> bool {
+        match self {
+            Share::Fcfs | Share::Priority(_) => true,
+            Share::Deficit(_) | Share::Counter(_) => false,
+        }
+    }
+
     /// The flow a request belongs to; `None` if there are as many as there may be.
     pub fn flow(&mut self, class: ClassId, tenant: TenantId) -> Option<u32> {
         match self {

@@ -26,20 +26,16 @@ pub struct Counters {
     peaks: Peaks,
 }
 
-/// When a sequence ends, packed into one comparison: step of its end (64 bits), entry (48), slot
-/// (16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct EndKey(u128);
+/// When a sequence ends: step of its end (48 bits) and slot (16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EndKey(u64);
 
 impl EndKey {
-    fn new(end: u64, entry: u64, slot: u16) -> EndKey {
-        EndKey(u128::from(end) << 64 | u128::from(entry) << 16 | u128::from(slot))
+    fn new(end: u64, slot: u16) -> EndKey {
+        EndKey(end << 16 | u64::from(slot))
     }
     fn end(self) -> u64 {
-        (self.0 >> 64) as u64
-    }
-    fn entry(self) -> u64 {
-        self.0 as u64 >> 16
+        self.0 >> 16
     }
     fn slot(self) -> usize {
         usize::from(self.0 as u16)
@@ -135,9 +131,10 @@ impl Batch for Counters {
             }
         };
         let end = self.step + u64::from(sequence.remaining());
-        let key = EndKey::new(end, sequence.entry, slot);
-        let place = self.ends.partition_point(|later| *later > key);
-        self.ends.insert(place, key);
+        assert!(end < 1 << 48, "an engine takes fewer than 2^48 steps");
+        // Whoever joins has entered last, so among equal ends it comes last.
+        let place = self.ends.partition_point(|later| later.end() > end);
+        self.ends.insert(place, EndKey::new(end, slot));
     }
     fn advance(&mut self, steps: u64, series: Series) {
         self.step += steps;
@@ -164,7 +161,8 @@ impl Batch for Counters {
         })
     }
     fn remove(&mut self, entry: u64) -> Sequence {
-        let place = self.ends.iter().position(|key| key.entry() == entry);
+        let is_sought = |key: &EndKey| self.slots[key.slot()].sequence.entry == entry;
+        let place = self.ends.iter().position(is_sought);
         let key = self.ends.remove(place.expect("the sequence is in the batch"));
         let (sequence, steps, gap_max) = self.leave(key.slot());
         let context = sequence.context + steps;

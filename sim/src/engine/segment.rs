@@ -116,26 +116,24 @@ impl<B: Batch> Engine<B> {
         let spent: u32 = self.prefills.iter().map(|prefill| prefill.chunk).sum();
         let mut budget = self.model.step_tokens_max - self.batch.len() - spent;
         while budget > 0 && self.running() < self.model.seats {
-            let Some(&sequence) = self.waiting.first() else { return };
-            let mut prefill = Prefill { sequence, chunk: 0 };
-            let whole = prefill.remaining();
+            let Some(whole) = self.waiting.first().map(Sequence::prefill_target) else { return };
             // An unchunked prompt larger than the budget may run as the only one of its step.
-            prefill.chunk = match self.model.chunked_prefill {
+            let chunk = match self.model.chunked_prefill {
                 true => whole.min(budget),
                 false if whole > budget && !self.prefills.is_empty() => return,
                 false => whole,
             };
-            let blocks = self.blocks_for(prefill.chunk);
+            let blocks = self.blocks_for(chunk);
             if blocks > self.blocks_free {
                 return;
             }
             self.blocks_free -= blocks;
-            budget = budget.saturating_sub(prefill.chunk);
-            self.waiting.pop();
+            budget = budget.saturating_sub(chunk);
             self.entries += 1;
-            prefill.sequence.entry = self.entries;
-            self.prefills.push(prefill);
+            let mut sequence = self.waiting.pop().expect("somebody waits");
+            sequence.entry = self.entries;
             notes.push(Note::Started { key: sequence.key });
+            self.prefills.push(Prefill { sequence, chunk });
         }
     }
 

@@ -28,6 +28,58 @@ pub struct Flight {
     pub source_key: u32,
     phase: Phase,
     since: Time,
+    live: bool,
+}
+
+/// All requests in flight. A closed one's place is reused, the latest first.
+#[derive(Debug, Default)]
+pub struct Flights {
+    flights: Vec<Flight>,
+    free: Vec<u32>,
+}
+
+impl Flights {
+    /// Takes in a request; returns its key.
+    pub fn insert(&mut self, flight: Flight) -> u32 {
+        match self.free.pop() {
+            Some(key) => {
+                self.flights[key as usize] = flight;
+                key
+            }
+            None => {
+                self.flights.push(flight);
+                u32::try_from(self.flights.len() - 1).expect("requests in flight fit 32 bits")
+            }
+        }
+    }
+    /// Forgets a request that is closed.
+    pub fn remove(&mut self, key: u32) {
+        assert!(std::mem::take(&mut self.flights[key as usize].live), "a request closes once");
+        self.free.push(key);
+    }
+    /// Whether nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.free.len() == self.flights.len()
+    }
+    /// The keys of all requests in flight, in order of arrival.
+    pub fn keys(&self) -> Vec<u32> {
+        let live = self.flights.iter().enumerate().filter(|(_, flight)| flight.live);
+        let mut keys: Vec<u32> = live.map(|(key, _)| key as u32).collect();
+        keys.sort_by_key(|&key| self[key].record.id);
+        keys
+    }
+}
+
+impl std::ops::Index<u32> for Flights {
+    type Output = Flight;
+    fn index(&self, key: u32) -> &Flight {
+        &self.flights[key as usize]
+    }
+}
+impl std::ops::IndexMut<u32> for Flights {
+    fn index_mut(&mut self, key: u32) -> &mut Flight {
+        &mut self.flights[key as usize]
+    }
 }
 
 impl Flight {
@@ -57,7 +109,7 @@ impl Flight {
             bound: None,
         };
         let (output_tokens, source_key) = (request.output_tokens, request.key);
-        Flight { record, output_tokens, source_key, phase: Phase::Queue, since: now }
+        Flight { record, output_tokens, source_key, phase: Phase::Queue, since: now, live: true }
     }
 
     /// Ends the phase at `now` and begins another.

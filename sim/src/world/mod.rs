@@ -14,14 +14,13 @@ use plimsoll_base::{
 };
 use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
 use crate::engine::{Batch, Engine, Job, Note};
 use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
 use crate::workload::{Request, Source, SourceError};
 use arrivals::Arrivals;
-use flight::Flight;
+use flight::{Flight, Flights};
 use sampling::Sampling;
 
 /// What can happen.
@@ -52,9 +51,9 @@ pub struct World<B, O> {
     /// Engines that have something to begin at this instant.
     dirty: Vec<u32>,
     arrivals: Arrivals,
-    flights: Slab<Flight>,
+    flights: Flights,
     /// Keys of the requests that wait in the allocator.
-    queued: FxHashMap<RequestId, usize>,
+    queued: FxHashMap<RequestId, u32>,
     offered: u64,
     deadline: Option<(Time, EventId)>,
     drain_end: Option<EventId>,
@@ -84,7 +83,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             boundaries: Vec::new(),
             dirty: Vec::new(),
             arrivals: Arrivals::new(sources, plan.duration),
-            flights: Slab::new(),
+            flights: Flights::default(),
             queued: FxHashMap::default(),
             offered: 0,
             deadline: None,
@@ -130,9 +129,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Called once by the runner, also when it was interrupted.
     pub fn finish(mut self, now: Time) -> Result<O, SourceError> {
         self.sample(now);
-        let mut open: Vec<usize> = self.flights.iter().map(|(key, _)| key).collect();
-        open.sort_by_key(|&key| self.flights[key].record.id);
-        for key in open {
+        for key in self.flights.keys() {
             self.close(key, Outcome::Unfinished, now);
         }
         self.observer.observe(now, &Fact::RunEnded);
@@ -186,7 +183,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.carry_out(key, decision, now, agenda);
     }
 
-    fn carry_out(&mut self, key: usize, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
+    fn carry_out(&mut self, key: u32, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
         let flight = &mut self.flights[key];
         flight.record.reason = Some(decision.reason);
         flight.record.bound = decision.bound;
@@ -202,7 +199,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.arrivals.ended(from, now, agenda);
     }
 
-    fn dispatch(&mut self, key: usize, to: (BackendId, ClassId, i32), now: Time) {
+    fn dispatch(&mut self, key: u32, to: (BackendId, ClassId, i32), now: Time) {
         let (backend, class, priority) = to;
         let flight = &mut self.flights[key];
         flight.record.dispatched = Some(now);
@@ -219,7 +216,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         };
         self.observer.observe(now, &fact);
         self.engines[backend.index()].submit(Job {
-            key: u32::try_from(key).expect("requests in flight are counted in 32 bits"),
+            key,
             class,
             priority,
             prompt_tokens: record.prompt_tokens,
@@ -235,7 +232,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// Ends a request's life; returns whom to tell.
-    fn close(&mut self, key: usize, outcome: Outcome, now: Time) -> (SourceId, u32) {
+    fn close(&mut self, key: u32, outcome: Outcome, now: Time) -> (SourceId, u32) {
         let flight = &mut self.flights[key];
         flight.close(outcome, now);
         let from = (flight.record.source, flight.source_key);
@@ -262,10 +259,10 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     fn follow(&mut self, engine: u32, note: Note, now: Time, agenda: &mut Agenda<Event>) {
         match note {
-            Note::Started { key } => self.flights[key as usize].start(now),
-            Note::Token { key } => self.flights[key as usize].token(now),
+            Note::Started { key } => self.flights[key].start(now),
+            Note::Token { key } => self.flights[key].token(now),
             Note::Preempted { key, lost_tokens, delivered } => {
-                let flight = &mut self.flights[key as usize];
+                let flight = &mut self.flights[key];
                 flight.preempt(lost_tokens, delivered, now);
                 let class = flight.record.class.expect("what runs has a class");
                 let (id, backend) = (flight.record.id, BackendId::first(engine));
@@ -273,14 +270,14 @@ impl<B: Batch, O: Observer> World<B, O> {
             }
             Note::Gaps { .. } => self.observe_gaps(note, now),
             Note::Finished { key, gap_max } => {
-                let flight = &mut self.flights[key as usize];
+                let flight = &mut self.flights[key];
                 flight.finish(gap_max, now);
                 let id = flight.record.id;
                 let used = Used {
                     prompt_tokens: flight.record.prompt_tokens,
                     output_tokens: flight.record.output_tokens,
                 };
-                let from = self.close(key as usize, Outcome::Ended(End::Finished), now);
+                let from = self.close(key, Outcome::Ended(End::Finished), now);
                 self.arrivals.ended(from, now, agenda);
                 self.decide(now, Input::Ended(id, End::Finished, used), agenda);
             }

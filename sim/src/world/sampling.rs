@@ -81,7 +81,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         for sequence in self.engines.iter().flat_map(Engine::waiting) {
             let sample = &mut classes[sequence.class.index()];
             sample.engine_waiting += 1;
-            let record = &self.flights[sequence.key as usize].record;
+            let record = &self.flights[sequence.key].record;
             if record.started.is_none() {
                 sample.oldest_wait = sample.oldest_wait.max(now - record.arrived);
             }
