@@ -107,11 +107,13 @@ impl Allocator {
 
     /// When to hand in [`Input::Deadline`]: the next instant at which time alone can change a
     /// decision, because a request expires or falls due. `None` if there is none.
+    #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
+        if self.book.waiting().is_empty() { None } else { self.earliest_deadline() }
+    }
+
+    fn earliest_deadline(&self) -> Option<Time> {
         let waiting = self.book.waiting();
-        if waiting.is_empty() {
-            return None;
-        }
         let expiries = self.mortal.and(waiting).filter_map(|class| self.next_expiry(class));
         let next_due = self.guard.as_ref().and_then(|guard| {
             // Falling due helps only where a request that is too large stopped the others.

@@ -83,8 +83,9 @@ impl Merge for PoolBin {
 #[derive(Clone, Debug)]
 pub struct Series {
     width: Span,
-    /// The bin that holds the latest instant, and when it ends.
+    /// The bin that holds the latest instant, and its bounds.
     current: usize,
+    current_start: Time,
     current_end: Time,
     classes: Vec<Vec<ClassBin>>,
     pools: Vec<Vec<PoolBin>>,
@@ -95,6 +96,7 @@ impl Series {
         Series {
             width,
             current: 0,
+            current_start: Time::ZERO,
             current_end: Time::ZERO + width,
             classes: vec![vec![ClassBin::default(); BINS]; classes],
             pools: vec![vec![PoolBin::default(); BINS]; pools],
@@ -116,6 +118,7 @@ impl Series {
             self.pools.iter_mut().for_each(|bins| merge_pairs(bins));
         }
         self.current = self.position(now);
+        self.current_start = self.start(self.current);
         self.current_end = self.start(self.current + 1);
     }
 
@@ -136,10 +139,10 @@ impl Series {
         amount: u64,
         mut put: impl FnMut(&mut Series, usize, u64),
     ) {
-        let first = self.position(from);
-        if first >= self.current || to <= from {
+        if from >= self.current_start || to <= from {
             return put(self, self.current, amount);
         }
+        let first = self.position(from);
         let length = u128::from((to - from).nanos());
         let mut given = 0;
         for bin in first..=self.current {

@@ -134,7 +134,7 @@ impl Bench<'_> {
 
     fn worst_wait(&self, row: usize) -> Option<WorstWaitSummary> {
         let worst = self.pooled[row].worst.filter(|worst| worst.wait > Span::ZERO)?;
-        let of = |ledger: &Ledger| ledger.classes[row].tally.worst.map(|worst| worst.wait);
+        let of = |ledger: &Ledger| ledger.classes[row].count.worst.map(|worst| worst.wait);
         let replication = self.ledgers.iter().position(|ledger| of(ledger) == Some(worst.wait));
         Some(WorstWaitSummary {
             seconds: seconds(worst.wait.nanos() as f64),

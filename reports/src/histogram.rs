@@ -10,14 +10,13 @@ use plimsoll_base::Ticks;
 const PRECISION_BITS: u32 = 10;
 const PAGE_BITS: u32 = 7;
 const PAGE: usize = 1 << PAGE_BITS;
-/// More than the page of `u64::MAX`, and a power of two.
-const PAGES: usize = 512;
 const UNTOUCHED: u16 = u16::MAX;
 
 /// Counts of nanosecond values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    directory: Box<[u16; PAGES]>,
+    /// Where each page is in `pages`, as far as the last touched one.
+    directory: Vec<u16>,
     pages: Vec<[u64; PAGE]>,
     count: u64,
     /// Of single values, in nanoseconds.
@@ -25,19 +24,6 @@ pub struct Histogram {
     /// Of series, in ticks: it is the same however a series was cut.
     sum_ticks: u128,
     max: u64,
-}
-
-impl Default for Histogram {
-    fn default() -> Histogram {
-        Histogram {
-            directory: Box::new([UNTOUCHED; PAGES]),
-            pages: Vec::new(),
-            count: 0,
-            sum: 0,
-            sum_ticks: 0,
-            max: 0,
-        }
-    }
 }
 
 /// The bucket of a value.
@@ -68,36 +54,61 @@ impl Histogram {
     /// Counts the arithmetic series `first`, `first + increment`, … of `count` gaps, each seen by
     /// `weight` sequences and rounded down to nanoseconds. Costs a step per bucket met, not per
     /// gap.
+    #[inline]
     pub fn record_series(&mut self, first: Ticks, increment: Ticks, count: u64, weight: u32) {
         let weight = u64::from(weight);
         let last = first.0 + increment.0 * (count - 1);
+        let first_bucket = bucket(first.0 >> Ticks::FRACTION_BITS);
         let last_bucket = bucket(last >> Ticks::FRACTION_BITS);
-        let mut value = first.0;
-        let mut left = count;
+        let all = count * weight;
+        if first_bucket == last_bucket {
+            self.add(last_bucket, all);
+        } else {
+            self.add_series((first.0, increment.0), count, last_bucket, weight);
+        }
+        self.count += all;
+        // count · (first + last) is even for every arithmetic series.
+        self.sum_ticks += u128::from(first.0 + last) * u128::from(all) / 2;
+        self.max = self.max.max(last >> Ticks::FRACTION_BITS);
+    }
+
+    /// Adds `weight` to the buckets of each of `left` values in ticks, up to `last_bucket`.
+    fn add_series(
+        &mut self,
+        (mut value, increment): (u64, u64),
+        mut left: u64,
+        last_bucket: usize,
+        weight: u64,
+    ) {
         loop {
             let here = bucket(value >> Ticks::FRACTION_BITS);
             if here == last_bucket {
-                self.add(here, left * weight);
-                break;
+                return self.add(here, left * weight);
             }
             let (low, width) = bucket_range(here);
             let end = (low + width) << Ticks::FRACTION_BITS;
-            let met = (end - value).div_ceil(increment.0);
+            let met = (end - value).div_ceil(increment);
             self.add(here, met * weight);
             left -= met;
-            value += increment.0 * met;
+            value += increment * met;
         }
-        self.count += count * weight;
-        // count · (first + last) is even for every arithmetic series.
-        self.sum_ticks += u128::from(first.0 + last) * u128::from(count * weight) / 2;
-        self.max = self.max.max(last >> Ticks::FRACTION_BITS);
+    }
+
+    /// Counts one value several times.
+    pub(crate) fn record_times(&mut self, nanos: u64, times: u64) {
+        if times > 0 {
+            self.add(bucket(nanos), times);
+            self.count += times;
+            self.sum += u128::from(nanos) * u128::from(times);
+            self.max = self.max.max(nanos);
+        }
     }
 
     #[inline]
     fn add(&mut self, bucket: usize, count: u64) {
         let (number, offset) = (bucket >> PAGE_BITS, bucket & (PAGE - 1));
         // No page has the number that marks an untouched one.
-        let page = usize::from(self.directory[number & (PAGES - 1)]);
+        let page = self.directory.get(number).map_or(usize::MAX, |&page| usize::from(page));
         match self.pages.get_mut(page) {
             Some(page) => page[offset] += count,
             None => self.touch(number)[offset] += count,
@@ -106,6 +117,9 @@ impl Histogram {
 
     #[cold]
     fn touch(&mut self, number: usize) -> &mut [u64; PAGE] {
+        if number >= self.directory.len() {
+            self.directory.resize(number + 1, UNTOUCHED);
+        }
         self.directory[number] =
             u16::try_from(self.pages.len()).expect("there are fewer pages than u16 values");
         self.pages.push([0; PAGE]);
@@ -119,9 +133,9 @@ impl Histogram {
                 continue;
             }
             let source = &other.pages[usize::from(from)];
-            let target = match self.directory[number] {
-                UNTOUCHED => self.touch(number),
-                page => &mut self.pages[usize::from(page)],
+            let target = match self.directory.get(number) {
+                None | Some(&UNTOUCHED) => self.touch(number),
+                Some(&page) => &mut self.pages[usize::from(page)],
             };
             for (into, count) in target.iter_mut().zip(source) {
                 *into += count;
@@ -140,6 +154,10 @@ impl Histogram {
     /// The largest value, exactly, in nanoseconds.
     pub fn max(&self) -> u64 {
         self.max
+    }
+    /// The sum of single values, exactly, in nanoseconds.
+    pub(crate) fn sum_whole_nanos(&self) -> u128 {
+        self.sum
     }
     /// The sum in nanoseconds.
     pub fn sum_nanos(&self) -> f64 {
@@ -209,7 +227,7 @@ mod tests {
             assert!(width == 1 || width as f64 / low as f64 <= 0.001, "bucket {number}");
             next = low + width;
         }
-        assert!(bucket(u64::MAX) >> PAGE_BITS < PAGES);
+        assert!(bucket(u64::MAX) >> PAGE_BITS < usize::from(UNTOUCHED));
     }
 
     proptest! {

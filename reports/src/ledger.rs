@@ -6,6 +6,7 @@ use plimsoll_base::{
 };
 
 use crate::bins::{Series, first_width};
+use crate::count::{ClassCount, GroupCount};
 use crate::flow::Flow;
 use crate::plan::{Limits, Plan};
 use crate::tally::{Outcomes, Tally, TenantTally, measured};
@@ -17,7 +18,8 @@ pub struct Ledger {
     /// Set by [`Fact::WarmedUp`]; from the start where there is no warm-up.
     pub(crate) warm: bool,
     pub(crate) classes: Vec<ClassLedger>,
-    pub(crate) tenants: Vec<TenantTally>,
+    /// By tenant, then class row; those that a measured request arrived in.
+    groups: Vec<Option<Box<GroupCount>>>,
     pub(crate) backends: Vec<BackendLedger>,
     pub(crate) series: Series,
     dispatched: u64,
@@ -31,10 +33,10 @@ pub struct Ledger {
 #[derive(Clone, Debug)]
 pub(crate) struct ClassLedger {
     limits: Limits,
-    /// Measured requests.
-    pub tally: Tally,
-    /// All requests, warm-up included.
-    pub all: Outcomes,
+    /// Measured requests, but for what is counted by group.
+    pub count: ClassCount,
+    /// Requests that arrived in the warm-up.
+    early: Outcomes,
     pub flow: Flow,
     /// All requests, when arrivals ended; and how many then waited.
     pub at_end: Option<(Outcomes, u64)>,
@@ -76,8 +78,8 @@ impl Ledger {
         let limits = plan.classes.iter().map(Limits::of).chain([Limits::NONE]);
         let class = |limits| ClassLedger {
             limits,
-            tally: Tally::default(),
-            all: Outcomes::default(),
+            count: ClassCount::default(),
+            early: Outcomes::default(),
             flow: Flow::default(),
             at_end: None,
         };
@@ -86,7 +88,7 @@ impl Ledger {
             warm_up: plan.warm_up,
             warm: plan.warm_up == Span::ZERO,
             classes: limits.map(class).collect(),
-            tenants: Vec::new(),
+            groups: Vec::new(),
             backends: plan.backends.iter().map(|pool| backend(pool.index())).collect(),
             series: Series::new(first_width(plan.duration), plan.class_rows(), plan.pools.len()),
             dispatched: 0,
@@ -114,22 +116,60 @@ impl Ledger {
         self.now - self.measured_from()
     }
 
+    /// The groups of one class.
+    fn groups_of(&self, row: usize) -> impl Iterator<Item = &GroupCount> {
+        self.groups.iter().skip(row).step_by(self.classes.len()).filter_map(Option::as_deref)
+    }
+    /// All requests of a class, warm-up included.
+    pub(crate) fn all(&self, row: usize) -> Outcomes {
+        let mut all = self.classes[row].early;
+        self.groups_of(row).for_each(|group| all.merge(&group.outcomes));
+        all
+    }
+    /// The measured requests of each class.
+    pub(crate) fn tallies(&self) -> Vec<Tally> {
+        (0..self.classes.len()).map(|row| self.tally(row)).collect()
+    }
+    fn tally(&self, row: usize) -> Tally {
+        let mut tally = Tally::default();
+        self.groups_of(row).for_each(|group| group.add_to_class(&mut tally));
+        self.classes[row].count.add_to(&mut tally);
+        tally
+    }
+    /// The measured requests of each tenant.
+    pub(crate) fn tenants(&self) -> Vec<TenantTally> {
+        let tenant = |groups: &[Option<Box<GroupCount>>]| {
+            let mut tally = TenantTally::default();
+            groups.iter().flatten().for_each(|group| group.add_to_tenant(&mut tally));
+            tally
+        };
+        self.groups.chunks(self.classes.len()).map(tenant).collect()
+    }
+
     fn row(&self, class: Option<ClassId>) -> usize {
         class.map_or(self.classes.len() - 1, ClassId::index)
     }
 
     fn arrive(&mut self, now: Time, tenant: TenantId, row: usize) {
         let class = &mut self.classes[row];
-        class.all.arrived += 1;
         class.flow.arrive(now, self.dispatched - class.flow.dispatched);
         self.series.class(row).arrived += 1;
-        if tenant.index() >= self.tenants.len() {
-            self.tenants.resize_with(tenant.index() + 1, TenantTally::default);
+        let outcomes = if measured(now, self.warm_up) {
+            &mut self.group(tenant, row).outcomes
+        } else {
+            &mut class.early
+        };
+        outcomes.arrived += 1;
+    }
+
+    /// The group that a measured request arrives in.
+    fn group(&mut self, tenant: TenantId, row: usize) -> &mut GroupCount {
+        let rows = self.classes.len();
+        let index = tenant.index() * rows + row;
+        if index >= self.groups.len() {
+            self.groups.resize_with((tenant.index() + 1) * rows, || None);
         }
-        if measured(now, self.warm_up) {
-            self.classes[row].tally.outcomes.arrived += 1;
-            self.tenants[tenant.index()].outcomes.arrived += 1;
-        }
+        self.groups[index].get_or_insert_default()
     }
 
     fn dispatch(&mut self, now: Time, row: usize) {
@@ -141,8 +181,8 @@ impl Ledger {
 
     fn close(&mut self, now: Time, record: &RequestRecord) {
         let row = self.row(record.class);
+        let rows = self.classes.len();
         let class = &mut self.classes[row];
-        class.all.close(record.outcome);
         if record.outcome != Outcome::Unfinished {
             if record.dispatched.is_none() {
                 class.flow.leave(now, self.dispatched - class.flow.dispatched);
@@ -152,8 +192,11 @@ impl Ledger {
             bin.finished += u64::from(record.finished());
         }
         if measured(record.arrived, self.warm_up) {
-            let good = class.tally.close(record, &class.limits);
-            self.tenants[record.tenant.index()].close(record, good);
+            let group = self.groups[record.tenant.index() * rows + row].as_mut();
+            let group = group.expect("what closes has arrived");
+            class.count.close(group, record, &class.limits);
+        } else {
+            class.early.close(record.outcome);
         }
     }
 
@@ -212,16 +255,20 @@ impl Ledger {
 
     fn end_arrivals(&mut self, now: Time) {
         self.arrivals_ended = Some(now);
-        for class in &mut self.classes {
-            class.at_end = Some((class.all, class.flow.waiting_everywhere()));
+        for row in 0..self.classes.len() {
+            let all = self.all(row);
+            let class = &mut self.classes[row];
+            class.at_end = Some((all, class.flow.waiting_everywhere()));
         }
     }
 
     fn end(&mut self, now: Time) {
         self.ended = true;
-        for class in &mut self.classes {
-            class.flow.end(now, self.dispatched - class.flow.dispatched);
-            let (all, closed) = (&class.all, class.all.settled() + class.all.unfinished);
+        for row in 0..self.classes.len() {
+            let flow = &mut self.classes[row].flow;
+            flow.end(now, self.dispatched - flow.dispatched);
+            let all = self.all(row);
+            let closed = all.settled() + all.unfinished;
             assert_eq!(all.arrived, closed, "every request that arrived closes exactly once");
         }
     }
@@ -254,6 +301,7 @@ impl MeasuredPart {
 }
 
 impl Observer for Ledger {
+    #[inline]
     fn observe(&mut self, now: Time, fact: &Fact) {
         self.now = now;
         self.series.advance(now);
@@ -263,7 +311,7 @@ impl Observer for Ledger {
             Fact::Preempted { .. } => {}
             Fact::Gaps { class, first, increment, count, sequences } => {
                 if self.warm {
-                    let gaps = &mut self.classes[class.index()].tally.gaps;
+                    let gaps = &mut self.classes[class.index()].count.gaps;
                     gaps.record_series(*first, *increment, *count, *sequences);
                 }
             }

@@ -6,6 +6,7 @@
 
 pub mod bins;
 mod charts;
+mod count;
 mod definitions;
 mod estimate;
 mod fate;

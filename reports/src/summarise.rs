@@ -24,21 +24,22 @@ use crate::words;
 /// asserted in every build.
 pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
     assert!(!ledgers.is_empty(), "a run has at least one replication");
-    let pooled: Vec<Tally> = (0..plan.class_rows()).map(|row| pool(ledgers, row)).collect();
-    let each_run: Vec<Tally> = ledgers.iter().map(whole).collect();
-    let mut run = Tally::default();
-    pooled.iter().for_each(|tally| run.merge(tally));
+    let tallies: Vec<Vec<Tally>> = ledgers.iter().map(Ledger::tallies).collect();
+    let pooled: Vec<Tally> =
+        (0..plan.class_rows()).map(|row| merged(of_row(&tallies, row))).collect();
+    let each_run: Vec<Tally> = tallies.iter().map(merged).collect();
+    let run = merged(&pooled);
     let measured: Vec<f64> =
         ledgers.iter().map(|ledger| ledger.measured_span().secs_f64()).collect();
     let numbers = |pooled: &Tally, each: &[&Tally]| {
         Group { pooled, each, seconds: &measured, replicas: plan.replicas() }.numbers()
     };
-    let objectives = objectives(plan, ledgers, &pooled);
+    let objectives = objectives(plan, ledgers, (&pooled, &tallies));
     let bench = Bench { plan, ledgers, pooled: &pooled, run: &run };
     let classes: Vec<ClassSummary> = (0..plan.class_rows())
         .filter(|&row| row < plan.classes.len() || pooled[row].outcomes.arrived > 0)
         .map(|row| {
-            class_summary(&bench, row, &objectives, numbers(&pooled[row], &of_row(ledgers, row)))
+            class_summary(&bench, row, &objectives, numbers(&pooled[row], &of_row(&tallies, row)))
         })
         .collect();
     let overloaded =
@@ -72,22 +73,16 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
     summary
 }
 
-fn of_row(ledgers: &[Ledger], row: usize) -> Vec<&Tally> {
-    ledgers.iter().map(|ledger| &ledger.classes[row].tally).collect()
+/// One class in each replication.
+fn of_row(tallies: &[Vec<Tally>], row: usize) -> Vec<&Tally> {
+    tallies.iter().map(|rows| &rows[row]).collect()
 }
 
-/// One class over all replications.
-pub(crate) fn pool(ledgers: &[Ledger], row: usize) -> Tally {
-    let mut pooled = Tally::default();
-    ledgers.iter().for_each(|ledger| pooled.merge(&ledger.classes[row].tally));
-    pooled
-}
-
-/// All classes of one replication.
-fn whole(ledger: &Ledger) -> Tally {
-    let mut whole = Tally::default();
-    ledger.classes.iter().for_each(|class| whole.merge(&class.tally));
-    whole
+/// Several tallies as one.
+pub(crate) fn merged<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Tally {
+    let mut merged = Tally::default();
+    tallies.into_iter().for_each(|tally| merged.merge(tally));
+    merged
 }
 
 fn mean_of(values: &[f64]) -> crate::summary::Estimate {
@@ -99,9 +94,7 @@ fn mean_of(values: &[f64]) -> crate::summary::Estimate {
 fn conserved(ledgers: &[Ledger]) -> Outcomes {
     let mut all = Outcomes::default();
     for ledger in ledgers {
-        for class in &ledger.classes {
-            all.merge(&class.all);
-        }
+        (0..ledger.classes.len()).for_each(|row| all.merge(&ledger.all(row)));
     }
     assert_eq!(
         all.arrived,
@@ -140,9 +133,13 @@ fn interval_note(plan: &Plan, replications: usize) -> String {
     }
 }
 
-fn objectives(plan: &Plan, ledgers: &[Ledger], pooled: &[Tally]) -> Vec<ObjectiveResult> {
+fn objectives(
+    plan: &Plan,
+    ledgers: &[Ledger],
+    (pooled, tallies): (&[Tally], &[Vec<Tally>]),
+) -> Vec<ObjectiveResult> {
     let of_class = |(row, class): (usize, &crate::plan::ClassPlan)| {
-        let each = of_row(ledgers, row);
+        let each = of_row(tallies, row);
         let judged = class.objectives.iter().map(|objective| {
             let mut result = judge(&plan.names.classes[row], objective, (&pooled[row], &each));
             if result.result != ObjectiveVerdict::Fail && overload(ledgers, Some(row)).is_some() {
@@ -185,11 +182,12 @@ fn class_summary(
 }
 
 fn tenants(plan: &Plan, ledgers: &[Ledger], measured: &[f64]) -> Vec<TenantSummary> {
-    let count = ledgers.iter().map(|ledger| ledger.tenants.len()).max().unwrap_or(0);
+    let tallies: Vec<Vec<TenantTally>> = ledgers.iter().map(Ledger::tenants).collect();
+    let count = tallies.iter().map(Vec::len).max().unwrap_or(0);
     let empty = TenantTally::default();
     let summarise = |tenant: usize| {
         let each: Vec<&TenantTally> =
-            ledgers.iter().map(|ledger| ledger.tenants.get(tenant).unwrap_or(&empty)).collect();
+            tallies.iter().map(|tenants| tenants.get(tenant).unwrap_or(&empty)).collect();
         let mut pooled = TenantTally::default();
         each.iter().for_each(|tally| pooled.merge(tally));
         if pooled.outcomes.arrived == 0 {

@@ -1,9 +1,8 @@
-//! What is counted of a group of requests: a class, or all that no rule classified.
+//! What reports read of a group of requests: a class, all that no rule classified, a tenant.
 
-use plimsoll_base::{Bound, End, Outcome, Reason, Refusal, RequestRecord, Span, Time};
+use plimsoll_base::{Bound, End, Outcome, Phases, Refusal, RequestRecord, Span, Time};
 
 use crate::histogram::Histogram;
-use crate::plan::Limits;
 
 /// How requests closed. Those still open are `arrived` less all of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +65,7 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    fn record(&mut self, span: Option<Span>, so_far: Span) {
+    pub fn record(&mut self, span: Option<Span>, so_far: Span) {
         match span {
             Some(span) => self.observed.record(span.nanos()),
             None => self.censored.record(so_far.nanos()),
@@ -94,6 +93,19 @@ pub(crate) struct Waited {
     pub nanos_of_missed: u128,
 }
 
+impl Waited {
+    /// Counts the wait of one request, if it is one.
+    pub fn add(&mut self, span: Span, good: bool) {
+        if span > Span::ZERO {
+            self.requests += 1;
+            self.nanos += u128::from(span.nanos());
+            if !good {
+                self.nanos_of_missed += u128::from(span.nanos());
+            }
+        }
+    }
+}
+
 /// The request that waited longest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WorstWait {
@@ -118,14 +130,14 @@ impl PhaseBins {
         let shift = bits.saturating_sub(4);
         ((shift as usize) << 3) + (nanos >> shift) as usize
     }
-    fn record(&mut self, record: &RequestRecord) {
-        let position = PhaseBins::position(record.e2e().nanos());
+    /// Counts a request by its end-to-end latency in nanoseconds.
+    pub fn record(&mut self, e2e: u64, phases: &Phases) {
+        let position = PhaseBins::position(e2e);
         if position >= self.0.len() {
             self.0.resize(position + 1, PhaseBin::default());
         }
         let bin = &mut self.0[position];
         bin.count += 1;
-        let phases = &record.phases;
         for (into, span) in bin.nanos.iter_mut().zip([
             phases.queue,
             phases.prefill,
@@ -191,93 +203,6 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts a measured request at its close. Returns whether it was good.
-    pub fn close(&mut self, record: &RequestRecord, limits: &Limits) -> bool {
-        self.outcomes.close(record.outcome);
-        self.output_tokens += u64::from(record.output_tokens);
-        self.preemptions += u64::from(record.preemptions);
-        self.recomputed_tokens += u64::from(record.recomputed_tokens);
-        if matches!(record.outcome, Outcome::Refused(_)) {
-            return false;
-        }
-        let so_far = record.e2e();
-        let wait = record.phases.queue;
-        let started = record.started.map(|started| started - record.arrived);
-        let ttft = record.ttft();
-        self.queue.record(started.map(|_| wait), wait);
-        self.queue_first.record(started, so_far);
-        self.ttft.record(ttft, so_far);
-        if let (Some(ttft), Some(started)) = (ttft, started) {
-            self.prompt_tokens += u64::from(record.prompt_tokens);
-            self.ttft_service.record((ttft - started).nanos());
-        }
-        let good = if record.finished() {
-            self.finish(record, limits)
-        } else {
-            self.e2e.censored.record(so_far.nanos());
-            false
-        };
-        self.wait(record, good);
-        good
-    }
-
-    fn finish(&mut self, record: &RequestRecord, limits: &Limits) -> bool {
-        let e2e = record.e2e().nanos();
-        let tokens = u64::from(record.output_tokens);
-        self.e2e.observed.record(e2e);
-        self.prefill.record(record.phases.prefill.nanos());
-        self.decode.record(record.phases.decode.nanos());
-        self.preempted.record(record.phases.preempted.nanos());
-        self.phases.record(record);
-        self.finished_tokens += tokens;
-        self.finished_nanos += u128::from(e2e);
-        if tokens > 0 {
-            self.ntpot.record(divide_rounded(e2e, tokens));
-        }
-        let tpot = tpot_nanos(record);
-        match tpot {
-            Some(tpot) => {
-                self.tpot.record(tpot);
-                self.gap_max.record(record.gap_max.nanos());
-            }
-            None => self.tpot_undefined += 1,
-        }
-        let good = record.ttft().map_or(0, Span::nanos) <= limits.ttft
-            && tpot.unwrap_or(0) <= limits.tpot
-            && e2e <= limits.e2e
-            && record.phases.queue.nanos() <= limits.queue;
-        if good {
-            self.good += 1;
-            self.good_tokens += tokens;
-        }
-        good
-    }
-
-    /// Splits the wait: up to dispatch by the bound that the allocator named, the rest is the
-    /// engine's. The parts sum to the queue time.
-    fn wait(&mut self, record: &RequestRecord, good: bool) {
-        let total = record.phases.queue;
-        let let_in = record.dispatched.unwrap_or(record.closed);
-        let outside = (let_in - record.arrived).min(total);
-        let cause = record.bound.map_or(WAIT_TURN, |bound| bound as usize);
-        for (cause, span) in [(cause, outside), (WAIT_ENGINE, total - outside)] {
-            if span > Span::ZERO {
-                let waited = &mut self.waited[cause];
-                waited.requests += 1;
-                waited.nanos += u128::from(span.nanos());
-                if !good {
-                    waited.nanos_of_missed += u128::from(span.nanos());
-                }
-            }
-        }
-        if record.reason == Some(Reason::Due) {
-            self.due += 1;
-        }
-        if self.worst.is_none_or(|worst| total > worst.wait) {
-            self.worst = Some(WorstWait { wait: total, record: *record });
-        }
-    }
-
     /// Adds what `other` counted.
     pub fn merge(&mut self, other: &Tally) {
         self.outcomes.merge(&other.outcomes);
@@ -338,24 +263,6 @@ pub(crate) struct TenantTally {
 }
 
 impl TenantTally {
-    /// Counts a measured request at its close.
-    pub fn close(&mut self, record: &RequestRecord, good: bool) {
-        self.outcomes.close(record.outcome);
-        self.output_tokens += u64::from(record.output_tokens);
-        if good {
-            self.good += 1;
-            self.good_tokens += u64::from(record.output_tokens);
-        }
-        if matches!(record.outcome, Outcome::Refused(_)) {
-            return;
-        }
-        let so_far = record.e2e();
-        let wait = record.phases.queue;
-        self.queue.record(record.started.map(|_| wait), wait);
-        self.ttft.record(record.ttft(), so_far);
-        self.e2e.record(record.finished().then_some(so_far), so_far);
-    }
-
     /// Adds what `other` counted.
     pub fn merge(&mut self, other: &TenantTally) {
         self.outcomes.merge(&other.outcomes);
@@ -375,7 +282,8 @@ pub(crate) fn tpot_nanos(record: &RequestRecord) -> Option<u64> {
         .then(|| divide_rounded((last - first).nanos(), u64::from(record.output_tokens - 1)))
 }
 
-fn divide_rounded(nanos: u64, by: u64) -> u64 {
+/// To the nearest, halves up.
+pub(crate) fn divide_rounded(nanos: u64, by: u64) -> u64 {
     (nanos + by / 2) / by
 }
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::ledger::Ledger;
 use crate::plan::Plan;
+use crate::summarise::merged;
 use crate::summary::Summary;
 use crate::tally::Tally;
 
@@ -41,7 +42,8 @@ pub(crate) struct Subject<'a> {
     pub plan: &'a Plan,
     pub summary: &'a Summary,
     pub ledgers: &'a [Ledger],
-    /// One a class, over all replications.
+    /// One a class, of each replication and over all.
+    pub tallies: Vec<Vec<Tally>>,
     pub pooled: Vec<Tally>,
 }
 
@@ -65,8 +67,10 @@ impl Subject<'_> {
 
 /// The charts of a run, in the order of the page.
 pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Chart> {
-    let pooled = (0..plan.classes.len()).map(|row| crate::summarise::pool(ledgers, row)).collect();
-    let subject = Subject { plan, summary, ledgers, pooled };
+    let tallies: Vec<Vec<Tally>> = ledgers.iter().map(Ledger::tallies).collect();
+    let pool = |row: usize| merged(tallies.iter().map(|rows| &rows[row]));
+    let pooled = (0..plan.classes.len()).map(pool).collect();
+    let subject = Subject { plan, summary, ledgers, tallies, pooled };
     vec![
         scoreboard::draw(&subject),
         percentiles::draw(&subject),

@@ -127,11 +127,11 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, curves: &[(usize
 fn band(subject: &Subject<'_>, row: usize, curve: &Curve) -> Curve {
     let spread = |nines: f64| {
         let p = 100.0 * (1.0 - 10f64.powf(-nines));
-        let of = |ledger: &crate::ledger::Ledger| {
-            percentile(View::from(&ledger.classes[row].tally.ttft), p)
+        let of = |rows: &Vec<Tally>| {
+            percentile(View::from(&rows[row].ttft), p)
                 .map(|(nanos, _)| (nanos as f64 / 1e9).max(1e-6))
         };
-        let values: Vec<f64> = subject.ledgers.iter().filter_map(of).collect();
+        let values: Vec<f64> = subject.tallies.iter().filter_map(of).collect();
         let low = values.iter().copied().fold(f64::MAX, f64::min);
         (nines, low, values.iter().copied().fold(0.0, f64::max))
     };

@@ -40,14 +40,14 @@ pub struct Flights {
 
 impl Flights {
     /// Takes in a request; returns its key.
-    pub fn insert(&mut self, flight: Flight) -> u32 {
+    pub fn insert(&mut self, flight: impl Fn() -> Flight) -> u32 {
         match self.free.pop() {
             Some(key) => {
-                self.flights[key as usize] = flight;
+                self.flights[key as usize] = flight();
                 key
             }
             None => {
-                self.flights.push(flight);
+                self.flights.push(flight());
                 u32::try_from(self.flights.len() - 1).expect("requests in flight fit 32 bits")
             }
         }

@@ -8,6 +8,7 @@
 mod arrivals;
 mod flight;
 mod sampling;
+mod timetable;
 
 use plimsoll_base::{
     BackendId, ClassId, End, Fact, Observer, Outcome, PoolId, RequestId, SourceId, Span, Time,
@@ -22,6 +23,7 @@ use crate::workload::{Request, Source, SourceError};
 use arrivals::Arrivals;
 use flight::{Flight, Flights};
 use sampling::Sampling;
+use timetable::Timetable;
 
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +34,8 @@ pub enum Event {
     Boundary(u32),
     /// The allocator asked to be woken.
     Deadline,
-    /// From now on requests are measured.
-    WarmedUp,
-    /// Counters and gauges are written down.
-    Sample,
-    /// The planned end of arrivals.
-    ArrivalsEnd,
-    /// The planned end of draining.
-    DrainEnd,
+    /// The timetable has something for this instant.
+    Planned,
 }
 
 /// All state of a simulated run; facts go to `observer`.
@@ -56,7 +52,8 @@ pub struct World<B, O> {
     queued: FxHashMap<RequestId, u32>,
     offered: u64,
     deadline: Option<(Time, EventId)>,
-    drain_end: Option<EventId>,
+    timetable: Timetable,
+    planned: Option<EventId>,
     sampling: Sampling,
     notes: Vec<Note>,
     observer: O,
@@ -87,14 +84,15 @@ impl<B: Batch, O: Observer> World<B, O> {
             queued: FxHashMap::default(),
             offered: 0,
             deadline: None,
-            drain_end: None,
-            sampling: Sampling::new(plan.duration, classes),
+            timetable: Timetable::new(&plan),
+            planned: None,
+            sampling: Sampling::new(classes),
             notes: Vec::new(),
             observer,
             over: false,
         };
         world.join_backends(model, classes);
-        world.schedule_plan(agenda);
+        world.keep_timetable(agenda);
         world.arrivals.start(agenda).map_err(StartError::Source)?;
         Ok(world)
     }
@@ -117,11 +115,35 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
-    fn schedule_plan(&self, agenda: &mut Agenda<Event>) {
-        agenda.schedule(Time::ZERO + self.plan.warm_up, Rank::Telemetry, Event::WarmedUp);
-        agenda.schedule(Time::ZERO, Rank::Telemetry, Event::Sample);
-        if let Some(duration) = self.plan.duration {
-            agenda.schedule(Time::ZERO + duration, Rank::Telemetry, Event::ArrivalsEnd);
+    /// Keeps the next instant of the timetable on the agenda.
+    fn keep_timetable(&mut self, agenda: &mut Agenda<Event>) {
+        let at = self.timetable.next();
+        match self.planned {
+            Some(event) => {
+                agenda.reschedule(event, at, Rank::Telemetry);
+            }
+            None => {
+                self.planned = Some(agenda.schedule(at, Rank::Telemetry, Event::Planned));
+            }
+        }
+    }
+
+    /// Does what the timetable has for this instant.
+    fn follow_timetable(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        self.planned = None;
+        self.sample(now);
+        if self.timetable.warm_up.take_if(|at| *at <= now).is_some() {
+            self.observer.observe(now, &Fact::WarmedUp);
+        }
+        if self.timetable.sample <= now {
+            self.timetable.sampled(now);
+        }
+        if self.timetable.arrivals_end.take_if(|at| *at <= now).is_some() {
+            self.end_arrivals(now, agenda);
+        }
+        match self.timetable.drain_end {
+            Some(at) if at <= now => self.end(agenda),
+            Some(_) | None => self.keep_timetable(agenda),
         }
     }
 
@@ -149,7 +171,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         let id = RequestId(self.offered);
         self.offered += 1;
         let source_id = SourceId(source);
-        let key = self.flights.insert(Flight::new(id, &request, source_id, now));
+        let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.allocator.handle(now, Input::Arrived(id, arrivals::visible(&request, source_id)));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
@@ -334,17 +356,17 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     fn end_arrivals(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        if self.drain_end.is_none() {
+        if self.timetable.drain_end.is_none() {
             self.arrivals.stop(agenda);
             self.observer.observe(now, &Fact::ArrivalsEnded);
-            let at = now.saturating_add(self.plan.drain_max);
-            self.drain_end = Some(agenda.schedule(at, Rank::Telemetry, Event::DrainEnd));
+            self.timetable.drain_end = Some(now.saturating_add(self.plan.drain_max));
+            self.keep_timetable(agenda);
         }
     }
 
     /// Once arrivals have ended and nothing is in flight, nothing can happen any more.
     fn end_when_drained(&mut self, agenda: &mut Agenda<Event>) {
-        if self.drain_end.is_some() && self.flights.is_empty() {
+        if self.timetable.drain_end.is_some() && self.flights.is_empty() {
             self.end(agenda);
         }
     }
@@ -366,20 +388,7 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
                 self.deadline = None;
                 self.decide(now, Input::Deadline, agenda);
             }
-            Event::WarmedUp => {
-                self.sample(now);
-                self.observer.observe(now, &Fact::WarmedUp);
-            }
-            Event::Sample => {
-                self.sample(now);
-                let at = self.sampling.next(now);
-                agenda.schedule(at, Rank::Telemetry, Event::Sample);
-            }
-            Event::ArrivalsEnd => {
-                self.sample(now);
-                self.end_arrivals(now, agenda);
-            }
-            Event::DrainEnd => self.end(agenda),
+            Event::Planned => self.follow_timetable(now, agenda),
         }
         if self.arrivals.is_broken() {
             self.end(agenda);

@@ -5,34 +5,18 @@ use plimsoll_base::{BackendId, ClassId, ClassSample, Fact, Observer, Span, Time}
 use super::World;
 use crate::engine::{Batch, Engine};
 
-/// When to sample. The interval starts fine and doubles every `ROUND` samples where the length
-/// of the run is not known, so that their number grows with the logarithm of the run only.
+/// What the latest sample of the classes showed; kept for its memory.
+#[derive(Default)]
 pub(super) struct Sampling {
-    interval: Span,
-    taken: u32,
     latest: Option<Time>,
     classes: Vec<ClassSample>,
     running: Vec<u32>,
 }
 
-const ROUND: u32 = 512;
-
 impl Sampling {
-    pub fn new(duration: Option<Span>, classes: usize) -> Sampling {
-        let known = duration.map(|d| Span::from_nanos(d.nanos() / u64::from(ROUND)));
-        let interval = known.unwrap_or(Span::from_millis(250)).max(Span::from_millis(1));
-        let classes = vec![ClassSample::default(); classes];
-        let running = vec![0; classes.len()];
-        Sampling { interval, taken: 0, latest: None, classes, running }
-    }
-
-    /// The instant of the sample after this one.
-    pub fn next(&mut self, now: Time) -> Time {
-        self.taken += 1;
-        if self.taken > ROUND && self.taken % ROUND == 1 {
-            self.interval = self.interval.saturating_mul(2);
-        }
-        now.saturating_add(self.interval)
+    pub fn new(classes: usize) -> Sampling {
+        let samples = vec![ClassSample::default(); classes];
+        Sampling { latest: None, classes: samples, running: vec![0; classes] }
     }
 }
 

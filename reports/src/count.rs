@@ -1,0 +1,224 @@
+//! What the fold counts of measured requests, each value once: by tenant and class what is told
+//! of both, by class the rest. [`Tally`] and [`TenantTally`] are added up from these.
+
+use plimsoll_base::{Outcome, Reason, RequestRecord, Span};
+
+use crate::histogram::Histogram;
+use crate::plan::Limits;
+use crate::tally::{
+    Outcomes, PhaseBins, Spans, Tally, TenantTally, WAIT_ENGINE, WAIT_TURN, WAITS, Waited,
+    WorstWait, divide_rounded, tpot_nanos,
+};
+
+/// Two measures that agree for most requests: where they do, the value is recorded once.
+#[derive(Clone, Debug, Default)]
+struct Twins {
+    both: Histogram,
+    one: Histogram,
+    other: Histogram,
+}
+
+impl Twins {
+    fn record(&mut self, one: Option<Span>, other: Option<Span>) {
+        if one == other {
+            one.iter().for_each(|span| self.both.record(span.nanos()));
+        } else {
+            one.iter().for_each(|span| self.one.record(span.nanos()));
+            other.iter().for_each(|span| self.other.record(span.nanos()));
+        }
+    }
+    fn add_one_to(&self, histogram: &mut Histogram) {
+        histogram.merge(&self.both);
+        histogram.merge(&self.one);
+    }
+    fn add_other_to(&self, histogram: &mut Histogram) {
+        histogram.merge(&self.both);
+        histogram.merge(&self.other);
+    }
+}
+
+/// Measured requests of one tenant in one class.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupCount {
+    pub outcomes: Outcomes,
+    /// Finished within every per-request limit.
+    good: u64,
+    good_tokens: u64,
+    output_tokens: u64,
+    /// Queue time, and the part of it before the first start: of requests that started, and of
+    /// the others so far.
+    queue: Twins,
+    queue_censored: Twins,
+    ttft: Spans,
+    e2e: Spans,
+}
+
+impl GroupCount {
+    /// Counts a request that was not refused, but for its end-to-end latency.
+    fn wait(&mut self, record: &RequestRecord, ttft: Option<Span>) {
+        let wait = Some(record.phases.queue);
+        let so_far = record.e2e();
+        match record.started {
+            Some(started) => self.queue.record(wait, Some(started - record.arrived)),
+            None => self.queue_censored.record(wait, Some(so_far)),
+        }
+        self.ttft.record(ttft, so_far);
+    }
+
+    fn finish(&mut self, e2e: Span, tokens: u64, good: bool) {
+        self.e2e.observed.record(e2e.nanos());
+        if good {
+            self.good += 1;
+            self.good_tokens += tokens;
+        }
+    }
+
+    /// Adds it to its class.
+    pub fn add_to_class(&self, tally: &mut Tally) {
+        tally.outcomes.merge(&self.outcomes);
+        tally.good += self.good;
+        tally.good_tokens += self.good_tokens;
+        tally.output_tokens += self.output_tokens;
+        tally.finished_nanos += self.e2e.observed.sum_whole_nanos();
+        self.queue.add_one_to(&mut tally.queue.observed);
+        self.queue_censored.add_one_to(&mut tally.queue.censored);
+        self.queue.add_other_to(&mut tally.queue_first.observed);
+        self.queue_censored.add_other_to(&mut tally.queue_first.censored);
+        tally.ttft.merge(&self.ttft);
+        tally.e2e.merge(&self.e2e);
+    }
+
+    /// Adds it to its tenant.
+    pub fn add_to_tenant(&self, tally: &mut TenantTally) {
+        tally.outcomes.merge(&self.outcomes);
+        tally.good += self.good;
+        tally.good_tokens += self.good_tokens;
+        tally.output_tokens += self.output_tokens;
+        self.queue.add_one_to(&mut tally.queue.observed);
+        self.queue_censored.add_one_to(&mut tally.queue.censored);
+        tally.ttft.merge(&self.ttft);
+        tally.e2e.merge(&self.e2e);
+    }
+}
+
+/// Measured requests of one class: what is not told of its tenants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClassCount {
+    prompt_tokens: u64,
+    finished_tokens: u64,
+    preemptions: u64,
+    recomputed_tokens: u64,
+    tpot_undefined: u64,
+    /// The prefill phase of finished requests, and from the start to the first token of all that
+    /// got one.
+    prefill: Twins,
+    decode: Histogram,
+    /// Of finished requests for which it is not zero.
+    preempted: Histogram,
+    tpot: Histogram,
+    pub gaps: Histogram,
+    gap_max: Histogram,
+    ntpot: Histogram,
+    phases: PhaseBins,
+    waited: [Waited; WAITS],
+    due: u64,
+    /// The first of those that waited longest; `None` if none waited.
+    pub worst: Option<WorstWait>,
+}
+
+impl ClassCount {
+    /// Counts a measured request at its close, here and in its group.
+    pub fn close(&mut self, group: &mut GroupCount, record: &RequestRecord, limits: &Limits) {
+        group.outcomes.close(record.outcome);
+        group.output_tokens += u64::from(record.output_tokens);
+        self.preemptions += u64::from(record.preemptions);
+        self.recomputed_tokens += u64::from(record.recomputed_tokens);
+        if matches!(record.outcome, Outcome::Refused(_)) {
+            return;
+        }
+        let ttft = record.ttft();
+        group.wait(record, ttft);
+        let served = record.started.zip(record.first_token).map(|(from, first)| first - from);
+        if served.is_some() {
+            self.prompt_tokens += u64::from(record.prompt_tokens);
+        }
+        let good = if record.finished() {
+            self.prefill.record(Some(record.phases.prefill), served);
+            let good = self.finish(record, ttft, limits);
+            group.finish(record.e2e(), u64::from(record.output_tokens), good);
+            good
+        } else {
+            self.prefill.record(None, served);
+            group.e2e.censored.record(record.e2e().nanos());
+            false
+        };
+        self.due += u64::from(record.reason == Some(Reason::Due));
+        if record.phases.queue > Span::ZERO {
+            self.wait(record, good);
+        }
+    }
+
+    /// Counts a finished request. Returns whether it was good.
+    fn finish(&mut self, record: &RequestRecord, ttft: Option<Span>, limits: &Limits) -> bool {
+        let phases = &record.phases;
+        let e2e = record.e2e().nanos();
+        let tokens = u64::from(record.output_tokens);
+        self.decode.record(phases.decode.nanos());
+        if phases.preempted > Span::ZERO {
+            self.preempted.record(phases.preempted.nanos());
+        }
+        self.phases.record(e2e, phases);
+        self.finished_tokens += tokens;
+        if tokens > 0 {
+            self.ntpot.record(divide_rounded(e2e, tokens));
+        }
+        let tpot = tpot_nanos(record);
+        match tpot {
+            Some(tpot) => {
+                self.tpot.record(tpot);
+                self.gap_max.record(record.gap_max.nanos());
+            }
+            None => self.tpot_undefined += 1,
+        }
+        ttft.map_or(0, Span::nanos) <= limits.ttft
+            && tpot.unwrap_or(0) <= limits.tpot
+            && e2e <= limits.e2e
+            && phases.queue.nanos() <= limits.queue
+    }
+
+    /// Splits the wait: up to dispatch by the bound that the allocator named, the rest is the
+    /// engine's. The parts sum to the queue time.
+    fn wait(&mut self, record: &RequestRecord, good: bool) {
+        let total = record.phases.queue;
+        let let_in = record.dispatched.unwrap_or(record.closed);
+        let outside = (let_in - record.arrived).min(total);
+        let cause = record.bound.map_or(WAIT_TURN, |bound| bound as usize);
+        self.waited[cause].add(outside, good);
+        self.waited[WAIT_ENGINE].add(total - outside, good);
+        if self.worst.is_none_or(|worst| total > worst.wait) {
+            self.worst = Some(WorstWait { wait: total, record: *record });
+        }
+    }
+
+    /// Adds it to the tally of its class; the groups of the class have been added before.
+    pub fn add_to(&self, tally: &mut Tally) {
+        tally.prompt_tokens += self.prompt_tokens;
+        tally.finished_tokens += self.finished_tokens;
+        tally.preemptions += self.preemptions;
+        tally.recomputed_tokens += self.recomputed_tokens;
+        tally.tpot_undefined += self.tpot_undefined;
+        self.prefill.add_one_to(&mut tally.prefill);
+        self.prefill.add_other_to(&mut tally.ttft_service);
+        tally.decode.merge(&self.decode);
+        tally.preempted.merge(&self.preempted);
+        tally.preempted.record_times(0, tally.outcomes.finished - self.preempted.count());
+        tally.tpot.merge(&self.tpot);
+        tally.gaps.merge(&self.gaps);
+        tally.gap_max.merge(&self.gap_max);
+        tally.ntpot.merge(&self.ntpot);
+        tally.phases.merge(&self.phases);
+        tally.waited = self.waited;
+        tally.due += self.due;
+        tally.worst = self.worst;
+    }
+}
