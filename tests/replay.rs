@@ -35,7 +35,7 @@ fn azure(text: &str) -> Vec<Row> {
         let (date, clock) = fields[0].split_once(' ').expect("a date and a time");
         assert_eq!(date, "2023-11-16", "the trace lies within one day");
         let (whole, fraction) = clock.split_once('.').expect("a fraction of a second");
-        let parts: Vec<u64> = whole.split(':').map(|part| number(part)).collect();
+        let parts: Vec<u64> = whole.split(':').map(number).collect();
         let seconds = (parts[0] * 60 + parts[1]) * 60 + parts[2];
         let nanos = seconds * 1_000_000_000 + number(&format!("{fraction:0<9}"));
         Row { nanos, prompt_tokens: number(fields[1]), output_tokens: number(fields[2]) }

@@ -4,12 +4,10 @@
 //! out, which is what the share and the order look at; and the *age list* of their class over all
 //! flows, in order of arrival, which time-to-live, the guard and gauges look at.
 
-use std::collections::hash_map::Entry::Vacant;
-
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
-use rustc_hash::FxHashMap;
 
 use crate::class_set::ClassSet;
+use crate::index::Index;
 use crate::list::{Linked, Links, List};
 
 /// A request the allocator holds.
@@ -78,7 +76,7 @@ pub(crate) struct Turned {
 pub(crate) struct Book {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    by_id: FxHashMap<RequestId, u32>,
+    by_id: Index,
     classes: usize,
     /// Indexed by flow · classes + class.
     lanes: Vec<List>,
@@ -116,7 +114,7 @@ impl Book {
         Book {
             entries: Vec::new(),
             free: Vec::new(),
-            by_id: FxHashMap::default(),
+            by_id: Index::new(),
             classes,
             lanes: Vec::new(),
             flows: Vec::new(),
@@ -131,7 +129,7 @@ impl Book {
         self.entries.len() - self.free.len()
     }
     pub fn find(&self, id: RequestId) -> Option<u32> {
-        self.by_id.get(&id).copied()
+        self.by_id.get(id)
     }
     pub fn entry(&self, slot: u32) -> &Entry {
         &self.entries[slot as usize]
@@ -170,24 +168,22 @@ impl Book {
 
     /// Takes in a request; `None` if one with this id is held already.
     pub fn insert(&mut self, entry: Entry) -> Option<u32> {
-        let Vacant(place) = self.by_id.entry(entry.id) else { return None };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.entries[slot as usize] = entry;
-                slot
-            }
-            None => {
-                self.entries.push(entry);
-                u32::try_from(self.entries.len() - 1).expect("requests_max is 32 bits wide")
-            }
-        };
-        place.insert(slot);
+        let next = self.entries.len() as u32;
+        let slot = self.free.last().copied().unwrap_or(next);
+        if !self.by_id.insert(entry.id, slot) {
+            return None;
+        }
+        if self.free.pop().is_some() {
+            self.entries[slot as usize] = entry;
+        } else {
+            self.entries.push(entry);
+        }
         Some(slot)
     }
 
     /// Forgets a request that neither waits nor runs any more.
     pub fn forget(&mut self, id: RequestId) {
-        let slot = self.by_id.remove(&id).expect("a request is forgotten once");
+        let slot = self.by_id.remove(id).expect("a request is forgotten once");
         self.free.push(slot);
     }
 

@@ -17,6 +17,7 @@ mod class_set;
 mod classify;
 pub mod config;
 mod guard;
+mod index;
 mod list;
 mod message;
 mod order;

@@ -19,12 +19,13 @@ struct Twins {
 }
 
 impl Twins {
-    fn record(&mut self, one: Option<Span>, other: Option<Span>) {
+    #[inline]
+    fn record(&mut self, one: Span, other: Span) {
         if one == other {
-            one.iter().for_each(|span| self.both.record(span.nanos()));
+            self.both.record(one.nanos());
         } else {
-            one.iter().for_each(|span| self.one.record(span.nanos()));
-            other.iter().for_each(|span| self.other.record(span.nanos()));
+            self.one.record(one.nanos());
+            self.other.record(other.nanos());
         }
     }
     fn add_one_to(&self, histogram: &mut Histogram) {
@@ -54,23 +55,21 @@ pub(crate) struct GroupCount {
 }
 
 impl GroupCount {
-    /// Counts a request that was not refused, but for its end-to-end latency.
-    fn wait(&mut self, record: &RequestRecord, ttft: Option<Span>) {
-        let wait = Some(record.phases.queue);
-        let so_far = record.e2e();
+    /// Counts how long a request that was not refused waited for its start and its first token.
+    #[inline]
+    fn wait(&mut self, record: &RequestRecord, e2e: Span) {
+        let wait = record.phases.queue;
         match record.started {
-            Some(started) => self.queue.record(wait, Some(started - record.arrived)),
-            None => self.queue_censored.record(wait, Some(so_far)),
+            Some(started) => self.queue.record(wait, started - record.arrived),
+            None => self.queue_censored.record(wait, e2e),
         }
-        self.ttft.record(ttft, so_far);
+        self.ttft.record(record.ttft(), e2e);
     }
 
-    fn finish(&mut self, e2e: Span, tokens: u64, good: bool) {
+    fn finish(&mut self, e2e: Span, tokens: u32, good: bool) {
         self.e2e.observed.record(e2e.nanos());
-        if good {
-            self.good += 1;
-            self.good_tokens += tokens;
-        }
+        self.good += u64::from(good);
+        self.good_tokens += if good { u64::from(tokens) } else { 0 };
     }
 
     /// Adds it to its class.
@@ -136,22 +135,23 @@ impl ClassCount {
         if matches!(record.outcome, Outcome::Refused(_)) {
             return;
         }
-        let ttft = record.ttft();
-        group.wait(record, ttft);
+        let e2e = record.e2e();
+        group.wait(record, e2e);
         let served = record.started.zip(record.first_token).map(|(from, first)| first - from);
         if served.is_some() {
             self.prompt_tokens += u64::from(record.prompt_tokens);
         }
-        let good = if record.finished() {
-            self.prefill.record(Some(record.phases.prefill), served);
-            let good = self.finish(record, ttft, limits);
-            group.finish(record.e2e(), u64::from(record.output_tokens), good);
-            good
+        let good = record.finished() && self.finish(record, e2e, limits);
+        if record.finished() {
+            match served {
+                Some(served) => self.prefill.record(record.phases.prefill, served),
+                None => self.prefill.one.record(record.phases.prefill.nanos()),
+            }
+            group.finish(e2e, record.output_tokens, good);
         } else {
-            self.prefill.record(None, served);
-            group.e2e.censored.record(record.e2e().nanos());
-            false
-        };
+            served.iter().for_each(|served| self.prefill.other.record(served.nanos()));
+            group.e2e.censored.record(e2e.nanos());
+        }
         self.due += u64::from(record.reason == Some(Reason::Due));
         if record.phases.queue > Span::ZERO {
             self.wait(record, good);
@@ -159,9 +159,10 @@ impl ClassCount {
     }
 
     /// Counts a finished request. Returns whether it was good.
-    fn finish(&mut self, record: &RequestRecord, ttft: Option<Span>, limits: &Limits) -> bool {
+    #[inline]
+    fn finish(&mut self, record: &RequestRecord, e2e: Span, limits: &Limits) -> bool {
         let phases = &record.phases;
-        let e2e = record.e2e().nanos();
+        let e2e = e2e.nanos();
         let tokens = u64::from(record.output_tokens);
         self.decode.record(phases.decode.nanos());
         if phases.preempted > Span::ZERO {
@@ -180,7 +181,7 @@ impl ClassCount {
             }
             None => self.tpot_undefined += 1,
         }
-        ttft.map_or(0, Span::nanos) <= limits.ttft
+        record.ttft().map_or(0, Span::nanos) <= limits.ttft
             && tpot.unwrap_or(0) <= limits.tpot
             && e2e <= limits.e2e
             && phases.queue.nanos() <= limits.queue
@@ -188,6 +189,7 @@ impl ClassCount {
 
     /// Splits the wait: up to dispatch by the bound that the allocator named, the rest is the
     /// engine's. The parts sum to the queue time.
+    #[inline]
     fn wait(&mut self, record: &RequestRecord, good: bool) {
         let total = record.phases.queue;
         let let_in = record.dispatched.unwrap_or(record.closed);
@@ -195,9 +197,14 @@ impl ClassCount {
         let cause = record.bound.map_or(WAIT_TURN, |bound| bound as usize);
         self.waited[cause].add(outside, good);
         self.waited[WAIT_ENGINE].add(total - outside, good);
-        if self.worst.is_none_or(|worst| total > worst.wait) {
-            self.worst = Some(WorstWait { wait: total, record: *record });
+        if self.worst.as_ref().is_none_or(|worst| total > worst.wait) {
+            self.wait_worst(record);
         }
+    }
+
+    #[cold]
+    fn wait_worst(&mut self, record: &RequestRecord) {
+        self.worst = Some(WorstWait { wait: record.phases.queue, record: *record });
     }
 
     /// Adds it to the tally of its class; the groups of the class have been added before.

@@ -82,7 +82,8 @@ impl Flow {
     }
 
     fn end_drought(&mut self, now: Time, others: u64) {
-        if self.waiting > 0 {
+        let longest = self.longest.as_ref();
+        if self.waiting > 0 && longest.is_none_or(|longest| now - self.since > longest.span()) {
             self.note(Drought {
                 from: self.since,
                 to: now,

@@ -163,6 +163,7 @@ impl Ledger {
     }
 
     /// The group that a measured request arrives in.
+    #[inline]
     fn group(&mut self, tenant: TenantId, row: usize) -> &mut GroupCount {
         let rows = self.classes.len();
         let index = tenant.index() * rows + row;
@@ -179,6 +180,7 @@ impl Ledger {
         self.series.class(row).dispatched += 1;
     }
 
+    #[inline(never)]
     fn close(&mut self, now: Time, record: &RequestRecord) {
         let row = self.row(record.class);
         let rows = self.classes.len();
@@ -200,6 +202,7 @@ impl Ledger {
         }
     }
 
+    #[inline(never)]
     fn sample_backend(&mut self, now: Time, slot: usize, sample: &BackendSample) {
         let backend = &mut self.backends[slot];
         let (from, before) = std::mem::replace(&mut backend.last, (now, *sample));
@@ -236,6 +239,7 @@ impl Ledger {
         bin.running += u64::from(sample.running);
     }
 
+    #[inline(never)]
     fn sample_class(&mut self, now: Time, row: usize, sample: &ClassSample) {
         let flow = &mut self.classes[row].flow;
         let others = self.busy - flow.busy_so_far();
@@ -253,6 +257,7 @@ impl Ledger {
         bin.oldest_wait = bin.oldest_wait.max(sample.oldest_wait);
     }
 
+    #[inline(never)]
     fn end_arrivals(&mut self, now: Time) {
         self.arrivals_ended = Some(now);
         for row in 0..self.classes.len() {
@@ -262,6 +267,7 @@ impl Ledger {
         }
     }
 
+    #[inline(never)]
     fn end(&mut self, now: Time) {
         self.ended = true;
         for row in 0..self.classes.len() {
@@ -301,7 +307,8 @@ impl MeasuredPart {
 }
 
 impl Observer for Ledger {
-    #[inline]
+    // Where a fact is told its kind is known, and only its arm remains.
+    #[inline(always)]
     fn observe(&mut self, now: Time, fact: &Fact) {
         self.now = now;
         self.series.advance(now);

@@ -46,7 +46,7 @@ fn variants_change_the_policy_and_nothing_else() {
     hashes.dedup();
     assert_eq!(hashes.len(), 6, "each variant has a hash of its own");
     let guarded = scenario("noisy-neighbour-priority-guard", &[]);
-    assert_eq!(guarded.model.policy.guard.map(|guard| guard.due_share_ppm), Some(200_000));
+    assert_eq!(guarded.model.policy.guard.map(|guard| guard.due_share_ppm), Some(100_000));
     assert_eq!(scenario("noisy-neighbour-aging", &[]).model.policy.order, Order::Aging);
 }
 

@@ -274,13 +274,14 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// notes meanwhile: what is dispatched begins when the instant settles.
     fn follow_all(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
         for index in 0..self.notes.len() {
-            self.follow(engine, self.notes[index], now, agenda);
+            let note = self.notes[index];
+            self.follow(engine, &note, now, agenda);
         }
         self.notes.clear();
     }
 
-    fn follow(&mut self, engine: u32, note: Note, now: Time, agenda: &mut Agenda<Event>) {
-        match note {
+    fn follow(&mut self, engine: u32, note: &Note, now: Time, agenda: &mut Agenda<Event>) {
+        match *note {
             Note::Started { key } => self.flights[key].start(now),
             Note::Token { key } => self.flights[key].token(now),
             Note::Preempted { key, lost_tokens, delivered } => {
@@ -306,8 +307,8 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
-    fn observe_gaps(&mut self, note: Note, now: Time) {
-        if let Note::Gaps { class, first, increment, count, sequences } = note {
+    fn observe_gaps(&mut self, note: &Note, now: Time) {
+        if let Note::Gaps { class, first, increment, count, sequences } = *note {
             self.observer.observe(now, &Fact::Gaps { class, first, increment, count, sequences });
         }
     }

@@ -29,10 +29,9 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.sampling.latest = Some(now);
         for slot in 0..self.engines.len() {
             self.engines[slot].settle(now, &mut self.notes);
-            for index in 0..self.notes.len() {
-                self.observe_gaps(self.notes[index], now);
-            }
-            self.notes.clear();
+            let mut notes = std::mem::take(&mut self.notes);
+            notes.drain(..).for_each(|note| self.observe_gaps(&note, now));
+            self.notes = notes;
             let sample = self.engines[slot].sample();
             let backend = BackendId::first(slot as u32);
             self.observer.observe(now, &Fact::BackendSampled { backend, sample });

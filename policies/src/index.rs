@@ -1,0 +1,131 @@
+//! From request ids to slots: open addressing, a multiplication for a hash, a quarter full at
+//! most. Memory follows the most requests ever held.
+//!
+//! Ids come from the driver, not from clients, so nobody can aim at the hash.
+
+use plimsoll_base::RequestId;
+
+use crate::list::NONE;
+
+/// A map from the ids of held requests to their slots.
+#[derive(Debug)]
+pub(crate) struct Index {
+    /// A power of two; [`NONE`] marks a free place.
+    places: Vec<(RequestId, u32)>,
+    held: usize,
+}
+
+const FREE: (RequestId, u32) = (RequestId(0), NONE);
+const PLACES_MIN: usize = 64;
+
+impl Index {
+    pub fn new() -> Index {
+        Index { places: vec![FREE; PLACES_MIN], held: 0 }
+    }
+
+    fn mask(&self) -> usize {
+        self.places.len() - 1
+    }
+
+    /// Where the id belongs: Fibonacci hashing (Knuth, volume 3, 6.4) spreads consecutive ids.
+    fn home(&self, id: RequestId) -> usize {
+        let hash = id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (hash >> 32) as usize & self.mask()
+    }
+
+    /// The place of an id, or the free one where it would go.
+    fn place(&self, id: RequestId) -> usize {
+        let mut place = self.home(id);
+        while self.places[place].1 != NONE && self.places[place].0 != id {
+            place = (place + 1) & self.mask();
+        }
+        place
+    }
+
+    pub fn get(&self, id: RequestId) -> Option<u32> {
+        let slot = self.places[self.place(id)].1;
+        (slot != NONE).then_some(slot)
+    }
+
+    /// Adds an id; `false` if it is there already.
+    pub fn insert(&mut self, id: RequestId, slot: u32) -> bool {
+        if (self.held + 1) * 4 > self.places.len() {
+            self.grow();
+        }
+        let place = self.place(id);
+        let is_new = self.places[place].1 == NONE;
+        if is_new {
+            self.places[place] = (id, slot);
+            self.held += 1;
+        }
+        is_new
+    }
+
+    /// Takes an id out and closes the gap, so that no search ends early.
+    pub fn remove(&mut self, id: RequestId) -> Option<u32> {
+        let mut gap = self.place(id);
+        let slot = self.places[gap].1;
+        if slot == NONE {
+            return None;
+        }
+        self.held -= 1;
+        let mask = self.mask();
+        let mut place = gap;
+        loop {
+            place = (place + 1) & mask;
+            let (other, other_slot) = self.places[place];
+            if other_slot == NONE {
+                break;
+            }
+            // Whoever lies at or before the gap on its way may move into it.
+            let home = self.home(other);
+            if place.wrapping_sub(home) & mask >= place.wrapping_sub(gap) & mask {
+                self.places[gap] = self.places[place];
+                gap = place;
+            }
+        }
+        self.places[gap] = FREE;
+        Some(slot)
+    }
+
+    fn grow(&mut self) {
+        let places = vec![FREE; self.places.len() * 2];
+        for (id, slot) in std::mem::replace(&mut self.places, places) {
+            if slot != NONE {
+                let place = self.place(id);
+                self.places[place] = (id, slot);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use plimsoll_base::{Stream, StreamKey};
+
+    use super::*;
+
+    #[test]
+    fn behaves_like_an_ordered_map() {
+        for seed in 0..50 {
+            let mut s = Stream::new(StreamKey { seed, replication: 0, name: "index", entity: 0 });
+            let (mut index, mut obvious) = (Index::new(), BTreeMap::new());
+            let spread = [1, 7, 64, 1 << 32][seed as usize % 4];
+            for step in 0..3000u32 {
+                let id = RequestId(s.below(u64::from(step / 20) + 40) * spread);
+                if s.below(2) == 0 {
+                    let is_new = index.insert(id, step);
+                    assert_eq!(is_new, !obvious.contains_key(&id), "{seed} {step}");
+                    obvious.entry(id).or_insert(step);
+                } else {
+                    assert_eq!(index.remove(id), obvious.remove(&id), "{seed} {step}");
+                }
+                let other = RequestId(s.below(300) * spread);
+                assert_eq!(index.get(other), obvious.get(&other).copied(), "{seed} {step}");
+                assert_eq!(index.held, obvious.len());
+            }
+        }
+    }
+}
