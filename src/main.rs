@@ -47,7 +47,7 @@ impl Failure {
     fn report(self) -> ExitCode {
         match self {
             Failure::Input(diagnostics) => {
-                eprint!("{}", diagnostics.render(colour()));
+                eprintln!("{}", diagnostics.render(colour()));
                 ExitCode::from(2)
             }
             Failure::Usage(message) => {

@@ -46,9 +46,18 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
 /// Reads a scenario from a file, or a shipped one by its name.
 pub fn open(file: &Path, overrides: &[String]) -> Result<Scenario, Failure> {
     let name = file.to_str().unwrap_or_default();
-    let shipped = !file.exists() && plimsoll_scenario::template(name).is_some();
-    let path = if shipped { PathBuf::from(format!("shipped:{name}")) } else { file.to_owned() };
-    Ok(plimsoll_scenario::load(&path, overrides)?)
+    if file.exists() {
+        return Ok(plimsoll_scenario::load(file, overrides)?);
+    }
+    if plimsoll_scenario::template(name).is_some() {
+        let path = PathBuf::from(format!("shipped:{name}"));
+        return Ok(plimsoll_scenario::load(&path, overrides)?);
+    }
+    if let Some(near) = plimsoll_config::nearest::nearest(name, plimsoll_scenario::templates()) {
+        let message = format!("no file and no scenario is called `{name}`; did you mean `{near}`?");
+        return Err(Failure::Usage(message));
+    }
+    Ok(plimsoll_scenario::load(file, overrides)?)
 }
 
 fn read_template(path: &Path) -> Result<String, Failure> {

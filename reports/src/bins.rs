@@ -87,8 +87,8 @@ pub struct Series {
     current: usize,
     current_start: Time,
     current_end: Time,
-    classes: Vec<Vec<ClassBin>>,
-    pools: Vec<Vec<PoolBin>>,
+    classes: Vec<Box<[ClassBin; BINS]>>,
+    pools: Vec<Box<[PoolBin; BINS]>>,
 }
 
 impl Series {
@@ -98,8 +98,8 @@ impl Series {
             current: 0,
             current_start: Time::ZERO,
             current_end: Time::ZERO + width,
-            classes: vec![vec![ClassBin::default(); BINS]; classes],
-            pools: vec![vec![PoolBin::default(); BINS]; pools],
+            classes: vec![Box::new([ClassBin::default(); BINS]); classes],
+            pools: vec![Box::new([PoolBin::default(); BINS]); pools],
         }
     }
 
@@ -114,8 +114,8 @@ impl Series {
     fn advance_far(&mut self, now: Time) {
         while now.nanos() / self.width.nanos() >= BINS as u64 {
             self.width = self.width + self.width;
-            self.classes.iter_mut().for_each(|bins| merge_pairs(bins));
-            self.pools.iter_mut().for_each(|bins| merge_pairs(bins));
+            self.classes.iter_mut().for_each(|bins| merge_pairs(&mut **bins));
+            self.pools.iter_mut().for_each(|bins| merge_pairs(&mut **bins));
         }
         self.current = self.position(now);
         self.current_start = self.start(self.current);
@@ -124,11 +124,11 @@ impl Series {
 
     /// The class's bin at the latest instant.
     pub(crate) fn class(&mut self, class: usize) -> &mut ClassBin {
-        &mut self.classes[class][self.current]
+        &mut self.classes[class][self.current % BINS]
     }
     /// The pool's bin at the latest instant.
     pub(crate) fn pool(&mut self, pool: usize) -> &mut PoolBin {
-        &mut self.pools[pool][self.current]
+        &mut self.pools[pool][self.current % BINS]
     }
 
     /// Splits an amount that came about evenly between `from` and `to` over the bins between;

@@ -19,7 +19,7 @@ struct Twins {
 }
 
 impl Twins {
-    #[inline]
+    #[inline(always)]
     fn record(&mut self, one: Span, other: Span) {
         if one == other {
             self.both.record(one.nanos());
@@ -128,11 +128,16 @@ pub(crate) struct ClassCount {
 impl ClassCount {
     /// Counts a measured request at its close, here and in its group.
     pub fn close(&mut self, group: &mut GroupCount, record: &RequestRecord, limits: &Limits) {
-        group.outcomes.close(record.outcome);
+        let finished = record.finished();
+        if finished {
+            group.outcomes.finished += 1;
+        } else {
+            group.outcomes.close(record.outcome);
+        }
         group.output_tokens += u64::from(record.output_tokens);
         self.preemptions += u64::from(record.preemptions);
         self.recomputed_tokens += u64::from(record.recomputed_tokens);
-        if matches!(record.outcome, Outcome::Refused(_)) {
+        if !finished && matches!(record.outcome, Outcome::Refused(_)) {
             return;
         }
         let e2e = record.e2e();
@@ -141,8 +146,8 @@ impl ClassCount {
         if served.is_some() {
             self.prompt_tokens += u64::from(record.prompt_tokens);
         }
-        let good = record.finished() && self.finish(record, e2e, limits);
-        if record.finished() {
+        let good = finished && self.finish(record, e2e, limits);
+        if finished {
             match served {
                 Some(served) => self.prefill.record(record.phases.prefill, served),
                 None => self.prefill.one.record(record.phases.prefill.nanos()),

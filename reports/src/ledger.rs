@@ -185,13 +185,14 @@ impl Ledger {
         let row = self.row(record.class);
         let rows = self.classes.len();
         let class = &mut self.classes[row];
-        if record.outcome != Outcome::Unfinished {
+        let finished = record.finished();
+        if finished || record.outcome != Outcome::Unfinished {
             if record.dispatched.is_none() {
                 class.flow.leave(now, self.dispatched - class.flow.dispatched);
             }
             let bin = self.series.class(row);
             bin.closed += 1;
-            bin.finished += u64::from(record.finished());
+            bin.finished += u64::from(finished);
         }
         if measured(record.arrived, self.warm_up) {
             let group = self.groups[record.tenant.index() * rows + row].as_mut();
