@@ -7,8 +7,8 @@ use crate::flow::Drought;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summary::{
-    ClassSummary, Fate, ObjectiveResult, ObjectiveVerdict, Overload, Summary, WaitedFor, Waiting,
-    WithoutService, WorstWaitSummary,
+    ClassSummary, Fate, Meanwhile, ObjectiveResult, ObjectiveVerdict, Overload, Summary, WaitedFor,
+    Waiting, WithoutService, WorstWaitSummary,
 };
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
 use crate::words;
@@ -56,15 +56,43 @@ impl Bench<'_> {
         tidy(f64::from(own) / f64::from(weights.max(1)))
     }
 
-    /// The class that took the most beyond its entitlement, other than `row`.
-    fn largest_taker(&self, row: usize) -> Option<(usize, f64)> {
-        let beyond = |other: usize| {
-            let share = self.engine_share(other)?;
-            Some((other, share, share - self.entitlement(other)))
+    /// What the other classes held while `row` waited: each bin counts as much as it holds of the
+    /// row's waiting time.
+    fn meanwhile(&self, row: usize) -> Vec<Meanwhile> {
+        let rows = self.plan.classes.len();
+        let (mut seats, mut busy) = (vec![0.0; rows], vec![0.0; rows]);
+        for ledger in self.ledgers {
+            let series = ledger.series();
+            let first = ledger.measured_from().nanos().div_ceil(series.width().nanos()) as usize;
+            for (number, own) in series.class_bins(row).iter().enumerate().skip(first) {
+                if own.samples == 0 {
+                    continue;
+                }
+                let waiting = own.queued as f64 / own.samples as f64 * series.width().secs_f64();
+                for other in 0..rows {
+                    let bin = &series.class_bins(other)[number];
+                    let held = (bin.running + bin.engine_waiting) as f64;
+                    seats[other] += waiting * held / bin.samples.max(1) as f64;
+                    busy[other] += waiting * bin.busy.secs_f64();
+                }
+            }
+        }
+        let part = |parts: &[f64], of: usize| {
+            let all: f64 = parts.iter().sum();
+            if all > 0.0 { tidy(parts[of] / all) } else { 0.0 }
         };
-        let others = (0..self.plan.classes.len()).filter(|&other| other != row).filter_map(beyond);
-        let taker = others.max_by(|a, b| a.2.total_cmp(&b.2))?;
-        (taker.2 > 0.0).then_some((taker.0, taker.1))
+        let held = |other: usize| Meanwhile {
+            class: self.plan.names.classes[other].clone(),
+            seat_share: part(&seats, other),
+            engine_share: part(&busy, other),
+            entitlement: self.entitlement(other),
+        };
+        let mut others: Vec<Meanwhile> =
+            (0..rows).filter(|&other| other != row).map(held).collect();
+        others.retain(|other| other.seat_share > 0.0);
+        let beyond = |other: &Meanwhile| other.seat_share - other.entitlement;
+        others.sort_by(|a, b| beyond(b).total_cmp(&beyond(a)));
+        others
     }
 
     /// The classes served while `row` was not: those let in, or those that used engine time.
@@ -114,6 +142,7 @@ impl Bench<'_> {
             engine_share: self.engine_share(row),
             entitlement: self.entitlement(row),
             waited_for: waited_for(tally),
+            meanwhile: self.meanwhile(row),
             due: tally.due,
         };
         waiting.sentence = self.sentence(row, &waiting, overload, objectives);
@@ -156,35 +185,37 @@ impl Bench<'_> {
         let name = self.plan.names.classes.get(row).map_or("unclassified", String::as_str);
         let missed = objectives.iter().find(|o| o.result == ObjectiveVerdict::Fail);
         let mut clauses = Vec::new();
-        let troubled = waiting.fate != Fate::Fine || missed.is_some();
+        // Waiting within what was promised needs no culprit.
+        let kept = waiting.fate == Fate::Unlucky
+            && !objectives.is_empty()
+            && objectives.iter().all(|o| o.result == ObjectiveVerdict::Pass);
+        let troubled = (waiting.fate != Fate::Fine && !kept) || missed.is_some();
         clauses.extend(self.fate_clause(row, waiting, overload));
         clauses.extend(missed.or(objectives.first()).map(|o| words::against(o, "against")));
-        if waiting.fate != Fate::Starved {
-            clauses.extend(waiting.worst_wait.as_ref().map(|worst| {
-                let at_least = if worst.at_least { "at least " } else { "" };
-                format!("the longest wait was {at_least}{}", words::secs(worst.seconds))
-            }));
-        }
+        clauses.extend(waiting.worst_wait.as_ref().map(|worst| {
+            let at_least = if worst.at_least { "at least " } else { "" };
+            format!("the longest wait was {at_least}{}", words::secs(worst.seconds))
+        }));
         if waiting.due > 0 {
-            clauses.push(format!("the guard let {} due requests in", words::count(waiting.due)));
+            clauses.push(format!(
+                "the guard let {} of {} in because they were due",
+                words::count(waiting.due),
+                words::count(self.pooled[row].outcomes.arrived),
+            ));
         }
         if troubled {
             clauses.extend(waited_clause(waiting));
-            clauses.extend(self.largest_taker(row).map(|(other, share)| {
-                format!(
-                    "{} used {} of the engine time with weight {} of {}",
-                    self.plan.names.classes[other],
-                    words::percent(share),
-                    self.plan.classes[other].weight,
-                    self.plan.classes.iter().map(|class| class.weight).sum::<u32>(),
-                )
-            }));
-            clauses.extend(self.advice(row, waiting));
+            clauses.extend(meanwhile_clause(waiting, self.weights()));
+            clauses.extend(self.advice(row, waiting, missed.is_some()));
         }
         if clauses.is_empty() {
             clauses.push("nobody waited".to_owned());
         }
         format!("{name}: {}.", clauses.join("; "))
+    }
+
+    fn weights(&self) -> u32 {
+        self.plan.classes.iter().map(|class| class.weight).sum()
     }
 
     fn fate_clause(
@@ -199,7 +230,7 @@ impl Bench<'_> {
                 let what = if gap.in_engine { "got engine time" } else { "was let in" };
                 Some(format!(
                     "starved: no request {what} for {} while {} waited and {} {} served \
-                     (patience {})",
+                     (limit {})",
                     words::secs(gap.seconds),
                     words::count(gap.waiting),
                     words::list(&gap.served_meanwhile),
@@ -215,20 +246,39 @@ impl Bench<'_> {
                     words::count(half.closed),
                 )
             }),
-            Fate::Unlucky => Some(format!(
-                "unlucky: the class was served, single requests waited longer than {}",
-                words::round_secs(self.patience(row).secs_f64()),
-            )),
+            Fate::Unlucky => {
+                let (patience, tally) = (self.patience(row), &self.pooled[row]);
+                Some(format!(
+                    "served all along, but {} of {} waited longer than {}",
+                    words::count(tally.queue.observed.count_above(patience.nanos())),
+                    words::count(tally.outcomes.arrived),
+                    words::round_secs(patience.secs_f64()),
+                ))
+            }
             Fate::Fine => None,
         }
     }
 
-    fn advice(&self, row: usize, waiting: &Waiting) -> Option<String> {
+    fn advice(&self, row: usize, waiting: &Waiting, missed: bool) -> Option<String> {
         let class = self.plan.classes.get(row)?;
         match waiting.fate {
             Fate::Starved if !class.guarded => Some("a guard would bound this wait".to_owned()),
             Fate::Starved => Some("the guard is on, but its share is too small".to_owned()),
             Fate::Overload => Some("this is shortage: add capacity or shed".to_owned()),
+            Fate::Unlucky | Fate::Fine if missed => {
+                let names = &self.plan.names.classes;
+                let lesser = |taker: &&Meanwhile| {
+                    let other = names.iter().position(|name| *name == taker.class);
+                    taker.seat_share > taker.entitlement
+                        && other.is_some_and(|o| self.plan.classes[o].priority < class.priority)
+                };
+                let taker = waiting.meanwhile.iter().find(lesser)?;
+                Some(format!(
+                    "{} is less important and held more than its weight, so this is the policy's \
+                     doing and not shortage alone",
+                    taker.class
+                ))
+            }
             Fate::Unlucky | Fate::Fine => None,
         }
     }
@@ -236,12 +286,14 @@ impl Bench<'_> {
 
 /// What a table says of a class: a word that a style may go by, and the text.
 pub(crate) fn status(summary: &Summary, class: &ClassSummary) -> (&'static str, String) {
-    let missed = (summary.objectives.iter())
-        .any(|o| o.class == class.name && o.result == ObjectiveVerdict::Fail);
+    let own = || summary.objectives.iter().filter(|o| o.class == class.name);
+    let missed = own().any(|o| o.result == ObjectiveVerdict::Fail);
+    let met = own().count() > 0 && own().all(|o| o.result == ObjectiveVerdict::Pass);
     match (class.waiting.fate, class.overload) {
         (Fate::Overload, _) => (Fate::Overload.word(), "OVERLOADED".to_owned()),
         (fate, Some(_)) => (Fate::Overload.word(), format!("{}, OVERLOADED", fate.word())),
-        (Fate::Fine, None) if missed => ("misses", "misses SLO".to_owned()),
+        (Fate::Fine | Fate::Unlucky, None) if missed => ("misses", "misses SLO".to_owned()),
+        (Fate::Fine | Fate::Unlucky, None) if met => (Fate::Fine.word(), "meets SLO".to_owned()),
         (fate, None) => (fate.word(), fate.word().to_owned()),
     }
 }
@@ -299,4 +351,21 @@ fn waited_clause(waiting: &Waiting) -> Option<String> {
         wait_words(&most.what),
         words::percent(most.seconds / all),
     ))
+}
+
+/// "meanwhile batch held 47 % of the taken seats and 58 % of the engine time (weight 1 of 13)": who
+/// held a tenth or more, the most beyond its weight first.
+fn meanwhile_clause(waiting: &Waiting, weights: u32) -> Option<String> {
+    let held = |other: &Meanwhile| {
+        format!(
+            "{} held {} of the taken seats and {} of the engine time (weight {} of {weights})",
+            other.class,
+            words::percent(other.seat_share),
+            words::percent(other.engine_share),
+            (other.entitlement * f64::from(weights)).round(),
+        )
+    };
+    let holders = waiting.meanwhile.iter().filter(|other| other.seat_share >= 0.1);
+    let parts: Vec<String> = holders.map(held).collect();
+    (!parts.is_empty()).then(|| format!("meanwhile {}", words::list(&parts)))
 }

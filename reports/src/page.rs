@@ -55,6 +55,7 @@ pub fn page(
             cards => cards(summary),
             rows => rows,
             charts => charts,
+            conservation => crate::table::conservation(summary),
             numbers => numbers(summary),
             tenants => tenants(summary),
             tenants_left_out => summary.tenants.len().saturating_sub(TENANTS_MAX),
@@ -123,7 +124,10 @@ fn cards(summary: &Summary) -> Vec<Value> {
         ("engines busy", use_of(&used.busy), useful),
     ]
     .into_iter()
-    .map(|(head, value, note)| context! { head, value, note })
+    .map(|(head, value, note)| {
+        // A number and its unit stay on one line.
+        context! { head, value, note => note.replace(" %", "\u{a0}%") }
+    })
     .collect()
 }
 

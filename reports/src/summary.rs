@@ -352,8 +352,23 @@ pub struct Waiting {
     pub entitlement: f64,
     /// The waiting time by what was waited for; the seconds sum to the queue time.
     pub waited_for: Vec<WaitedFor>,
+    /// Who held what while it waited, the most beyond its weight first; from samples.
+    pub meanwhile: Vec<Meanwhile>,
     /// Requests that the guard let in.
     pub due: u64,
+}
+
+/// What another class held while a class waited: averages over that class's waiting time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Meanwhile {
+    /// The other class.
+    pub class: String,
+    /// Its part of the seats that were taken.
+    pub seat_share: f64,
+    /// Its part of the engine time used.
+    pub engine_share: f64,
+    /// Its part by weight.
+    pub entitlement: f64,
 }
 
 /// An interval without service.

@@ -64,21 +64,29 @@ pub fn table(summary: &Summary, format: Format, width: usize) -> String {
         Format::Csv => csv(summary),
         Format::Human | Format::Md => {
             let grid = grid(summary, format, width);
-            let mut text = format!("{}\n\n{grid}\n\n", summary.verdict_line);
+            let mut text = wrap(&summary.verdict_line, format, width);
+            text.push_str(&format!("\n{grid}\n\n"));
             for class in &summary.classes {
-                if format == Format::Md {
-                    text.push_str("- ");
-                }
-                text.push_str(&class.waiting.sentence);
-                text.push('\n');
+                let bullet = if format == Format::Md { "- " } else { "" };
+                text.push_str(&wrap(&format!("{bullet}{}", class.waiting.sentence), format, width));
             }
-            text.push_str(&format!("\n{}\n", summary.conservation_line));
-            text.push_str(&notes(summary));
+            text.push('\n');
+            text.push_str(&wrap(&conservation(summary), format, width));
+            text.push_str(&wrap(&notes(summary), format, width));
             for line in &summary.next {
-                text.push_str(&format!("→ {line}\n"));
+                text.push_str(&wrap(&format!("→ {line}"), format, width));
             }
             text
         }
+    }
+}
+
+/// The conservation line, and why it counts more than the table does.
+pub(crate) fn conservation(summary: &Summary) -> String {
+    let line = &summary.conservation_line;
+    match summary.scenario.warm_up_s > 0.0 {
+        true => format!("{line}, the warm-up included"),
+        false => line.clone(),
     }
 }
 
@@ -100,8 +108,47 @@ fn notes(summary: &Summary) -> String {
     if at_least {
         notes.push_str("; ≥ requests were cut off, the true value is this or more");
     }
-    notes.push('\n');
     notes
+}
+
+/// A line for a terminal `width` characters wide, broken between words, what goes on indented; a
+/// number stays with its unit.
+fn wrap(line: &str, format: Format, width: usize) -> String {
+    if format != Format::Human {
+        return format!("{line}\n");
+    }
+    let mut text = String::new();
+    let mut used = 0;
+    let mut quoted = false;
+    let mut words = line.split(' ').peekable();
+    while let Some(first) = words.next() {
+        let mut piece = first.to_owned();
+        quoted ^= first.matches('`').count() % 2 == 1;
+        while let Some(next) = words.peek()
+            && (quoted || is_unit(next) && first.ends_with(|c: char| c.is_ascii_digit()))
+        {
+            quoted ^= next.matches('`').count() % 2 == 1;
+            piece = format!("{piece} {next}");
+            words.next();
+        }
+        let length = piece.chars().count();
+        if used > 0 && used + 1 + length > width {
+            text.push_str("\n  ");
+            used = 2;
+        } else if used > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(&piece);
+        used += length;
+    }
+    text.push('\n');
+    text
+}
+
+fn is_unit(word: &str) -> bool {
+    let letters = word.trim_end_matches([';', ',', '.', ')']);
+    matches!(letters, "%" | "ns" | "us" | "µs" | "ms" | "s" | "min" | "h")
 }
 
 fn grid(summary: &Summary, format: Format, width: usize) -> String {

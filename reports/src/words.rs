@@ -13,7 +13,16 @@ pub(crate) fn secs(seconds: f64) -> String {
 /// A limit reads as it is written: `500 ms`, `2 s`.
 pub(crate) fn limit(objective: &ObjectiveResult) -> String {
     match objective.metric {
-        Metric::Attainment => percent(objective.limit),
+        Metric::Attainment => {
+            let text = percent(objective.limit);
+            let number = text.trim_end_matches(" %");
+            match number.split_once('.') {
+                Some((whole, part)) if part.bytes().all(|digit| digit == b'0') => {
+                    format!("{whole} %")
+                }
+                Some(_) | None => text,
+            }
+        }
         Metric::Ttft | Metric::Tpot | Metric::E2e | Metric::Queue => round_secs(objective.limit),
     }
 }
@@ -35,7 +44,9 @@ pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     // A share short of the whole must not read as the whole.
     let floor = |digits: f64| (percent * digits).floor() / digits;
-    if (99.0..100.0).contains(&percent) {
+    if percent > 0.0 && percent < 0.05 {
+        "< 0.1 %".to_owned()
+    } else if (99.0..100.0).contains(&percent) {
         format!("{:.2} %", floor(100.0))
     } else if (10.0..99.0).contains(&percent) || percent == 0.0 || percent >= 100.0 {
         format!("{percent:.0} %")
@@ -166,6 +177,7 @@ mod tests {
             (percent(0.934), "93 %"),
             (percent(0.0312), "3.1 %"),
             (percent(0.0), "0 %"),
+            (percent(0.0003), "< 0.1 %"),
             (count(19_366), "19,366"),
             (count(12), "12"),
             (count(1_000_000), "1,000,000"),

@@ -183,6 +183,13 @@ fn facts(lives: &[Life]) -> Vec<(Time, Fact)> {
             facts.push((at(when), 1, Fact::ClassSampled { class: ClassId(class), sample }));
         }
     }
+    // While request 3 waits, the other class holds every seat.
+    let gauges = [ClassSample { queued: 1, busy: Span::from_secs(5), ..ClassSample::default() }, {
+        ClassSample { running: 2, busy: Span::from_secs(2), ..ClassSample::default() }
+    }];
+    for (class, sample) in (0..).zip(gauges) {
+        facts.push((at(12.0), 1, Fact::ClassSampled { class: ClassId(class), sample }));
+    }
     for (when, weight) in [(9.0, 1_000), (11.4, 1)] {
         let first = Ticks(Span::from_millis(100).nanos() << Ticks::FRACTION_BITS);
         let increment = Ticks(Span::from_millis(10).nanos() << Ticks::FRACTION_BITS);
@@ -277,7 +284,12 @@ fn who_waited_for_what_is_told_in_words() {
     let worst = batch.worst_wait.as_ref().expect("it waited");
     assert_eq!((worst.seconds, worst.at_least, worst.request), (7.0, true, 5));
     assert!(chat.sentence.contains("no request was let in for 3.00 s while 1 waited"));
-    assert!(chat.sentence.contains("weight 1 of 4"), "{}", chat.sentence);
+    let meanwhile = &chat.meanwhile[0];
+    assert_eq!((meanwhile.class.as_str(), meanwhile.seat_share), ("batch", 1.0));
+    assert_eq!((chat.meanwhile.len(), meanwhile.entitlement), (1, 0.25));
+    for part in ["meanwhile batch held 100 % of the taken seats", "(weight 1 of 4)"] {
+        assert!(chat.sentence.contains(part), "{}", chat.sentence);
+    }
 }
 
 fn nine(x: f64) -> f64 {
@@ -454,8 +466,10 @@ fn tables_fit_and_say_the_same() {
     let (_, _, summary) = by_hand(Some(0.5));
     for width in [40, 60, 80, 100, 200] {
         let text = table(&summary, Format::Human, width);
-        assert!(text.starts_with(&summary.verdict_line));
-        assert!(text.contains(&summary.conservation_line));
+        let unbroken = text.replace("\n  ", " ");
+        assert!(unbroken.starts_with(&summary.verdict_line), "{text}");
+        assert!(unbroken.contains(&summary.conservation_line), "{text}");
+        assert!(width < 80 || text.lines().all(|line| line.chars().count() <= width), "{text}");
         let rows =
             text.lines().filter(|line| line.starts_with(" batch") || line.starts_with(" class"));
         assert!(width < 80 || rows.clone().all(|row| row.chars().count() <= width), "{text}");

@@ -50,8 +50,15 @@ fn title(subject: &Subject<'_>) -> String {
         .max_by(|a, b| (a.2 / a.1.max(1e-9)).total_cmp(&(b.2 / b.1.max(1e-9))));
     match stretched {
         None => "No first token was delivered".to_owned(),
+        Some((_, p50, p99)) if subject.summary.classes.len() == 1 => format!(
+            "The p99 of TTFT, {}, is {} times the median, {}",
+            words::secs(p99),
+            words::number(p99 / p50.max(1e-9)),
+            words::secs(p50),
+        ),
         Some((name, p50, p99)) => format!(
-            "{name} has the longest tail: p99 TTFT {} is {} times its median {}",
+            "{} tail is the longest: p99 TTFT {}, {} times the median {}",
+            words::possessive(&name),
             words::secs(p99),
             words::number(p99 / p50.max(1e-9)),
             words::secs(p50),

@@ -1,8 +1,9 @@
 //! Chart 5: how many wait, and how long the oldest has, by class.
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
 
-use super::canvas::{Area, DRAWN, WIDTH, class_color, end_labels, svg, text_style, write};
+use super::canvas::{self, Area, DRAWN, anchored, class_color, svg, text_style, write};
 use super::{Chart, Subject};
 use crate::bins::ClassBin;
 use crate::words;
@@ -28,7 +29,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     );
     let drawing = svg(HEIGHT, &title, &how, |area| {
         let (upper, lower) = area.split_vertically(HEIGHT / 2);
-        paint(&upper, subject, &depth, ("waiting", &|value| words::count(value.round() as u64)));
+        paint(&upper, subject, &depth, ("waiting", &|value| waiting_tick(*value)));
         let longest = ages.iter().filter_map(|(_, line)| Some(peak(line)?.1)).fold(0.0, f64::max);
         let (unit, scale) = words::axis_unit(longest);
         let scaled: Vec<(usize, Line)> = (ages.iter())
@@ -37,6 +38,14 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
         paint(&lower, subject, &scaled, ("oldest", &|value| words::tick(*value, unit)));
     });
     Chart { name: "queue", svg: drawing, data: data(subject, &depth, &ages), title, how }
+}
+
+/// Means over a bin: below a few, whole numbers would repeat.
+fn waiting_tick(value: f64) -> String {
+    match value {
+        v if v == 0.0 || v >= 3.0 => words::count(v.round() as u64),
+        v => format!("{v:.1}"),
+    }
 }
 
 fn line(subject: &Subject<'_>, row: usize, value: impl Fn(&ClassBin) -> f64) -> Line {
@@ -84,7 +93,7 @@ fn paint(
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .margin_top(20)
-        .margin_right(130)
+        .margin_right(24)
         .x_label_area_size(28)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..end, 0.0..high)
@@ -108,25 +117,23 @@ fn paint(
     chart
         .draw_series([PathElement::new(vec![(arrivals, 0.0), (arrivals, high)], BLACK.mix(0.4))])
         .expect(DRAWN);
-    let mut labels = Vec::new();
     for (row, line) in lines {
         let style = class_color(*row).stroke_width(2);
         chart
             .draw_series(LineSeries::new(line.iter().map(|&(at, y)| (at / scale, y)), style))
             .expect(DRAWN);
-        if let Some(end) = line.last() {
-            let (_, y) = chart.backend_coord(end);
-            labels.push((y, *row));
-        }
     }
-    let (left, top) = area.get_base_pixel();
-    let labels = labels
-        .into_iter()
-        .map(|(y, row)| (y - top, subject.plan.names.classes[row].clone(), row))
-        .collect();
-    let (_, floor) = chart.backend_coord(&(0.0, 0.0));
-    end_labels(area, (WIDTH as i32 - left - 122, floor - top), labels);
     write(area, what, (70, 4), text_style(13));
+    legend(area, subject, (150, 10));
+}
+
+/// Lines that end at nought cannot be labelled at their ends.
+fn legend(area: &Area<'_>, subject: &Subject<'_>, (mut x, y): (i32, i32)) {
+    for (row, name) in subject.classes() {
+        canvas::line(area, (x, y), (x + 28, y), class_color(row).stroke_width(2));
+        write(area, name, (x + 34, y), anchored(text_style(13), HPos::Left));
+        x += 54 + 8 * name.chars().count() as i32;
+    }
 }
 
 fn data(

@@ -22,7 +22,8 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let stretches = stretches(subject);
     let title = title(subject);
     let how = format!(
-        "Height is the share of all replicas' time that each class used; what is empty was idle.{}",
+        "Height is the share of all replicas' time that each class used; what is empty was idle. A \
+         replica is busy while it holds any request: busy is not full.{}",
         subject.which_replication()
     );
     let drawing = svg(HEIGHT, &title, &how, |area| paint(area, subject, &stretches));
@@ -56,7 +57,8 @@ fn title(subject: &Subject<'_>) -> String {
     let share = |class: &crate::summary::ClassSummary| {
         Some((class.name.clone(), class.waiting.engine_share?, class.waiting.entitlement))
     };
-    let most = summary.classes.iter().filter_map(share).max_by(|a, b| a.1.total_cmp(&b.1));
+    let most =
+        summary.classes.iter().filter_map(share).max_by(|a, b| (a.1 - a.2).total_cmp(&(b.1 - b.2)));
     let wasted = summary.utilization.useful.value.map_or(0.0, |useful| busy - useful);
     let wasted = if wasted >= 0.001 {
         format!("; {} of the time was work done twice", words::percent(wasted))
