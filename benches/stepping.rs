@@ -10,7 +10,7 @@ use scenario::{Run, pipeline};
 
 /// Mean output tokens, and the rate a second that is 80 % of what the replica can take then,
 /// found as in `benches/pipeline.toml`.
-const OUTPUTS: [(u32, f64); 3] = [(20, 17.1), (210, 7.4), (2000, 0.73)];
+const OUTPUTS: [(u32, f64); 3] = [(20, 17.1), (210, 9.9), (2000, 0.85)];
 const REQUESTS: f64 = 2_000.0;
 
 fn stepping(criterion: &mut Criterion) {

@@ -22,9 +22,8 @@ impl Bar {
         let shown = !quiet && std::io::stderr().is_terminal();
         let bar = match duration {
             _ if !shown => ProgressBar::hidden(),
-            Some(span) => ProgressBar::new(u64::from(replications) * millis(span)).with_style(
-                style("{bar:32} {percent:>3} %  {msg}  {eta} left"),
-            ),
+            Some(span) => ProgressBar::new(u64::from(replications) * millis(span))
+                .with_style(style("{bar:32} {percent:>3} %  {msg}  {eta} left")),
             None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
         };
         Bar { bar, seen: Mutex::new(vec![(0, 0); replications as usize]), duration }
@@ -48,9 +47,8 @@ impl Watch for Bar {
         let now = progress.now.nanos() / 1_000_000;
         seen[progress.replication as usize] =
             (if progress.done { end } else { now.min(end) }, progress.offered);
-        let (at, offered) = seen.iter().fold((0u64, 0u64), |sum, one| {
-            (sum.0.saturating_add(one.0), sum.1 + one.1)
-        });
+        let (at, offered) =
+            seen.iter().fold((0u64, 0u64), |sum, one| (sum.0.saturating_add(one.0), sum.1 + one.1));
         self.bar.set_position(at);
         self.bar.set_message(format!("{offered} requests"));
     }

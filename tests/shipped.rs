@@ -66,6 +66,8 @@ fn first_come_first_served_lets_batch_hurt_chat() {
         {
             assert!(words.contains(part), "{words}");
         }
+        let next = summary["next"].to_string();
+        assert!(next.contains("chat waited behind batch, which is less important"), "{next}");
     }
 }
 

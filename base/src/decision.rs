@@ -70,13 +70,8 @@ pub enum Bound {
 
 impl Bound {
     /// All bounds, in report order.
-    pub const ALL: [Bound; 5] = [
-        Bound::Seats,
-        Bound::KvMemory,
-        Bound::ClassRequests,
-        Bound::ClassTokens,
-        Bound::NoBackend,
-    ];
+    pub const ALL: [Bound; 5] =
+        [Bound::Seats, Bound::KvMemory, Bound::ClassRequests, Bound::ClassTokens, Bound::NoBackend];
     /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {

@@ -50,8 +50,9 @@ id! {
 
 /// Anything that can take a request. A backend that leaves and rejoins is a new one: the slot may
 /// be the same, the generation is not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct BackendId {
     /// Index into tables with one row a backend.
     pub slot: u32,

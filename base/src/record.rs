@@ -1,6 +1,8 @@
 //! The whole life of one request, as reports see it.
 
-use crate::{BackendId, Bound, ClassId, Outcome, Reason, RequestId, SourceId, Span, TenantId, Time};
+use crate::{
+    BackendId, Bound, ClassId, Outcome, Reason, RequestId, SourceId, Span, TenantId, Time,
+};
 
 /// Where a request's time went. The parts sum to `closed - arrived` exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

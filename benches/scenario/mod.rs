@@ -22,7 +22,7 @@ pub fn short() -> Criterion {
 }
 
 /// Requests a second at 80 % load that `benches/pipeline.toml` offers a replica.
-const RATE: f64 = 7.4;
+const RATE: f64 = 9.9;
 
 /// The overrides that give so many replicas, each at 80 % load, about so many requests in all.
 pub fn sized(replicas: u32, requests: u64) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! What reports must know of a scenario.
 
 use plimsoll_base::PoolId;
+use plimsoll_policy::config::Share;
 use plimsoll_report::{ClassPlan, Metric, Objective, Plan, PoolPlan};
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::{Metric as Promised, Objective as Promise};
@@ -9,14 +10,16 @@ use plimsoll_scenario::{Metric as Promised, Objective as Promise};
 pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
     let model = &scenario.model;
     let pools = model.pools.iter();
-    let backends = pools.clone().enumerate().flat_map(|(pool, spec)| {
-        std::iter::repeat_n(PoolId(pool as u16), spec.replicas as usize)
-    });
+    let backends = pools
+        .clone()
+        .enumerate()
+        .flat_map(|(pool, spec)| std::iter::repeat_n(PoolId(pool as u16), spec.replicas as usize));
     Plan {
         scenario: scenario.name.clone(),
         description: scenario.description.clone(),
         scenario_hash: scenario.hash.clone(),
         policy: model.policy.to_string(),
+        one_queue: model.policy.share == Share::Fcfs,
         seed,
         warm_up: model.plan.warm_up,
         duration: model.plan.duration,

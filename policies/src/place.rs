@@ -82,8 +82,7 @@ impl Backends {
     /// Whether some backend that is there could take such a request when empty. True while none
     /// is there: the one to come might.
     pub fn could_take(&self, tokens: u64, context: u64) -> bool {
-        self.joined_count == 0
-            || self.slots.iter().any(|slot| slot.is_capable(tokens, context))
+        self.joined_count == 0 || self.slots.iter().any(|slot| slot.is_capable(tokens, context))
     }
 
     /// A backend for a request of `tokens` estimated tokens that may grow to `context`.

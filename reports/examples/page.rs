@@ -67,6 +67,7 @@ fn plan() -> Plan {
         objectives,
     };
     Plan {
+        one_queue: true,
         scenario: "noisy-neighbour (invented)".to_owned(),
         description: "Interactive chat, an agent team and a nightly batch on one pool.".to_owned(),
         scenario_hash: "0000000000000000".to_owned(),

@@ -284,6 +284,31 @@ impl Bench<'_> {
     }
 }
 
+/// What another share rule could change: said where all share one queue, and a less important class
+/// held more than its weight while a promised class missed.
+pub(crate) fn policy_hint(plan: &Plan, summary: &Summary) -> Option<String> {
+    if !plan.one_queue {
+        return None;
+    }
+    let hint = |class: &ClassSummary| {
+        let missed = (summary.objectives.iter())
+            .any(|o| o.class == class.name && o.result == ObjectiveVerdict::Fail);
+        let lesser = |taker: &&Meanwhile| {
+            taker.seat_share > taker.entitlement
+                && (summary.classes.iter())
+                    .any(|other| other.name == taker.class && other.priority < class.priority)
+        };
+        let taker = class.waiting.meanwhile.iter().find(lesser).filter(|_| missed)?;
+        Some(format!(
+            "{} waited behind {}, which is less important: try a share rule that tells them apart, \
+             `plimsoll run … --set policy.share=virtual-token-counter`, or a cap, \
+             `--set class.{}.requests_max=N`.",
+            class.name, taker.class, taker.class,
+        ))
+    };
+    summary.classes.iter().find_map(hint)
+}
+
 /// What a table says of a class: a word that a style may go by, and the text.
 pub(crate) fn status(summary: &Summary, class: &ClassSummary) -> (&'static str, String) {
     let own = || summary.objectives.iter().filter(|o| o.class == class.name);

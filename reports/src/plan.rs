@@ -15,6 +15,8 @@ pub struct Plan {
     pub scenario_hash: String,
     /// The policy in one sentence.
     pub policy: String,
+    /// Whether all requests stand in one queue, whoever sends them.
+    pub one_queue: bool,
     /// The seed of every random stream.
     pub seed: u64,
     /// Requests that arrive earlier are not measured.

@@ -6,7 +6,7 @@ use crate::definitions::definitions;
 use crate::estimate::{
     Group, View, counts, distribution, estimate, proportion, quotient, utilization,
 };
-use crate::fate::{Bench, wait_words};
+use crate::fate::{Bench, policy_hint, wait_words};
 use crate::ledger::{Ledger, Used};
 use crate::plan::Plan;
 use crate::summary::{
@@ -320,6 +320,7 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
             words::count(missed)
         ));
     }
+    lines.extend(policy_hint(plan, summary));
     let unguarded = |class: &&ClassSummary| {
         class.waiting.fate == Fate::Starved
             && plan

@@ -2,8 +2,8 @@
 //!
 //! Nothing here does I/O, reads a clock, starts a thread or draws entropy of its own.
 
-pub mod kernel;
 pub mod engine;
+pub mod kernel;
 pub mod model;
 mod run;
 pub mod workload;

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{
-    ClassId, End, Fact, Names, Outcome, Span, Stream, StreamKey, TenantId, Time,
-};
+use plimsoll_base::{ClassId, End, Fact, Names, Outcome, Span, Stream, StreamKey, TenantId, Time};
 use plimsoll_policy::config::{
     Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
@@ -98,8 +96,11 @@ fn random_model(seed: u64) -> Model {
     Model { names: Names::default(), pools, workloads, policy, plan }
 }
 
-/// All facts of a run; gaps apart, pooled by (class, ticks).
-fn tell(model: &Model, portion: u64) -> (Vec<(Time, Fact)>, BTreeMap<(ClassId, u64), u64>) {
+/// Gaps, pooled by (class, ticks).
+type Pooled = BTreeMap<(ClassId, u64), u64>;
+
+/// All facts of a run; gaps apart.
+fn tell(model: &Model, portion: u64) -> (Vec<(Time, Fact)>, Pooled) {
     let name = |index: usize| format!("w{index}");
     let sources = model.workloads.iter().enumerate();
     let sources = sources.map(|(index, w)| source(w, &name(index), 7, 0)).collect();

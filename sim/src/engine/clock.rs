@@ -102,7 +102,8 @@ mod tests {
                 let sum = series.sum(steps);
                 for (ticks, want) in [(sum - 1, steps), (sum, steps), (sum + 1, steps + 1)] {
                     let want = if ticks == 0 { 1 } else { want };
-                    let want = if steps > 1 && series.sum(steps - 1) >= ticks { steps - 1 } else { want };
+                    let want =
+                        if steps > 1 && series.sum(steps - 1) >= ticks { steps - 1 } else { want };
                     assert_eq!(series.steps_to_reach(ticks, 1 << 20), want, "{series:?} {steps}");
                 }
             }

@@ -60,13 +60,18 @@ impl Meter {
         if steps > 1 {
             let pairs = wide(steps) * wide(steps - 1) / 2;
             let squares = pairs * wide(2 * steps - 1) / 3;
-            self.held += wide(sequences) * (wide(series.first) * pairs + wide(series.increment) * squares);
+            self.held +=
+                wide(sequences) * (wide(series.first) * pairs + wide(series.increment) * squares);
         }
     }
 
     /// Moves the part of the latest step that prompt chunks caused from the shared time to the
     /// chunks' classes, by their tokens, the remainder to the first.
-    pub fn attribute_prefill(&mut self, part: u64, chunks: impl Iterator<Item = ChunkShare> + Clone) {
+    pub fn attribute_prefill(
+        &mut self,
+        part: u64,
+        chunks: impl Iterator<Item = ChunkShare> + Clone,
+    ) {
         let tokens: u64 = chunks.clone().map(|chunk| u64::from(chunk.tokens)).sum();
         let mut left = part;
         let mut rest = chunks.clone();

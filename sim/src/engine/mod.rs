@@ -283,4 +283,3 @@ impl<B: Batch> Engine<B> {
         self.batch.take_finished()
     }
 }
-

@@ -161,7 +161,8 @@ impl<B: Batch> Engine<B> {
     fn steps_with_memory(&self, wanted: u64) -> u64 {
         let free = u64::from(self.blocks_free);
         let rounds = (wanted >> self.model.block_tokens.trailing_zeros()) + 1;
-        if rounds * u64::from(self.batch.len()) <= free || self.batch.growth(1, wanted - 1) <= free {
+        if rounds * u64::from(self.batch.len()) <= free || self.batch.growth(1, wanted - 1) <= free
+        {
             return wanted;
         }
         let (mut enough, mut short) = (1, wanted);
@@ -187,8 +188,7 @@ impl<B: Batch> Engine<B> {
         self.meter.count_steps(steps, series, u64::from(sequences), segment.held);
         if segment.prefill_part > 0 {
             let chunks = self.prefills.iter();
-            let chunks =
-                chunks.map(|p| ChunkShare { class: p.sequence.class, tokens: p.chunk });
+            let chunks = chunks.map(|p| ChunkShare { class: p.sequence.class, tokens: p.chunk });
             self.meter.attribute_prefill(segment.prefill_part, chunks);
         }
         if sequences > 0 {
