@@ -15,7 +15,8 @@ pub struct Counters {
     step: u64,
     context: u64,
     by_class: Vec<u32>,
-    /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`.
+    /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`; written
+    /// twice in a row, so that any `block_tokens` steps in a row are one slice.
     residues: Vec<u32>,
     block_shift: u32,
     slots: Vec<Slot>,
@@ -52,7 +53,13 @@ struct Slot {
 
 impl Counters {
     fn mask(&self) -> u64 {
-        self.residues.len() as u64 - 1
+        (1 << self.block_shift) - 1
+    }
+    /// Adds to the sequences that open a block at the steps of this residue.
+    fn count_residue(&mut self, residue: usize, change: i32) {
+        for twin in [residue, residue + (1 << self.block_shift)] {
+            self.residues[twin] = self.residues[twin].wrapping_add_signed(change);
+        }
     }
     /// The residue of the steps at which a sequence with `context` tokens at step `joined` opens
     /// a block: when its context is a whole number of blocks.
@@ -68,9 +75,9 @@ impl Counters {
         if self.ends.is_empty() {
             self.peaks.clear();
         }
+        let residue = self.residue(joined, self.slots[slot].sequence.context);
+        self.count_residue(residue, -1);
         let sequence = &self.slots[slot].sequence;
-        let residue = (joined.wrapping_sub(u64::from(sequence.context)) & self.mask()) as usize;
-        self.residues[residue] -= 1;
         self.by_class[sequence.class.index()] -= 1;
         self.context -= u64::from(sequence.context) + steps;
         let steps = u32::try_from(steps).expect("an output is counted in 32 bits");
@@ -87,7 +94,7 @@ impl Batch for Counters {
             step: 0,
             context: 0,
             by_class: vec![0; classes],
-            residues: vec![0; block_tokens as usize],
+            residues: vec![0; 2 * block_tokens as usize],
             block_shift: block_tokens.trailing_zeros(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -105,18 +112,17 @@ impl Batch for Counters {
         &self.by_class
     }
     fn growth(&self, skip: u64, steps: u64) -> u64 {
-        let mask = self.mask();
         let rounds = (steps >> self.block_shift) * self.ends.len() as u64;
-        let first = self.step + skip;
-        let opened = |step: u64| u64::from(self.residues[(step & mask) as usize]);
-        rounds + (first..first + (steps & mask)).map(opened).sum::<u64>()
+        let first = ((self.step + skip) & self.mask()) as usize;
+        let rest = (steps & self.mask()) as usize;
+        rounds + u64::from(self.residues[first..first + rest].iter().sum::<u32>())
     }
     fn steps_to_finish(&self) -> u64 {
         self.ends.last().map_or(u64::MAX, |key| key.end() - self.step)
     }
     fn join(&mut self, sequence: Sequence) {
         let residue = self.residue(self.step, sequence.context);
-        self.residues[residue] += 1;
+        self.count_residue(residue, 1);
         self.by_class[sequence.class.index()] += 1;
         self.context += u64::from(sequence.context);
         let filled = Slot { sequence, joined: self.step };

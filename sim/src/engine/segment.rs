@@ -47,22 +47,40 @@ impl<B: Batch> Engine<B> {
         if self.running() == 0 {
             return None;
         }
-        let shape = self.shape();
-        let (series, holds_for) = self.cost.series(shape);
-        let alone = shape.sequences == 0;
-        let prefill_part = match shape.prefill {
-            0 => 0,
-            _ if alone => series.first,
+        let decoding = BatchShape {
+            sequences: u64::from(self.batch.len()),
+            context: self.batch.context(),
+            ..BatchShape::default()
+        };
+        if self.prefills.is_empty() {
+            let (series, holds_for) = self.cost.series(decoding);
+            let wanted = match preempted {
+                true => 1,
+                false => self.batch.steps_to_finish().min(holds_for).min(B::STEPS_MAX),
+            };
+            let steps = self.steps_with_memory(series.fitting(wanted));
+            let held = decoding.context + decoding.sequences;
+            return Some(Segment { series, steps, prefill_part: 0, held });
+        }
+        Some(self.mixed_step(decoding))
+    }
+
+    /// A step that computes prompt chunks too.
+    fn mixed_step(&self, decoding: BatchShape) -> Segment {
+        let mut shape = decoding;
+        let mut held = decoding.context + decoding.sequences;
+        for prefill in &self.prefills {
+            let (chunk, computed) = (u64::from(prefill.chunk), u64::from(prefill.sequence.context));
+            shape.prefill += chunk;
+            shape.pairs += chunk * computed + chunk * (chunk + 1) / 2;
+            held += computed + chunk;
+        }
+        let (series, _) = self.cost.series(shape);
+        let prefill_part = match shape.sequences {
+            0 => series.first,
             _ => self.cost.prefill_part(shape),
         };
-        let steps = if shape.prefill > 0 || preempted {
-            1
-        } else {
-            let wanted = self.batch.steps_to_finish().min(holds_for).min(B::STEPS_MAX);
-            self.steps_with_memory(series.fitting(wanted))
-        };
-        let held = shape.context + shape.sequences + self.computed_after();
-        Some(Segment { series, steps, prefill_part, held })
+        Segment { series, steps: 1, prefill_part, held }
     }
 
     /// Reserves the blocks that the running sequences need for the next step, preempting until
@@ -137,25 +155,6 @@ impl<B: Batch> Engine<B> {
         }
     }
 
-    /// Prompt tokens in KV memory after the step, of the sequences that do not decode yet.
-    fn computed_after(&self) -> u64 {
-        self.prefills.iter().map(|p| u64::from(p.sequence.context + p.chunk)).sum()
-    }
-
-    fn shape(&self) -> BatchShape {
-        let mut shape = BatchShape {
-            sequences: u64::from(self.batch.len()),
-            context: self.batch.context(),
-            ..BatchShape::default()
-        };
-        for prefill in &self.prefills {
-            let chunk = u64::from(prefill.chunk);
-            shape.prefill += chunk;
-            shape.pairs += chunk * u64::from(prefill.sequence.context) + chunk * (chunk + 1) / 2;
-        }
-        shape
-    }
-
     /// The greatest number of steps, at most `wanted`, for which there are KV blocks. Those of
     /// the first step are reserved already.
     fn steps_with_memory(&self, wanted: u64) -> u64 {
@@ -220,16 +219,19 @@ impl<B: Batch> Engine<B> {
         }
         self.divide_shared();
         let mut prefills = std::mem::take(&mut self.prefills);
-        prefills.retain_mut(|prefill| {
+        let mut unfinished = None;
+        for prefill in &mut prefills {
             prefill.sequence.context += prefill.chunk;
             prefill.chunk = 0;
-            let more = prefill.remaining() > 0;
-            if !more {
+            assert!(unfinished.is_none(), "only the last prompt of a step can be left unfinished");
+            if prefill.remaining() > 0 {
+                unfinished = Some(*prefill);
+            } else {
                 self.deliver_after_prefill(prefill.sequence, now, notes);
             }
-            more
-        });
-        assert!(prefills.len() <= 1, "only the last prompt of a step can be left unfinished");
+        }
+        prefills.clear();
+        prefills.extend(unfinished);
         self.prefills = prefills;
     }
 

@@ -52,6 +52,8 @@ pub struct World<B, O> {
     queued: FxHashMap<RequestId, u32>,
     offered: u64,
     deadline: Option<(Time, EventId)>,
+    /// Whether the allocator was told something since its deadline was looked at.
+    consulted: bool,
     timetable: Timetable,
     planned: Option<EventId>,
     sampling: Sampling,
@@ -84,6 +86,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             queued: FxHashMap::default(),
             offered: 0,
             deadline: None,
+            consulted: false,
             timetable: Timetable::new(&plan),
             planned: None,
             sampling: Sampling::new(classes),
@@ -172,6 +175,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.offered += 1;
         let source_id = SourceId(source);
         let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
+        self.consulted = true;
         self.allocator.handle(now, Input::Arrived(id, arrivals::visible(&request, source_id)));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
@@ -194,6 +198,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     fn decide(&mut self, now: Time, input: Input, agenda: &mut Agenda<Event>) {
+        self.consulted = true;
         self.allocator.handle(now, input);
         while let Some(decision) = self.allocator.poll() {
             self.carry_out_queued(&decision, now, agenda);
@@ -335,6 +340,9 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     /// Keeps one wake-up on the agenda that is not later than what the allocator asks for.
     fn keep_deadline(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        if !std::mem::take(&mut self.consulted) {
+            return;
+        }
         let Some(wanted) = self.allocator.next_deadline() else { return };
         let at = wanted.max(now + Span::from_nanos(1));
         match self.deadline {
