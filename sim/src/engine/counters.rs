@@ -19,6 +19,8 @@ pub struct Counters {
     /// twice in a row, so that any `block_tokens` steps in a row are one slice.
     residues: Vec<u32>,
     block_shift: u32,
+    /// Tokens a block less one.
+    block_mask: u64,
     slots: Vec<Slot>,
     free: Vec<u16>,
     /// The earliest end last; equal ends in order of entry, backwards. A batch is small enough
@@ -52,19 +54,16 @@ struct Slot {
 }
 
 impl Counters {
-    fn mask(&self) -> u64 {
-        (1 << self.block_shift) - 1
-    }
     /// Adds to the sequences that open a block at the steps of this residue.
     fn count_residue(&mut self, residue: usize, change: i32) {
-        for twin in [residue, residue + (1 << self.block_shift)] {
+        for twin in [residue, residue + self.block_mask as usize + 1] {
             self.residues[twin] = self.residues[twin].wrapping_add_signed(change);
         }
     }
     /// The residue of the steps at which a sequence with `context` tokens at step `joined` opens
     /// a block: when its context is a whole number of blocks.
     fn residue(&self, joined: u64, context: u32) -> usize {
-        (joined.wrapping_sub(u64::from(context)) & self.mask()) as usize
+        (joined.wrapping_sub(u64::from(context)) & self.block_mask) as usize
     }
     /// Frees a slot; returns its sequence as it was when it joined, and the steps since.
     fn leave(&mut self, slot: usize) -> (&Sequence, u32, u64) {
@@ -96,6 +95,7 @@ impl Batch for Counters {
             by_class: vec![0; classes],
             residues: vec![0; 2 * block_tokens as usize],
             block_shift: block_tokens.trailing_zeros(),
+            block_mask: u64::from(block_tokens) - 1,
             slots: Vec::new(),
             free: Vec::new(),
             ends: Vec::new(),
@@ -113,8 +113,8 @@ impl Batch for Counters {
     }
     fn growth(&self, skip: u64, steps: u64) -> u64 {
         let rounds = (steps >> self.block_shift) * self.ends.len() as u64;
-        let first = ((self.step + skip) & self.mask()) as usize;
-        let rest = (steps & self.mask()) as usize;
+        let first = ((self.step + skip) & self.block_mask) as usize;
+        let rest = (steps & self.block_mask) as usize;
         rounds + u64::from(self.residues[first..first + rest].iter().sum::<u32>())
     }
     fn steps_to_finish(&self) -> u64 {

@@ -57,11 +57,13 @@ impl Meter {
         // Σ (held + n·i)(first + inc·i) for i in 0..k, with Σi = k(k-1)/2, Σi² = (k-1)k(2k-1)/6.
         let wide = u128::from;
         self.held += wide(held) * wide(span);
-        if steps > 1 && sequences > 0 {
-            let pairs = wide(steps) * wide(steps - 1) / 2;
-            let squares = pairs * wide(2 * steps - 1) / 3;
-            self.held +=
-                wide(sequences) * (wide(series.first) * pairs + wide(series.increment) * squares);
+        if steps > 1 {
+            // A segment has at most 2²⁰ steps, so both sums fit 64 bits.
+            let pairs = steps * (steps - 1) / 2;
+            let squares = pairs * (2 * steps - 1) / 3;
+            let weighted =
+                wide(series.first) * wide(pairs) + wide(series.increment) * wide(squares);
+            self.held += wide(sequences) * weighted;
         }
     }
 

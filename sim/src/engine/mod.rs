@@ -102,6 +102,8 @@ pub struct Engine<B> {
     prefills: Vec<Prefill>,
     waiting: Waiting,
     blocks_free: u32,
+    /// Tokens a block, as a power of two.
+    block_shift: u32,
     /// The last step boundary that was reached.
     clock: Clock,
     segment: Option<Segment>,
@@ -128,6 +130,7 @@ impl<B: Batch> Engine<B> {
             prefills: Vec::new(),
             waiting: Waiting::new(model.admission),
             blocks_free: model.kv_blocks,
+            block_shift: model.block_tokens.trailing_zeros(),
             clock: Clock::default(),
             segment: None,
             cut: false,
@@ -272,7 +275,7 @@ impl<B: Batch> Engine<B> {
 
     /// Blocks that a context occupies.
     fn blocks_for(&self, tokens: u32) -> u32 {
-        (tokens + self.model.block_tokens - 1) >> self.model.block_tokens.trailing_zeros()
+        (tokens + self.model.block_tokens - 1) >> self.block_shift
     }
 
     fn leave_finished(&mut self) -> Option<Departed> {

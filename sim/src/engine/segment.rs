@@ -159,7 +159,7 @@ impl<B: Batch> Engine<B> {
     /// the first step are reserved already.
     fn steps_with_memory(&self, wanted: u64) -> u64 {
         let free = u64::from(self.blocks_free);
-        let rounds = (wanted >> self.model.block_tokens.trailing_zeros()) + 1;
+        let rounds = (wanted >> self.block_shift) + 1;
         if rounds * u64::from(self.batch.len()) <= free || self.batch.growth(1, wanted - 1) <= free
         {
             return wanted;
