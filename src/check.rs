@@ -37,7 +37,7 @@ fn outline(scenario: &Scenario) {
         let engine = &pool.engine;
         let tokens = u64::from(engine.kv_blocks) * u64::from(engine.block_tokens);
         println!(
-            "pool {name}: {} replicas, each {} seats, {tokens} KV tokens, contexts up to {}",
+            "pool {name}: replicas {}, each {} seats, {tokens} KV tokens, contexts up to {}",
             pool.replicas, engine.seats, engine.context_max
         );
     }

@@ -1,16 +1,17 @@
 //! The machine: inputs in, decisions out.
 
-use std::collections::VecDeque;
+use plimsoll_base::{
+    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, TenantId, Time,
+};
 
-use plimsoll_base::{BackendId, ClassId, End, Reason, Refusal, RequestId, Span, Time};
-
-use crate::admit::{RETRY_MIN, output_predicted, retry_after};
+use crate::admit::{Predictions, RETRY_MIN, retry_after};
 use crate::book::{Book, Entry, State};
 use crate::caps::{Caps, Stops};
 use crate::check::ConfigError;
 use crate::class_set::ClassSet;
-use crate::classify::classify;
+use crate::classify::Classifier;
 use crate::config::Config;
+use crate::decided::Decided;
 use crate::guard::{DISPATCH, Due, Guard};
 use crate::message::{Action, Decision, EnginePriority, Input, RequestInfo, Used};
 use crate::order::Lifts;
@@ -26,6 +27,8 @@ use crate::share::Share;
 #[derive(Debug)]
 pub struct Allocator {
     config: Config,
+    classifier: Classifier,
+    predictions: Predictions,
     lifts: Lifts,
     book: Book,
     share: Share,
@@ -39,7 +42,7 @@ pub struct Allocator {
     /// Classes whose next request did not fit their cap of tokens. A class is looked at again
     /// when what it has waiting or outstanding changes, or when its oldest request may go as due.
     too_large: ClassSet,
-    decisions: VecDeque<Decision>,
+    decisions: Decided,
     in_flight: u32,
     /// The next request's place in the order of arrival.
     sequence: u64,
@@ -60,6 +63,8 @@ impl Allocator {
         let ids = (0..).map(ClassId).zip(&config.classes);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
         Ok(Allocator {
+            classifier: Classifier::new(&config.classify, config.classes.len()),
+            predictions: Predictions::new(config.predict, &config.classes),
             lifts: Lifts::new(config.order, &config.classes),
             book: Book::new(config.classes.len()),
             share: Share::new(&config),
@@ -69,7 +74,7 @@ impl Allocator {
             mortal: mortal.collect(),
             stops: Stops::default(),
             too_large: ClassSet::EMPTY,
-            decisions: VecDeque::new(),
+            decisions: Decided::default(),
             in_flight: 0,
             sequence: 0,
             sequence_fresh: 0,
@@ -83,11 +88,14 @@ impl Allocator {
     /// Takes one input at `now`, which never decreases from call to call, and decides what
     /// follows from it. First what has outlived its time-to-live is closed, by class and then by
     /// arrival; then the input counts; then requests are dispatched in the order of the rules.
+    #[inline(always)]
     pub fn handle(&mut self, now: Time, input: Input) {
         assert!(now >= self.now, "the driver's clock never runs backwards");
         self.now = now;
         self.sequence_fresh = self.sequence;
-        self.expire();
+        if self.mortal.meets(self.book.waiting()) {
+            self.expire();
+        }
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
@@ -101,8 +109,9 @@ impl Allocator {
     }
 
     /// The next decision, in the order in which they were made.
+    #[inline]
     pub fn poll(&mut self) -> Option<Decision> {
-        self.decisions.pop_front()
+        self.decisions.poll()
     }
 
     /// When to hand in [`Input::Deadline`]: the next instant at which time alone can change a
@@ -129,7 +138,7 @@ impl Allocator {
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
     pub fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
-        classify(&self.config.classify, self.config.classes.len(), info)
+        self.classifier.classify(info)
     }
 
     /// The class that the request which arrived last was given.
@@ -152,68 +161,91 @@ impl Allocator {
         self.in_flight
     }
 
+    /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.
+    #[inline(never)]
     fn arrived(&mut self, id: RequestId, info: &RequestInfo) {
-        let entry = match self.admit(id, info) {
-            Ok(entry) => entry,
-            Err((class, refusal, reason)) => {
-                if self.book.find(id).is_none() {
-                    self.refuse(id, class, refusal, reason);
-                }
-                return self.dispatch();
-            }
+        self.latest_class = self.classify(info);
+        let Some(class) = self.latest_class else {
+            return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
-        let Some(slot) = self.book.insert(entry) else { return self.dispatch() };
-        let Some(flow) = self.share.flow(entry.class, info.tenant) else {
-            self.book.forget(id);
-            self.refuse(id, Some(entry.class), Refusal::QueueFull, Reason::QueueBound);
-            return self.dispatch();
-        };
-        self.book.entry_mut(slot).flow = flow;
-        self.sequence += 1;
-        self.too_large.remove(entry.class);
-        if self.goes_at_once(&entry)
-            && let Placed::At(backend) = self.backends.place(entry.tokens(), entry.context())
-        {
-            return self.commit(slot, backend, self.share.reason());
+        let RequestInfo { tenant, prompt_tokens, output_cap, .. } = *info;
+        let output_predicted = self.predictions.output(class, output_cap);
+        let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
+        let context = u64::from(prompt_tokens) + u64::from(output_cap);
+        let at_once = self.at_once(class, tokens, context);
+        if let Some((refusal, reason)) = self.against(tokens, context, at_once) {
+            return self.decline(id, Some(class), refusal, reason);
         }
-        let turned = self.book.enqueue(slot);
-        self.share.enqueued(flow, entry.class, turned);
-        self.dispatch();
-        self.bound_queue(id, slot);
+        let inserted = self.book.insert(id, || Entry {
+            id,
+            class,
+            flow: 0,
+            arrived: self.now,
+            sequence: self.sequence,
+            key: self.lifts.key(class, self.now),
+            prompt_tokens,
+            output_cap,
+            output_predicted,
+            state: at_once.map_or(State::Waiting, State::Dispatched),
+        });
+        let Some(slot) = inserted else { return self.dispatch() };
+        let Some(backend) = at_once else { return self.wait(id, slot, class, tenant) };
+        self.sequence += 1;
+        self.too_large.remove(class);
+        self.commit((id, class, tokens), backend, self.share.reason(), None);
     }
 
-    /// Whether the rules could not but pick this request next: nobody waits, its class has room,
-    /// and neither the share nor the guard keeps accounts of who waits.
-    fn goes_at_once(&self, entry: &Entry) -> bool {
-        self.book.waiting().is_empty()
+    /// Where a request can go now if the rules could not but pick it next: nobody waits, its
+    /// class has room, and neither the share nor the guard keeps accounts of who waits or goes.
+    fn at_once(&self, class: ClassId, tokens: u64, context: u64) -> Option<BackendId> {
+        let is_next = self.book.waiting().is_empty()
             && self.share.keeps_no_accounts()
             && self.guard.is_none()
-            && !self.caps.full().contains(entry.class)
-            && self.caps.has_room(entry.class, entry.tokens())
+            && !self.caps.full().contains(class)
+            && self.caps.has_room(class, tokens);
+        if is_next { self.backends.find_room(tokens, context) } else { None }
     }
 
-    /// The book's entry for a request, unless it is refused for what it is.
-    fn admit(&mut self, id: RequestId, info: &RequestInfo) -> Result<Entry, Declined> {
-        self.latest_class = self.classify(info);
-        let class = self.latest_class.ok_or((None, Refusal::Unclassified, Reason::NoRule))?;
-        let decline = |refusal, reason| (Some(class), refusal, reason);
+    /// What speaks against taking a request in that could go `at_once`, if there is such a place.
+    fn against(
+        &self,
+        tokens: u64,
+        context: u64,
+        at_once: Option<BackendId>,
+    ) -> Option<(Refusal, Reason)> {
         if self.draining {
-            return Err(decline(Refusal::Draining, Reason::Draining));
+            Some((Refusal::Draining, Reason::Draining))
+        } else if at_once.is_none() && !self.backends.could_take(tokens, context) {
+            Some((Refusal::Infeasible, Reason::TooLarge))
+        } else if self.book.len() >= self.config.requests_max as usize {
+            Some((Refusal::QueueFull, Reason::QueueBound))
+        } else {
+            None
         }
-        let mut entry = Entry::new(id, class, 0, self.now);
-        entry.prompt_tokens = info.prompt_tokens;
-        entry.output_cap = info.output_cap;
-        let rule = &self.config.classes[class.index()];
-        entry.output_predicted = output_predicted(self.config.predict, rule, info.output_cap);
-        if !self.backends.could_take(entry.tokens(), entry.context()) {
-            return Err(decline(Refusal::Infeasible, Reason::TooLarge));
+    }
+
+    /// Refuses a request for what it is, unless one with its id is held.
+    fn decline(&mut self, id: RequestId, class: Option<ClassId>, refusal: Refusal, reason: Reason) {
+        if self.book.find(id).is_none() {
+            self.refuse(id, class, refusal, reason);
         }
-        if self.book.len() >= self.config.requests_max as usize {
-            return Err(decline(Refusal::QueueFull, Reason::QueueBound));
-        }
-        entry.key = self.lifts.key(class, self.now);
-        entry.sequence = self.sequence;
-        Ok(entry)
+        self.dispatch();
+    }
+
+    /// Has the request that just arrived wait its turn, which may be now.
+    fn wait(&mut self, id: RequestId, slot: u32, class: ClassId, tenant: TenantId) {
+        let Some(flow) = self.share.flow(class, tenant) else {
+            self.book.forget_id(id);
+            self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
+            return self.dispatch();
+        };
+        self.sequence += 1;
+        self.too_large.remove(class);
+        self.book.entry_mut(slot).flow = flow;
+        let turned = self.book.enqueue(slot);
+        self.share.enqueued(flow, class, turned);
+        self.dispatch();
+        self.bound_queue(id, slot);
     }
 
     /// Refuses the request that just arrived if it must wait and its class's queue is full.
@@ -224,7 +256,7 @@ impl Allocator {
             return;
         }
         self.unqueue(slot);
-        self.book.forget(id);
+        self.book.forget_id(id);
         self.too_large.remove(class);
         self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         // It may have been the one that stopped the others.
@@ -242,28 +274,31 @@ impl Allocator {
             Refusal::Infeasible | Refusal::Unclassified => Span::ZERO,
         };
         let action = Action::Reject(refusal, retry_after);
-        self.decisions.push_back(Decision { id, class, action, reason, bound: None });
+        self.decisions.push(Decision { id, class, action, reason, bound: None });
     }
 
     fn withdrawn(&mut self, id: RequestId) {
-        if let Some(slot) = self.book.find(id)
-            && self.book.entry(slot).state == State::Waiting
+        if let Some(found) = self.book.find(id)
+            && self.book.entry(found.slot).state == State::Waiting
         {
-            self.drop_waiting(slot, Action::Close(End::Cancelled), Reason::Withdrawn);
+            self.drop_waiting(found.slot, Action::Close(End::Cancelled), Reason::Withdrawn);
         }
     }
 
+    /// Apart like `arrived`.
+    #[inline(never)]
     fn ended(&mut self, id: RequestId, used: Used) {
-        let Some(slot) = self.book.find(id) else { return };
-        let entry = *self.book.entry(slot);
+        let Some(found) = self.book.find(id) else { return };
+        let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
-        self.backends.release(backend, entry.tokens());
-        self.caps.release(entry.class, entry.tokens());
-        self.too_large.remove(entry.class);
+        let (class, flow, tokens) = (entry.class, entry.flow, entry.tokens());
         let charged = (entry.prompt_tokens, entry.output_predicted);
-        self.share.settle(entry.flow, charged, (used.prompt_tokens, used.output_tokens));
+        self.book.forget(found);
+        self.backends.release(backend, tokens);
+        self.caps.release(class, tokens);
+        self.too_large.remove(class);
+        self.share.settle(flow, charged, (used.prompt_tokens, used.output_tokens));
         self.in_flight -= 1;
-        self.book.forget(id);
     }
 
     fn expire(&mut self) {
@@ -282,11 +317,12 @@ impl Allocator {
 
     /// Decides against a waiting request.
     fn drop_waiting(&mut self, slot: u32, action: Action, reason: Reason) {
-        self.decide(slot, action, reason);
         let Entry { id, class, .. } = *self.book.entry(slot);
+        let bound = self.waited_for(slot);
+        self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
         self.too_large.remove(class);
         self.unqueue(slot);
-        self.book.forget(id);
+        self.book.forget_id(id);
     }
 
     fn unqueue(&mut self, slot: u32) {
@@ -295,12 +331,16 @@ impl Allocator {
         self.share.unqueued(flow, class, turned);
     }
 
+    #[inline]
+    fn dispatch(&mut self) {
+        if !self.book.waiting().is_empty() {
+            self.dispatch_waiting();
+        }
+    }
+
     /// Dispatches until everyone who waits is stopped by something. Each turn sends a request,
     /// refuses one, closes a class or ends the loop, so it ends.
-    fn dispatch(&mut self) {
-        if self.book.waiting().is_empty() {
-            return;
-        }
+    fn dispatch_waiting(&mut self) {
         let mut stops = Stops::default();
         self.too_large = self.too_large.without(self.due_classes());
         let mut too_large_when_due = ClassSet::EMPTY;
@@ -314,15 +354,16 @@ impl Allocator {
                 break;
             }
             let (due, slot, reason) = self.pick(open);
-            let entry = *self.book.entry(slot);
-            if !self.caps.has_room(entry.class, entry.tokens()) {
-                self.too_large.insert(entry.class);
+            let entry = self.book.entry(slot);
+            let (class, tokens, context) = (entry.class, entry.tokens(), entry.context());
+            if !self.caps.has_room(class, tokens) {
+                self.too_large.insert(class);
                 if reason == Reason::Due {
-                    too_large_when_due.insert(entry.class);
+                    too_large_when_due.insert(class);
                 }
                 continue;
             }
-            match self.backends.place(entry.tokens(), entry.context()) {
+            match self.backends.place(tokens, context) {
                 Placed::At(backend) => {
                     self.send(slot, backend, reason, due);
                     let due = self.due_classes().without(too_large_when_due);
@@ -372,32 +413,39 @@ impl Allocator {
         {
             guard.earn(if reason == Reason::Due { DISPATCH } else { 0 });
         }
-        let Entry { flow, prompt_tokens, output_predicted, .. } = *self.book.entry(slot);
+        let bound = self.waited_for(slot);
+        let entry = self.book.entry_mut(slot);
+        entry.state = State::Dispatched(backend);
+        let Entry { id, class, flow, prompt_tokens, output_predicted, .. } = *entry;
+        let tokens = entry.tokens();
         self.share.charge(flow, prompt_tokens, output_predicted);
         self.unqueue(slot);
-        self.commit(slot, backend, reason);
+        self.commit((id, class, tokens), backend, reason, bound);
     }
 
-    /// Lets a request go that stands in no queue (any more) and whose flow was charged.
-    fn commit(&mut self, slot: u32, backend: BackendId, reason: Reason) {
-        let entry = *self.book.entry(slot);
-        let priority = EnginePriority(self.config.classes[entry.class.index()].priority);
-        self.decide(slot, Action::Dispatch(backend, priority), reason);
-        self.backends.take(backend, entry.tokens());
-        self.caps.take(entry.class, entry.tokens());
+    /// Lets a request of so many estimated tokens go that stands in no queue (any more) and whose
+    /// flow was charged.
+    #[inline(always)]
+    fn commit(
+        &mut self,
+        (id, class, tokens): (RequestId, ClassId, u64),
+        backend: BackendId,
+        reason: Reason,
+        bound: Option<Bound>,
+    ) {
+        let priority = EnginePriority(self.config.classes[class.index()].priority);
+        let action = Action::Dispatch(backend, priority);
+        self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
+        self.backends.take(backend, tokens);
+        self.caps.take(class, tokens);
         self.in_flight += 1;
-        self.book.entry_mut(slot).state = State::Dispatched(backend);
     }
 
-    /// Records the decision for a waiting request.
-    fn decide(&mut self, slot: u32, action: Action, reason: Reason) {
-        let Entry { id, class, sequence, .. } = *self.book.entry(slot);
-        let bound = (sequence < self.sequence_fresh).then(|| {
+    /// What a waiting request was stopped by; `None` if it arrived with the input in hand.
+    fn waited_for(&self, slot: u32) -> Option<Bound> {
+        let Entry { class, sequence, .. } = *self.book.entry(slot);
+        (sequence < self.sequence_fresh).then(|| {
             self.stops.bound(class).expect("a request that waited was stopped by something")
-        });
-        self.decisions.push_back(Decision { id, class: Some(class), action, reason, bound });
+        })
     }
 }
-
-/// A request that is not taken in: its class, and why.
-type Declined = (Option<ClassId>, Refusal, Reason);

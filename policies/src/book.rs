@@ -7,7 +7,7 @@
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 
 use crate::class_set::ClassSet;
-use crate::index::Index;
+use crate::index::{Found, Index};
 use crate::list::{Linked, Links, List};
 
 /// A request the allocator holds.
@@ -26,6 +26,11 @@ pub(crate) struct Entry {
     pub output_cap: u32,
     pub output_predicted: u32,
     pub state: State,
+}
+
+/// Who waits next to a request.
+#[derive(Clone, Copy, Debug)]
+struct Neighbours {
     lane: Links,
     age: Links,
 }
@@ -38,22 +43,6 @@ pub(crate) enum State {
 }
 
 impl Entry {
-    pub fn new(id: RequestId, class: ClassId, flow: u32, arrived: Time) -> Entry {
-        Entry {
-            id,
-            class,
-            flow,
-            arrived,
-            sequence: 0,
-            key: 0,
-            prompt_tokens: 0,
-            output_cap: 0,
-            output_predicted: 0,
-            state: State::Waiting,
-            lane: Links::UNLINKED,
-            age: Links::UNLINKED,
-        }
-    }
     /// Estimated tokens: prompt + predicted output.
     pub fn tokens(&self) -> u64 {
         u64::from(self.prompt_tokens) + u64::from(self.output_predicted)
@@ -75,6 +64,8 @@ pub(crate) struct Turned {
 #[derive(Debug)]
 pub(crate) struct Book {
     entries: Vec<Entry>,
+    /// Indexed by slot; means something while the request waits.
+    neighbours: Vec<Neighbours>,
     free: Vec<u32>,
     by_id: Index,
     classes: usize,
@@ -89,8 +80,8 @@ pub(crate) struct Book {
     waiting: ClassSet,
 }
 
-struct Lanes<'a>(&'a mut [Entry]);
-struct Ages<'a>(&'a mut [Entry]);
+struct Lanes<'a>(&'a mut [Neighbours]);
+struct Ages<'a>(&'a mut [Neighbours]);
 
 impl Linked for Lanes<'_> {
     fn links(&self, member: u32) -> &Links {
@@ -113,6 +104,7 @@ impl Book {
     pub fn new(classes: usize) -> Book {
         Book {
             entries: Vec::new(),
+            neighbours: Vec::new(),
             free: Vec::new(),
             by_id: Index::new(),
             classes,
@@ -128,8 +120,8 @@ impl Book {
     pub fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
-    pub fn find(&self, id: RequestId) -> Option<u32> {
-        self.by_id.get(id)
+    pub fn find(&self, id: RequestId) -> Option<Found> {
+        self.by_id.find(id)
     }
     pub fn entry(&self, slot: u32) -> &Entry {
         &self.entries[slot as usize]
@@ -167,24 +159,30 @@ impl Book {
     }
 
     /// Takes in a request; `None` if one with this id is held already.
-    pub fn insert(&mut self, entry: Entry) -> Option<u32> {
+    #[inline]
+    pub fn insert(&mut self, id: RequestId, entry: impl FnOnce() -> Entry) -> Option<u32> {
         let next = self.entries.len() as u32;
         let slot = self.free.last().copied().unwrap_or(next);
-        if !self.by_id.insert(entry.id, slot) {
+        if !self.by_id.insert(id, slot) {
             return None;
         }
-        if self.free.pop().is_some() {
-            self.entries[slot as usize] = entry;
+        if slot != next {
+            self.free.pop();
+            self.entries[slot as usize] = entry();
         } else {
-            self.entries.push(entry);
+            self.entries.push(entry());
+            self.neighbours.push(Neighbours { lane: Links::UNLINKED, age: Links::UNLINKED });
         }
         Some(slot)
     }
 
     /// Forgets a request that neither waits nor runs any more.
-    pub fn forget(&mut self, id: RequestId) {
-        let slot = self.by_id.remove(id).expect("a request is forgotten once");
-        self.free.push(slot);
+    pub fn forget(&mut self, found: Found) {
+        self.by_id.remove(found);
+        self.free.push(found.slot);
+    }
+    pub fn forget_id(&mut self, id: RequestId) {
+        self.forget(self.find(id).expect("a request is forgotten once"));
     }
 
     /// Puts the request last in its lane.
@@ -197,8 +195,8 @@ impl Book {
         let lane = &mut self.lanes[flow as usize * self.classes + class.index()];
         let waiting = &mut self.flows[flow as usize];
         let turned = Turned { lane: lane.is_empty(), flow: waiting.is_empty() };
-        lane.push(&mut Lanes(&mut self.entries), slot);
-        self.ages[class.index()].push(&mut Ages(&mut self.entries), slot);
+        lane.push(&mut Lanes(&mut self.neighbours), slot);
+        self.ages[class.index()].push(&mut Ages(&mut self.neighbours), slot);
         waiting.insert(class);
         self.waiting.insert(class);
         self.queued[class.index()] += 1;
@@ -209,9 +207,9 @@ impl Book {
     pub fn unqueue(&mut self, slot: u32) -> Turned {
         let Entry { class, flow, .. } = *self.entry(slot);
         let lane = &mut self.lanes[flow as usize * self.classes + class.index()];
-        lane.remove(&mut Lanes(&mut self.entries), slot);
+        lane.remove(&mut Lanes(&mut self.neighbours), slot);
         let ages = &mut self.ages[class.index()];
-        ages.remove(&mut Ages(&mut self.entries), slot);
+        ages.remove(&mut Ages(&mut self.neighbours), slot);
         self.queued[class.index()] -= 1;
         if ages.is_empty() {
             self.waiting.remove(class);

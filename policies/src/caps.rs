@@ -21,6 +21,8 @@ struct Cap {
 #[derive(Debug)]
 pub(crate) struct Caps {
     caps: Vec<Cap>,
+    /// Classes with a cap. No account is kept of the others.
+    capped: ClassSet,
     full: ClassSet,
 }
 
@@ -32,7 +34,13 @@ impl Caps {
             tokens: 0,
             tokens_max: class.tokens_max.unwrap_or(u64::MAX),
         };
-        Caps { caps: classes.iter().map(cap).collect(), full: ClassSet::EMPTY }
+        let is_capped = |class: &Class| class.requests_max.is_some() || class.tokens_max.is_some();
+        let ids = (0..).map(ClassId).zip(classes);
+        Caps {
+            caps: classes.iter().map(cap).collect(),
+            capped: ids.filter(|(_, class)| is_capped(class)).map(|(id, _)| id).collect(),
+            full: ClassSet::EMPTY,
+        }
     }
     /// Classes at their cap of requests.
     pub fn full(&self) -> ClassSet {
@@ -40,10 +48,16 @@ impl Caps {
     }
     /// Whether the class's token cap has room for a request of `tokens` estimated tokens.
     pub fn has_room(&self, class: ClassId, tokens: u64) -> bool {
+        if !self.capped.contains(class) {
+            return true;
+        }
         let cap = &self.caps[class.index()];
         cap.requests == 0 || cap.tokens.saturating_add(tokens) <= cap.tokens_max
     }
     pub fn take(&mut self, class: ClassId, tokens: u64) {
+        if !self.capped.contains(class) {
+            return;
+        }
         let cap = &mut self.caps[class.index()];
         cap.requests += 1;
         cap.tokens += tokens;
@@ -53,6 +67,9 @@ impl Caps {
         }
     }
     pub fn release(&mut self, class: ClassId, tokens: u64) {
+        if !self.capped.contains(class) {
+            return;
+        }
         let cap = &mut self.caps[class.index()];
         assert!(cap.requests > 0 && cap.tokens >= tokens, "what ends was outstanding");
         cap.requests -= 1;

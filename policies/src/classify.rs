@@ -5,15 +5,31 @@ use plimsoll_base::ClassId;
 use crate::config::{Becomes, ClassifyRule};
 use crate::message::RequestInfo;
 
-/// The class by the first rule that matches; a claimed class that the policy does not have
-/// (`classes` is how many it has) is no claim.
-pub(crate) fn classify(
-    rules: &[ClassifyRule],
+/// The rules, in the order in which they are tried.
+#[derive(Debug)]
+pub(crate) struct Classifier {
+    rules: Vec<ClassifyRule>,
+    /// How many classes the policy has; claiming another is no claim.
     classes: usize,
-    info: &RequestInfo,
-) -> Option<ClassId> {
-    let claimed = info.claims.filter(|class| class.index() < classes);
-    rules.iter().find_map(|rule| matches(rule, info).then(|| becomes(rule, claimed))?)
+    /// Whether the first rule gives every request the class it claims.
+    claims_win: bool,
+}
+
+impl Classifier {
+    pub fn new(rules: &[ClassifyRule], classes: usize) -> Classifier {
+        let claims_win = rules.first().is_some_and(|rule| *rule == ClassifyRule::default());
+        Classifier { rules: rules.to_vec(), classes, claims_win }
+    }
+
+    /// The class by the first rule that matches.
+    pub fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
+        let claimed = info.claims.filter(|class| class.index() < self.classes);
+        if self.claims_win && claimed.is_some() { claimed } else { self.search(info, claimed) }
+    }
+
+    fn search(&self, info: &RequestInfo, claimed: Option<ClassId>) -> Option<ClassId> {
+        self.rules.iter().find_map(|rule| matches(rule, info).then(|| becomes(rule, claimed))?)
+    }
 }
 
 fn matches(rule: &ClassifyRule, info: &RequestInfo) -> bool {

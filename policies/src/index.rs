@@ -15,6 +15,13 @@ pub(crate) struct Index {
     held: usize,
 }
 
+/// Where an id stands, until the index changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub slot: u32,
+    place: usize,
+}
+
 const FREE: (RequestId, u32) = (RequestId(0), NONE);
 const PLACES_MIN: usize = 64;
 
@@ -33,18 +40,22 @@ impl Index {
         (hash >> 32) as usize & self.mask()
     }
 
-    /// The place of an id, or the free one where it would go.
-    fn place(&self, id: RequestId) -> usize {
+    /// The place of an id, or the free one where it would go, and the slot that stands there.
+    fn place(&self, id: RequestId) -> Found {
+        let mask = self.mask();
         let mut place = self.home(id);
-        while self.places[place].1 != NONE && self.places[place].0 != id {
-            place = (place + 1) & self.mask();
+        loop {
+            let (other, slot) = self.places[place];
+            if slot == NONE || other == id {
+                return Found { slot, place };
+            }
+            place = (place + 1) & mask;
         }
-        place
     }
 
-    pub fn get(&self, id: RequestId) -> Option<u32> {
-        let slot = self.places[self.place(id)].1;
-        (slot != NONE).then_some(slot)
+    pub fn find(&self, id: RequestId) -> Option<Found> {
+        let found = self.place(id);
+        (found.slot != NONE).then_some(found)
     }
 
     /// Adds an id; `false` if it is there already.
@@ -52,8 +63,8 @@ impl Index {
         if (self.held + 1) * 4 > self.places.len() {
             self.grow();
         }
-        let place = self.place(id);
-        let is_new = self.places[place].1 == NONE;
+        let Found { slot: held, place } = self.place(id);
+        let is_new = held == NONE;
         if is_new {
             self.places[place] = (id, slot);
             self.held += 1;
@@ -61,13 +72,11 @@ impl Index {
         is_new
     }
 
-    /// Takes an id out and closes the gap, so that no search ends early.
-    pub fn remove(&mut self, id: RequestId) -> Option<u32> {
-        let mut gap = self.place(id);
-        let slot = self.places[gap].1;
-        if slot == NONE {
-            return None;
-        }
+    /// Takes out an id, found since the index last changed, and closes the gap, so that no search
+    /// ends early.
+    pub fn remove(&mut self, found: Found) {
+        let mut gap = found.place;
+        assert!(self.places[gap].1 == found.slot, "what is removed stands where it was found");
         self.held -= 1;
         let mask = self.mask();
         let mut place = gap;
@@ -85,14 +94,13 @@ impl Index {
             }
         }
         self.places[gap] = FREE;
-        Some(slot)
     }
 
     fn grow(&mut self) {
         let places = vec![FREE; self.places.len() * 2];
         for (id, slot) in std::mem::replace(&mut self.places, places) {
             if slot != NONE {
-                let place = self.place(id);
+                let place = self.place(id).place;
                 self.places[place] = (id, slot);
             }
         }
@@ -120,10 +128,13 @@ mod tests {
                     assert_eq!(is_new, !obvious.contains_key(&id), "{seed} {step}");
                     obvious.entry(id).or_insert(step);
                 } else {
-                    assert_eq!(index.remove(id), obvious.remove(&id), "{seed} {step}");
+                    let found = index.find(id);
+                    assert_eq!(found.map(|found| found.slot), obvious.remove(&id), "{seed} {step}");
+                    found.into_iter().for_each(|found| index.remove(found));
                 }
                 let other = RequestId(s.below(300) * spread);
-                assert_eq!(index.get(other), obvious.get(&other).copied(), "{seed} {step}");
+                let slot = index.find(other).map(|found| found.slot);
+                assert_eq!(slot, obvious.get(&other).copied(), "{seed} {step}");
                 assert_eq!(index.held, obvious.len());
             }
         }

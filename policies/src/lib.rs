@@ -16,6 +16,7 @@ mod check;
 mod class_set;
 mod classify;
 pub mod config;
+mod decided;
 mod guard;
 mod index;
 mod list;

@@ -38,6 +38,13 @@ struct Slot {
 }
 
 impl Slot {
+    fn id(&self, at: usize) -> BackendId {
+        let generation = self.seen.expect("a backend that is placed on has joined");
+        BackendId { slot: at as u32, generation }
+    }
+    fn holds(&self, backend: BackendId) -> bool {
+        self.joined && self.seen == Some(backend.generation)
+    }
     fn is_open(&self) -> bool {
         self.requests < self.requests_max
     }
@@ -87,14 +94,27 @@ impl Backends {
 
     /// A backend for a request of `tokens` estimated tokens that may grow to `context`.
     pub fn place(&self, tokens: u64, context: u64) -> Placed {
+        match self.find_room(tokens, context) {
+            Some(backend) => Placed::At(backend),
+            None => self.why_not(tokens, context),
+        }
+    }
+
+    /// Where such a request can go now, by the rule of placement.
+    #[inline]
+    pub fn find_room(&self, tokens: u64, context: u64) -> Option<BackendId> {
+        match &self.slots[..] {
+            [only] => only.has_room(tokens, context).then(|| only.id(0)),
+            _ => self.choose(tokens, context),
+        }
+    }
+
+    fn choose(&self, tokens: u64, context: u64) -> Option<BackendId> {
         let at = match self.place {
             Place::RoundRobin => self.next_in_turn(tokens, context),
             Place::LeastTokens => self.least_loaded(tokens, context),
         };
-        match at {
-            Some(at) => Placed::At(self.id(at)),
-            None => self.why_not(tokens, context),
-        }
+        at.map(|at| self.slots[at].id(at))
     }
 
     pub fn take(&mut self, backend: BackendId, tokens: u64) {
@@ -108,10 +128,10 @@ impl Backends {
 
     /// Gives back what a request held. One that ran on a backend that left holds nothing.
     pub fn release(&mut self, backend: BackendId, tokens: u64) {
-        if !self.is_here(backend) {
+        let Some(slot) = self.slots.get_mut(backend.index()) else { return };
+        if !slot.holds(backend) {
             return;
         }
-        let slot = &mut self.slots[backend.index()];
         assert!(slot.requests > 0 && slot.tokens >= tokens, "what ends was outstanding");
         self.open_count += usize::from(!slot.is_open());
         slot.requests -= 1;
@@ -158,8 +178,7 @@ impl Backends {
     }
 
     fn is_here(&self, backend: BackendId) -> bool {
-        let slot = self.slots.get(backend.index());
-        slot.is_some_and(|slot| slot.joined && slot.seen == Some(backend.generation))
+        self.slots.get(backend.index()).is_some_and(|slot| slot.holds(backend))
     }
 
     fn vacate(&mut self, at: usize) {
@@ -167,11 +186,6 @@ impl Backends {
         self.joined_count -= usize::from(slot.joined);
         self.open_count -= usize::from(slot.is_open());
         *slot = Slot { seen: slot.seen, ..Slot::default() };
-    }
-
-    fn id(&self, at: usize) -> BackendId {
-        let generation = self.slots[at].seen.expect("a backend that is placed on has joined");
-        BackendId { slot: at as u32, generation }
     }
 
     fn next_in_turn(&self, tokens: u64, context: u64) -> Option<usize> {

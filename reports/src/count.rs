@@ -175,21 +175,28 @@ impl ClassCount {
         }
         self.phases.record(e2e, phases);
         self.finished_tokens += tokens;
-        if tokens > 0 {
-            self.ntpot.record(divide_rounded(e2e, tokens));
-        }
         let tpot = tpot_nanos(record);
         match tpot {
             Some(tpot) => {
+                self.ntpot.record(divide_rounded(e2e, tokens));
                 self.tpot.record(tpot);
                 self.gap_max.record(record.gap_max.nanos());
             }
-            None => self.tpot_undefined += 1,
+            None => self.finish_short(e2e, tokens),
         }
         record.ttft().map_or(0, Span::nanos) <= limits.ttft
             && tpot.unwrap_or(0) <= limits.tpot
             && e2e <= limits.e2e
             && phases.queue.nanos() <= limits.queue
+    }
+
+    /// A finished request without a time per output token after the first.
+    #[cold]
+    fn finish_short(&mut self, e2e: u64, tokens: u64) {
+        self.tpot_undefined += 1;
+        if tokens > 0 {
+            self.ntpot.record(divide_rounded(e2e, tokens));
+        }
     }
 
     /// Splits the wait: up to dispatch by the bound that the allocator named, the rest is the

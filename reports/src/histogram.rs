@@ -10,19 +10,17 @@ use plimsoll_base::Ticks;
 const PRECISION_BITS: u32 = 10;
 const PAGE_BITS: u32 = 7;
 const PAGE: usize = 1 << PAGE_BITS;
-const UNTOUCHED: u16 = u16::MAX;
 
 /// Counts of nanosecond values.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    /// Where each page is in `pages`, as far as the last touched one.
-    directory: Vec<u16>,
-    pages: Vec<[u64; PAGE]>,
+    /// As far as the last touched one.
+    pages: Vec<Option<Box<[u64; PAGE]>>>,
     count: u64,
     /// Of single values, in nanoseconds.
     sum: u128,
-    /// Of series, in ticks: it is the same however a series was cut.
-    sum_ticks: u128,
+    /// Twice that of series, in ticks: it is the same however a series was cut.
+    double_ticks: u128,
     max: u64,
 }
 
@@ -30,7 +28,7 @@ pub struct Histogram {
 #[inline]
 fn bucket(nanos: u64) -> usize {
     // The set bit makes all that needs no shift look 11 bits long.
-    let shift = 63 - PRECISION_BITS - (nanos | 1 << PRECISION_BITS).leading_zeros();
+    let shift = (nanos | 1 << PRECISION_BITS).ilog2() - PRECISION_BITS;
     ((shift as usize) << PRECISION_BITS) + (nanos >> shift) as usize
 }
 
@@ -48,7 +46,19 @@ impl Histogram {
         self.add(bucket(nanos), 1);
         self.count += 1;
         self.sum += u128::from(nanos);
-        self.max = self.max.max(nanos);
+        self.reach(nanos);
+    }
+
+    /// Raises the maximum, which is rare once some values are counted.
+    #[inline]
+    fn reach(&mut self, nanos: u64) {
+        if nanos > self.max {
+            self.raise_max(nanos);
+        }
+    }
+    #[cold]
+    fn raise_max(&mut self, nanos: u64) {
+        self.max = nanos;
     }
 
     /// Counts the arithmetic series `first`, `first + increment`, … of `count` gaps, each seen by
@@ -67,9 +77,9 @@ impl Histogram {
             self.add_series((first.0, increment.0), count, last_bucket, weight);
         }
         self.count += all;
-        // count · (first + last) is even for every arithmetic series.
-        self.sum_ticks += u128::from(first.0 + last) * u128::from(all) / 2;
-        self.max = self.max.max(last >> Ticks::FRACTION_BITS);
+        // The sum is half of count · (first + last).
+        self.double_ticks += u128::from(first.0 + last) * u128::from(all);
+        self.reach(last >> Ticks::FRACTION_BITS);
     }
 
     /// Adds `weight` to the buckets of each of `left` values in ticks, up to `last_bucket`.
@@ -100,51 +110,39 @@ impl Histogram {
             self.add(bucket(nanos), times);
             self.count += times;
             self.sum += u128::from(nanos) * u128::from(times);
-            self.max = self.max.max(nanos);
+            self.reach(nanos);
         }
     }
 
     #[inline]
     fn add(&mut self, bucket: usize, count: u64) {
         let (number, offset) = (bucket >> PAGE_BITS, bucket & (PAGE - 1));
-        // No page has the number that marks an untouched one.
-        let page = self.directory.get(number).map_or(usize::MAX, |&page| usize::from(page));
-        match self.pages.get_mut(page) {
-            Some(page) => page[offset] += count,
-            None => self.touch(number)[offset] += count,
+        match self.pages.get_mut(number) {
+            Some(Some(page)) => page[offset] += count,
+            Some(None) | None => self.touch(number)[offset] += count,
         }
     }
 
     #[cold]
     fn touch(&mut self, number: usize) -> &mut [u64; PAGE] {
-        if number >= self.directory.len() {
-            self.directory.resize(number + 1, UNTOUCHED);
+        if number >= self.pages.len() {
+            self.pages.resize(number + 1, None);
         }
-        self.directory[number] =
-            u16::try_from(self.pages.len()).expect("there are fewer pages than u16 values");
-        self.pages.push([0; PAGE]);
-        self.pages.last_mut().expect("a page was just pushed")
+        self.pages[number].get_or_insert_with(|| Box::new([0; PAGE]))
     }
 
     /// Adds what `other` counted.
     pub fn merge(&mut self, other: &Histogram) {
-        for (number, &from) in other.directory.iter().enumerate() {
-            if from == UNTOUCHED {
-                continue;
-            }
-            let source = &other.pages[usize::from(from)];
-            let target = match self.directory.get(number) {
-                None | Some(&UNTOUCHED) => self.touch(number),
-                Some(&page) => &mut self.pages[usize::from(page)],
-            };
-            for (into, count) in target.iter_mut().zip(source) {
+        for (number, page) in other.pages.iter().enumerate() {
+            let Some(source) = page else { continue };
+            for (into, count) in self.touch(number).iter_mut().zip(source.iter()) {
                 *into += count;
             }
         }
         self.count += other.count;
         self.sum += other.sum;
-        self.sum_ticks += other.sum_ticks;
-        self.max = self.max.max(other.max);
+        self.double_ticks += other.double_ticks;
+        self.reach(other.max);
     }
 
     /// How many values were counted.
@@ -161,7 +159,7 @@ impl Histogram {
     }
     /// The sum in nanoseconds.
     pub fn sum_nanos(&self) -> f64 {
-        self.sum as f64 + self.sum_ticks as f64 / Ticks::PER_NANO as f64
+        self.sum as f64 + (self.double_ticks / 2) as f64 / Ticks::PER_NANO as f64
     }
     /// The mean in nanoseconds; `None` if nothing was counted.
     pub fn mean(&self) -> Option<f64> {
@@ -192,10 +190,10 @@ impl Histogram {
 
     /// The touched buckets that hold something, in ascending order.
     fn buckets(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        self.directory.iter().enumerate().filter(|&(_, &page)| page != UNTOUCHED).flat_map(
-            |(number, &page)| {
-                self.pages[usize::from(page)]
-                    .iter()
+        let touched = self.pages.iter().enumerate();
+        touched.filter_map(|(number, page)| Some((number, page.as_ref()?))).flat_map(
+            |(number, page)| {
+                page.iter()
                     .enumerate()
                     .filter(|&(_, &count)| count > 0)
                     .map(move |(offset, &count)| ((number << PAGE_BITS) + offset, count))
@@ -227,7 +225,6 @@ mod tests {
             assert!(width == 1 || width as f64 / low as f64 <= 0.001, "bucket {number}");
             next = low + width;
         }
-        assert!(bucket(u64::MAX) >> PAGE_BITS < usize::from(UNTOUCHED));
     }
 
     proptest! {
@@ -255,7 +252,7 @@ mod tests {
             prop_assert_eq!(buckets(&whole), buckets(&naive));
             prop_assert_eq!(buckets(&whole), buckets(&parts));
             prop_assert_eq!((whole.count, whole.max), (naive.count, naive.max));
-            prop_assert_eq!((whole.count, whole.max, whole.sum_ticks), (parts.count, parts.max, parts.sum_ticks));
+            prop_assert_eq!((whole.count, whole.max, whole.double_ticks), (parts.count, parts.max, parts.double_ticks));
             // The naive loop drops the fraction of a nanosecond of each gap.
             prop_assert!((whole.sum_nanos() - naive.sum_nanos()).abs() <= whole.count as f64);
         }

@@ -167,10 +167,16 @@ impl Ledger {
     fn group(&mut self, tenant: TenantId, row: usize) -> &mut GroupCount {
         let rows = self.classes.len();
         let index = tenant.index() * rows + row;
-        if index >= self.groups.len() {
-            self.groups.resize_with((tenant.index() + 1) * rows, || None);
+        if self.groups.get(index).is_none_or(Option::is_none) {
+            self.open_group(tenant, index);
         }
-        self.groups[index].get_or_insert_default()
+        self.groups[index].as_mut().expect("it was just opened")
+    }
+    #[cold]
+    fn open_group(&mut self, tenant: TenantId, index: usize) {
+        let needed = (tenant.index() + 1) * self.classes.len();
+        self.groups.resize_with(needed.max(self.groups.len()), || None);
+        self.groups[index] = Some(Box::default());
     }
 
     fn dispatch(&mut self, now: Time, row: usize) {
