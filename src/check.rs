@@ -35,7 +35,7 @@ fn outline(scenario: &Scenario) {
     println!("policy: {}", model.policy);
     for (pool, name) in model.pools.iter().zip(&model.names.pools) {
         let engine = &pool.engine;
-        let tokens = u64::from(engine.kv_blocks) * u64::from(engine.block_tokens);
+        let tokens = engine.kv_tokens();
         println!(
             "pool {name}: replicas {}, each {} seats, {tokens} KV tokens, contexts up to {}",
             pool.replicas, engine.seats, engine.context_max

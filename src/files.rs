@@ -69,12 +69,7 @@ pub fn write(
     for (name, svg) in plimsoll_report::charts(plan, ledgers, summary) {
         out.write(&format!("charts/{name}"), svg.as_bytes())?;
     }
-    out.write("summary.json", json(summary)?.as_bytes())?;
+    out.write("summary.json", summary.to_json().as_bytes())?;
     out.write("report.html", page.as_bytes())?;
     Ok(out.path().join("report.html"))
-}
-
-/// `summary.json` as it is written and printed.
-pub fn json(summary: &Summary) -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(summary)? + "\n")
 }

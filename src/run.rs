@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use plimsoll_planner::{Replicated, Replications, StudyError};
-use plimsoll_report::{Ledger, Summary};
+use plimsoll_report::{Ledger, Plan, Summary};
 use plimsoll_scenario::Scenario;
 
 use crate::arguments::{Format, RunOptions};
@@ -22,7 +22,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
     let template = options.page_template.as_deref().map(read_template).transpose()?;
     let seed = options.seed.unwrap_or(scenario.seed);
     let plan = plimsoll_planner::plan(&scenario, seed);
-    let Replicated { observers, partial } = simulate(options, &scenario, seed)?;
+    let Replicated { observers, partial } = simulate(options, &scenario, &plan)?;
     let (mut ledgers, mut rows) = (Vec::new(), Vec::new());
     for listener in observers {
         ledgers.push(listener.ledger);
@@ -68,9 +68,8 @@ fn read_template(path: &Path) -> Result<String, Failure> {
 fn simulate(
     options: &RunOptions,
     scenario: &Scenario,
-    seed: u64,
+    plan: &Plan,
 ) -> Result<Replicated<Listener>, Failure> {
-    let plan = plimsoll_planner::plan(scenario, seed);
     let names = &scenario.model.names;
     let wants_rows = !options.no_files && !options.no_requests;
     // Opened before anything runs, so that a full disk shows at once.
@@ -79,13 +78,13 @@ fn simulate(
         .map(|rows| rows.map(std::sync::Mutex::new))
         .collect::<std::io::Result<Vec<_>>>()?;
     let listener = |replication: u32| Listener {
-        ledger: Ledger::new(&plan),
+        ledger: Ledger::new(plan),
         rows: rows[replication as usize].lock().expect("each is taken once").take(),
     };
     interrupt::listen();
     let bar = Bar::new(options.replications, scenario.model.plan.duration, options.quiet);
     let count = options.replications;
-    let replications = Replications { count, seed, threads: options.threads };
+    let replications = Replications { count, seed: plan.seed, threads: options.threads };
     let result = plimsoll_planner::replicate(scenario, replications, listener, &bar);
     bar.clear();
     result.map_err(|error| match error {
@@ -108,7 +107,7 @@ fn file_name(name: &str) -> String {
 
 fn print(options: &RunOptions, summary: &Summary, page: Option<&Path>) -> Result<(), Failure> {
     let text = match options.format {
-        Format::Json => files::json(summary).map_err(anyhow::Error::from)?,
+        Format::Json => summary.to_json(),
         Format::Human => table(summary, plimsoll_report::Format::Human),
         Format::Csv => table(summary, plimsoll_report::Format::Csv),
         Format::Md => table(summary, plimsoll_report::Format::Md),

@@ -29,7 +29,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
             .map(|pool| PoolPlan {
                 replicas: pool.replicas,
                 seats: pool.engine.seats,
-                kv_tokens: u64::from(pool.engine.kv_blocks) * u64::from(pool.engine.block_tokens),
+                kv_tokens: pool.engine.kv_tokens(),
                 provenance: pool.provenance.clone(),
             })
             .collect(),

@@ -13,7 +13,7 @@ use crate::trace::{Limit, Trace};
 pub(crate) fn limit(pools: &[Pool]) -> Limit {
     let of = |pool: &Pool| {
         let engine = &pool.engine;
-        let kv_tokens = u64::from(engine.kv_blocks) * u64::from(engine.block_tokens);
+        let kv_tokens = engine.kv_tokens();
         Limit { context_max: engine.context_max, kv_tokens }
     };
     let limits = pools.iter().map(of);

@@ -76,6 +76,13 @@ pub struct EngineModel {
     pub step_cost: StepCostSpec,
 }
 
+impl EngineModel {
+    /// KV memory in tokens.
+    pub fn kv_tokens(&self) -> u64 {
+        u64::from(self.kv_blocks) * u64::from(self.block_tokens)
+    }
+}
+
 /// Who enters the batch first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admission {

@@ -120,8 +120,7 @@ impl<B: Batch> Engine<B> {
         assert!(model.step_tokens_max >= model.seats, "every decoding sequence fits a step");
         assert!(model.seats <= 1 << 16, "an engine has at most 65,536 seats");
         assert!(
-            u64::from(model.context_max)
-                <= u64::from(model.kv_blocks) * u64::from(model.block_tokens),
+            u64::from(model.context_max) <= model.kv_tokens(),
             "the longest context fits the KV memory"
         );
         Engine {

@@ -108,7 +108,7 @@ impl<B: Batch, O: Observer> World<B, O> {
                 let info = BackendInfo {
                     pool: PoolId(pool as u16),
                     seats: engine.seats,
-                    kv_tokens: u64::from(engine.kv_blocks) * u64::from(engine.block_tokens),
+                    kv_tokens: engine.kv_tokens(),
                     context_max: engine.context_max,
                 };
                 self.allocator.handle(Time::ZERO, Input::Joined(id, info));
