@@ -77,7 +77,8 @@ pub(crate) fn percentile(view: View<'_>, percentile: f64) -> Option<(u64, bool)>
 fn of_union(union: &Histogram, observed: &Histogram, percentile: f64) -> Option<(u64, bool)> {
     let rank = rank(percentile, union.count());
     let low = union.at_rank(rank)?;
-    Some((low, observed.bucket_at(rank) != union.bucket_at(rank)))
+    let may_be_more = observed.count() < union.count();
+    Some((low, may_be_more && observed.bucket_at(rank) != union.bucket_at(rank)))
 }
 
 impl Figures {

@@ -175,11 +175,19 @@ impl Histogram {
 
     /// The bucket of the value of rank `rank`.
     pub(crate) fn bucket_at(&self, rank: u64) -> Option<usize> {
-        let mut seen = 0;
-        self.buckets().find_map(|(bucket, count)| {
-            seen += count;
-            (seen >= rank).then_some(bucket)
-        })
+        let mut left = rank;
+        for (number, page) in self.pages() {
+            let held: u64 = page.iter().sum();
+            if left <= held {
+                let reached = page.iter().position(|&count| {
+                    left = left.saturating_sub(count);
+                    left == 0
+                });
+                return reached.map(|offset| (number << PAGE_BITS) + offset);
+            }
+            left -= held;
+        }
+        None
     }
 
     /// How many values are certainly above `nanos`: those of later buckets.
@@ -188,17 +196,18 @@ impl Histogram {
         self.buckets().filter(|&(bucket, _)| bucket > limit).map(|(_, count)| count).sum()
     }
 
-    /// The touched buckets that hold something, in ascending order.
+    /// The touched pages, with their numbers.
+    fn pages(&self) -> impl Iterator<Item = (usize, &[u64; PAGE])> + '_ {
+        let pages = self.pages.iter().enumerate();
+        pages.filter_map(|(number, page)| Some((number, &**page.as_ref()?)))
+    }
+
+    /// The buckets that hold something, in ascending order.
     fn buckets(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        let touched = self.pages.iter().enumerate();
-        touched.filter_map(|(number, page)| Some((number, page.as_ref()?))).flat_map(
-            |(number, page)| {
-                page.iter()
-                    .enumerate()
-                    .filter(|&(_, &count)| count > 0)
-                    .map(move |(offset, &count)| ((number << PAGE_BITS) + offset, count))
-            },
-        )
+        self.pages().flat_map(|(number, page)| {
+            let held = page.iter().enumerate().filter(|&(_, &count)| count > 0);
+            held.map(move |(offset, &count)| ((number << PAGE_BITS) + offset, count))
+        })
     }
 }
 

@@ -34,13 +34,15 @@ pub struct EventId {
 ///
 /// A winner tree over slots, one slot an event. Every operation replays one path from a leaf to
 /// the root, and `pop` replays none: it leaves a hole that the next `schedule` refills, so that
-/// an event that schedules its successor costs one path. Slots are reused, last freed first, and
-/// doubled when they run out; memory follows the most events that were ever pending at once.
+/// an event that schedules its successor costs one path. While there are few slots their leaves
+/// are simply looked through. Slots are reused, last freed first, and doubled when they run out;
+/// memory follows the most events that were ever pending at once.
 #[derive(Clone, Debug)]
 pub struct Agenda<E> {
     /// A complete binary tree of keys, the root at 1 and the leaf of slot `s` at
     /// `slots.len() + s`: [`VACANT`] where the slot holds no event. Each node is the lesser of
-    /// the two below it; right everywhere but above `hole`.
+    /// the two below it; right everywhere but above `hole`, and kept up only where there are more
+    /// than [`FLAT_SLOTS`].
     tree: Vec<Key>,
     /// As many as the tree has leaves, a power of two.
     slots: Vec<Slot<E>>,
@@ -62,6 +64,8 @@ const RANK_SHIFT: u32 = 61;
 const SEQUENCE_MAX: u64 = (1 << (RANK_SHIFT - SLOT_BITS)) - 1;
 const SLOTS_MAX: usize = 1 << SLOT_BITS;
 const SLOTS_MIN: usize = 4;
+/// So many leaves are looked through faster than a path is replayed.
+const FLAT_SLOTS: usize = 4;
 
 #[derive(Clone, Debug)]
 struct Slot<E> {
@@ -145,7 +149,13 @@ impl<E> Agenda<E> {
     }
 
     /// The key of the earliest event, [`VACANT`] if there is none.
+    #[inline]
     pub(super) fn least(&self) -> Key {
+        if let [.., a, b, c, d] = self.tree[..]
+            && self.slots.len() == FLAT_SLOTS
+        {
+            return a.min(b).min(c.min(d));
+        }
         match self.hole {
             None => self.tree[1],
             Some(hole) => self.least_beside(hole),
@@ -218,6 +228,9 @@ impl<E> Agenda<E> {
         let mut node = self.slots.len() + slot as usize;
         let tree = &mut self.tree[..];
         tree[node] = key;
+        if self.slots.len() <= FLAT_SLOTS {
+            return;
+        }
         while node > 1 {
             let rival = node ^ 1;
             let least = tree[node ^ usize::from(tree[rival] < tree[node])];
