@@ -8,10 +8,8 @@ mod scenario;
 use std::collections::VecDeque;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use plimsoll_base::{BackendId, ClassId, End, PoolId, RequestId, SourceId, Span, TenantId, Time};
-use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Order, Per, Place, Predict, Share, TokenCost, Window,
-};
+use plimsoll_base::{BackendId, ClassId, End, RequestId, TenantId, Time};
+use plimsoll_policy::config::{Class, Per, Share, TokenCost};
 use plimsoll_policy::{Allocator, BackendInfo, Config, Input, RequestInfo, Used};
 
 const PRICE: TokenCost = TokenCost { prompt: 1, output: 2 };
@@ -19,29 +17,8 @@ const PRICE: TokenCost = TokenCost { prompt: 1, output: 2 };
 const REQUESTS: u64 = 100_000;
 
 fn config(share: Share) -> Config {
-    let class = |priority, weight| Class {
-        priority,
-        weight,
-        wait_max: None,
-        queue_max: None,
-        time_to_live: None,
-        requests_max: None,
-        tokens_max: None,
-        boost: Span::ZERO,
-        output_tokens_expected: None,
-        sheddable: false,
-    };
-    Config {
-        classes: vec![class(10, 4), class(5, 2), class(0, 1)],
-        classify: vec![ClassifyRule { class: Becomes::Claimed, ..ClassifyRule::default() }],
-        share,
-        order: Order::Fcfs,
-        place: Place::LeastTokens,
-        window: Window::Seats,
-        guard: None,
-        predict: Predict::DeclaredCap,
-        requests_max: 1_000_000,
-    }
+    let class = |priority, weight| Class { priority, weight, ..Class::default() };
+    Config::plain(share, vec![class(10, 4), class(5, 2), class(0, 1)])
 }
 
 /// An allocator in motion: request after request arrives, and the oldest dispatched ends.
@@ -58,8 +35,12 @@ impl Traffic {
     fn start(share: Share, waiting: u64) -> Traffic {
         let allocator = Allocator::new(config(share)).expect("the policy is sound");
         let mut traffic = Traffic { allocator, running: VecDeque::new(), next: 0 };
-        let backend =
-            BackendInfo { pool: PoolId(0), seats: SEATS, kv_tokens: 200_000, context_max: 100_000 };
+        let backend = BackendInfo {
+            seats: SEATS,
+            kv_tokens: 200_000,
+            context_max: 100_000,
+            ..BackendInfo::default()
+        };
         traffic.allocator.handle(Time::ZERO, Input::Joined(BackendId::first(0), backend));
         let first = if waiting == 0 { u64::from(SEATS) - 14 } else { u64::from(SEATS) + waiting };
         (0..first).for_each(|_| traffic.arrive());
@@ -76,10 +57,10 @@ impl Traffic {
         self.next += 1;
         let info = RequestInfo {
             tenant: TenantId((id * 31 % 1000) as u32),
-            source: SourceId(0),
             claims: Some(ClassId((id % 3) as u16)),
             prompt_tokens: prompt(id),
             output_cap: 200,
+            ..RequestInfo::default()
         };
         self.allocator.handle(self.now(), Input::Arrived(RequestId(id), info));
         self.follow();

@@ -14,6 +14,16 @@ pub enum Reason {
     Deficit,
     /// Its flow has the least virtual service.
     VirtualCounter,
+    /// Its flow has the earliest start tag (start-time fair queueing).
+    StartTime,
+    /// Its flow has the least pass (stride scheduling).
+    Stride,
+    /// Its flow has the least dominant share of the resources.
+    DominantShare,
+    /// Its prompt is cached best among the flows whose deficit covers them.
+    DeficitPrefix,
+    /// It fits where an earlier request did not, which few may overtake.
+    Bypass,
     /// It was older than its class's `wait_max`: the guard's due lane.
     Due,
     /// The queue of its class is at its bound.
@@ -24,6 +34,18 @@ pub enum Reason {
     Withdrawn,
     /// Classification found no rule for it.
     NoRule,
+    /// A token bucket has too little left for it.
+    RateLimit,
+    /// The pool is fuller than its class may find it.
+    Saturated,
+    /// What is known of the backends is too old to let its class in.
+    StaleSignal,
+    /// Its objective cannot be met any more.
+    Hopeless,
+    /// It may be shed, and work that is worth more waits for what it holds.
+    Evicted,
+    /// Its backend failed it, and no retry is left.
+    RetryBudget,
     /// It asks for more than any backend has.
     TooLarge,
     /// The allocator is draining.
@@ -40,6 +62,17 @@ impl Reason {
             Reason::Priority => "priority",
             Reason::Deficit => "deficit",
             Reason::VirtualCounter => "virtual_counter",
+            Reason::StartTime => "start_time",
+            Reason::Stride => "stride",
+            Reason::DominantShare => "dominant_share",
+            Reason::DeficitPrefix => "deficit_prefix",
+            Reason::Bypass => "bypass",
+            Reason::RateLimit => "rate_limit",
+            Reason::Saturated => "saturated",
+            Reason::StaleSignal => "stale_signal",
+            Reason::Hopeless => "hopeless",
+            Reason::Evicted => "evicted",
+            Reason::RetryBudget => "retry_budget",
             Reason::Due => "due",
             Reason::QueueBound => "queue_bound",
             Reason::TimeToLive => "time_to_live",
@@ -64,14 +97,37 @@ pub enum Bound {
     ClassRequests,
     /// Its class was at its cap of concurrent tokens.
     ClassTokens,
+    /// The quota of its class, or of a group above it, is used up and nothing may be borrowed.
+    Quota,
+    /// It is heavy, and as many heavy requests run as may.
+    HeavyLane,
+    /// Feedback has lowered how much may be outstanding.
+    Adaptive,
+    /// Backends with room have failed lately and are not tried yet.
+    Breaker,
+    /// What is known of the backends is too old.
+    StaleSignal,
+    /// Backends with room stand where it may not go, or not yet.
+    Site,
     /// No backend had joined.
     NoBackend,
 }
 
 impl Bound {
     /// All bounds, in report order.
-    pub const ALL: [Bound; 5] =
-        [Bound::Seats, Bound::KvMemory, Bound::ClassRequests, Bound::ClassTokens, Bound::NoBackend];
+    pub const ALL: [Bound; 11] = [
+        Bound::Seats,
+        Bound::KvMemory,
+        Bound::ClassRequests,
+        Bound::ClassTokens,
+        Bound::Quota,
+        Bound::HeavyLane,
+        Bound::Adaptive,
+        Bound::Breaker,
+        Bound::StaleSignal,
+        Bound::Site,
+        Bound::NoBackend,
+    ];
     /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,6 +135,12 @@ impl Bound {
             Bound::KvMemory => "kv_memory",
             Bound::ClassRequests => "class_requests",
             Bound::ClassTokens => "class_tokens",
+            Bound::Quota => "quota",
+            Bound::HeavyLane => "heavy_lane",
+            Bound::Adaptive => "adaptive",
+            Bound::Breaker => "breaker",
+            Bound::StaleSignal => "stale_signal",
+            Bound::Site => "site",
             Bound::NoBackend => "no_backend",
         }
     }

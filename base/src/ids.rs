@@ -48,6 +48,29 @@ id! {
     SourceId(u16)
 }
 
+id! {
+    /// Which model a request asks for: an index into the policy's models. 0 where there is one.
+    ModelId(u16)
+}
+id! {
+    /// A kind of work within a workflow (inference, context building, a call): an index into the
+    /// policy's stages. 0 where a request is no part of a workflow.
+    StageId(u16)
+}
+id! {
+    /// Where a backend stands (this device, the edge, the central pool): an index into the
+    /// policy's sites.
+    SiteId(u16)
+}
+id! {
+    /// Requests that carry their context from one to the next. 0 is no session.
+    SessionId(u64)
+}
+id! {
+    /// Requests that together do one piece of work. 0 is no workflow.
+    WorkflowId(u64)
+}
+
 /// Anything that can take a request. A backend that leaves and rejoins is a new one: the slot may
 /// be the same, the generation is not.
 #[derive(

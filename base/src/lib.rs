@@ -15,7 +15,10 @@ pub mod time;
 
 pub use decision::{Bound, Reason};
 pub use fact::{BackendSample, ClassSample, Fact, Observer};
-pub use ids::{BackendId, ClassId, PoolId, RequestId, SourceId, TenantId};
+pub use ids::{
+    BackendId, ClassId, ModelId, PoolId, RequestId, SessionId, SiteId, SourceId, StageId, TenantId,
+    WorkflowId,
+};
 pub use names::Names;
 pub use outcome::{End, Outcome, Refusal};
 pub use record::{Phases, RequestRecord};

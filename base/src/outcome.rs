@@ -28,6 +28,8 @@ pub enum Refusal {
     OverQuota,
     /// No backend could ever hold it, or its objective cannot be met any more.
     Infeasible,
+    /// The backends are fuller than its class may find them.
+    Saturated,
     /// No classification rule matches it.
     Unclassified,
     /// No backend has joined.
@@ -38,11 +40,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, in report order.
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 8] = [
         Refusal::QueueFull,
         Refusal::RateLimited,
         Refusal::OverQuota,
         Refusal::Infeasible,
+        Refusal::Saturated,
         Refusal::Unclassified,
         Refusal::NoBackend,
         Refusal::Draining,
@@ -54,6 +57,7 @@ impl Refusal {
             Refusal::RateLimited => "rate_limited",
             Refusal::OverQuota => "over_quota",
             Refusal::Infeasible => "infeasible",
+            Refusal::Saturated => "saturated",
             Refusal::Unclassified => "unclassified",
             Refusal::NoBackend => "no_backend",
             Refusal::Draining => "draining",
@@ -86,6 +90,7 @@ impl Outcome {
                 Refusal::RateLimited => "refused:rate_limited",
                 Refusal::OverQuota => "refused:over_quota",
                 Refusal::Infeasible => "refused:infeasible",
+                Refusal::Saturated => "refused:saturated",
                 Refusal::Unclassified => "refused:unclassified",
                 Refusal::NoBackend => "refused:no_backend",
                 Refusal::Draining => "refused:draining",

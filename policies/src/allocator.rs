@@ -13,7 +13,8 @@ use crate::classify::Classifier;
 use crate::config::Config;
 use crate::decided::Decided;
 use crate::guard::{DISPATCH, Due, Guard};
-use crate::message::{Action, Decision, EnginePriority, Input, RequestInfo, Used};
+use crate::hints::{Hint, Hints};
+use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo, Signal, Used};
 use crate::order::Lifts;
 use crate::place::{Backends, Placed};
 use crate::share::Share;
@@ -29,6 +30,7 @@ pub struct Allocator {
     config: Config,
     classifier: Classifier,
     predictions: Predictions,
+    hints: Hints,
     lifts: Lifts,
     book: Book,
     share: Share,
@@ -65,6 +67,7 @@ impl Allocator {
         Ok(Allocator {
             classifier: Classifier::new(&config.classify, config.classes.len()),
             predictions: Predictions::new(config.predict, &config.classes),
+            hints: Hints::default(),
             lifts: Lifts::new(config.order, &config.classes),
             book: Book::new(config.classes.len()),
             share: Share::new(&config),
@@ -99,7 +102,11 @@ impl Allocator {
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
+            Input::Accepted(_) | Input::FirstToken(_) | Input::Progressed(..) => {}
             Input::Ended(id, _, used) => self.ended(id, used),
+            Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
+            Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
+            Input::Reported(..) => {}
             Input::Joined(backend, info) => self.backends.join(backend, &info),
             Input::Left(backend) => self.backends.leave(backend),
             Input::Draining => self.draining = true,
@@ -138,7 +145,21 @@ impl Allocator {
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
     pub fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
-        self.classifier.classify(info)
+        self.classifier.classify(info, info.prompt_tokens)
+    }
+
+    /// Which observations the policy's rules read.
+    pub fn needs(&self) -> Needs {
+        Needs {
+            matches: self.classifier.needs_matches(),
+            predictions: self.predictions.needs_hints(),
+            ..Needs::default()
+        }
+    }
+
+    /// The next piece of advice.
+    pub fn poll_signal(&mut self) -> Option<Signal> {
+        None
     }
 
     /// The class that the request which arrived last was given.
@@ -164,12 +185,14 @@ impl Allocator {
     /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.
     #[inline(never)]
     fn arrived(&mut self, id: RequestId, info: &RequestInfo) {
-        self.latest_class = self.classify(info);
+        let Hint { matched, output_tokens } = self.hints.take(id);
+        let uncached = info.prompt_tokens.saturating_sub(matched.tokens);
+        self.latest_class = self.classifier.classify(info, uncached);
         let Some(class) = self.latest_class else {
             return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
         let RequestInfo { tenant, prompt_tokens, output_cap, .. } = *info;
-        let output_predicted = self.predictions.output(class, output_cap);
+        let output_predicted = self.predictions.output(class, output_cap, output_tokens);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
         let at_once = self.at_once(class, tokens, context);
@@ -183,9 +206,9 @@ impl Allocator {
             arrived: self.now,
             sequence: self.sequence,
             key: self.lifts.key(class, self.now),
-            prompt_tokens,
-            output_cap,
+            info: *info,
             output_predicted,
+            matched,
             state: at_once.map_or(State::Waiting, State::Dispatched),
         });
         let Some(slot) = inserted else { return self.dispatch() };
@@ -270,7 +293,7 @@ impl Allocator {
                 retry_after(self.now, oldest)
             }
             Refusal::Draining | Refusal::NoBackend => RETRY_MIN,
-            Refusal::RateLimited | Refusal::OverQuota => RETRY_MIN,
+            Refusal::RateLimited | Refusal::OverQuota | Refusal::Saturated => RETRY_MIN,
             Refusal::Infeasible | Refusal::Unclassified => Span::ZERO,
         };
         let action = Action::Reject(refusal, retry_after);
@@ -292,7 +315,7 @@ impl Allocator {
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
         let (class, flow, tokens) = (entry.class, entry.flow, entry.tokens());
-        let charged = (entry.prompt_tokens, entry.output_predicted);
+        let charged = (entry.info.prompt_tokens, entry.output_predicted);
         self.book.forget(found);
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
@@ -416,7 +439,8 @@ impl Allocator {
         let bound = self.waited_for(slot);
         let entry = self.book.entry_mut(slot);
         entry.state = State::Dispatched(backend);
-        let Entry { id, class, flow, prompt_tokens, output_predicted, .. } = *entry;
+        let Entry { id, class, flow, output_predicted, .. } = *entry;
+        let prompt_tokens = entry.info.prompt_tokens;
         let tokens = entry.tokens();
         self.share.charge(flow, prompt_tokens, output_predicted);
         self.unqueue(slot);

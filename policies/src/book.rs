@@ -7,8 +7,10 @@
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 
 use crate::class_set::ClassSet;
+use crate::hints::Match;
 use crate::index::{Found, Index};
 use crate::list::{Linked, Links, List};
+use crate::message::RequestInfo;
 
 /// A request the allocator holds.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +24,10 @@ pub(crate) struct Entry {
     pub sequence: u64,
     /// Who goes first within a flow: the least.
     pub key: u64,
-    pub prompt_tokens: u32,
-    pub output_cap: u32,
+    pub info: RequestInfo,
     pub output_predicted: u32,
+    /// Where most of its prompt is cached, as was known when it arrived.
+    pub matched: Match,
     pub state: State,
 }
 
@@ -45,11 +48,11 @@ pub(crate) enum State {
 impl Entry {
     /// Estimated tokens: prompt + predicted output.
     pub fn tokens(&self) -> u64 {
-        u64::from(self.prompt_tokens) + u64::from(self.output_predicted)
+        u64::from(self.info.prompt_tokens) + u64::from(self.output_predicted)
     }
     /// The longest context it may grow to: prompt + cap.
     pub fn context(&self) -> u64 {
-        u64::from(self.prompt_tokens) + u64::from(self.output_cap)
+        u64::from(self.info.prompt_tokens) + u64::from(self.info.output_cap)
     }
 }
 

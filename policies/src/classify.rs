@@ -1,6 +1,6 @@
 //! Which class a request gets: the first rule whose every stated condition holds.
 
-use plimsoll_base::ClassId;
+use plimsoll_base::{ClassId, WorkflowId};
 
 use crate::config::{Becomes, ClassifyRule};
 use crate::message::RequestInfo;
@@ -21,21 +21,35 @@ impl Classifier {
         Classifier { rules: rules.to_vec(), classes, claims_win }
     }
 
-    /// The class by the first rule that matches.
-    pub fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
-        let claimed = info.claims.filter(|class| class.index() < self.classes);
-        if self.claims_win && claimed.is_some() { claimed } else { self.search(info, claimed) }
+    /// Whether it matters where prompts are cached.
+    pub fn needs_matches(&self) -> bool {
+        let looks = |rule: &ClassifyRule| {
+            rule.uncached_tokens_min.is_some() || rule.uncached_tokens_max.is_some()
+        };
+        self.rules.iter().any(looks)
     }
 
-    fn search(&self, info: &RequestInfo, claimed: Option<ClassId>) -> Option<ClassId> {
-        self.rules.iter().find_map(|rule| matches(rule, info).then(|| becomes(rule, claimed))?)
+    /// The class by the first rule that matches; `uncached` prompt tokens are cached nowhere.
+    pub fn classify(&self, info: &RequestInfo, uncached: u32) -> Option<ClassId> {
+        let claimed = info.claims.filter(|class| class.index() < self.classes);
+        if self.claims_win && claimed.is_some() {
+            return claimed;
+        }
+        let named = |rule| matches(rule, info, uncached).then(|| becomes(rule, claimed)).flatten();
+        self.rules.iter().find_map(named)
     }
 }
 
-fn matches(rule: &ClassifyRule, info: &RequestInfo) -> bool {
+fn matches(rule: &ClassifyRule, info: &RequestInfo, uncached: u32) -> bool {
     rule.tenant.is_none_or(|tenant| tenant == info.tenant)
         && rule.source.is_none_or(|source| source == info.source)
         && rule.claims.is_none_or(|class| Some(class) == info.claims)
+        && rule.model.is_none_or(|model| model == info.model)
+        && rule.stage.is_none_or(|stage| stage == info.stage)
+        && rule.in_workflow.is_none_or(|inside| inside == (info.workflow != WorkflowId(0)))
+        && info.labels.contain(rule.labels)
+        && rule.uncached_tokens_min.is_none_or(|least| uncached >= least)
+        && rule.uncached_tokens_max.is_none_or(|most| uncached <= most)
         && rule.prompt_tokens_min.is_none_or(|least| info.prompt_tokens >= least)
         && rule.prompt_tokens_max.is_none_or(|most| info.prompt_tokens <= most)
 }

@@ -3,7 +3,9 @@
 //! Everything is an integer. `scenarios/config` reads files into these types and is where spans,
 //! units and error messages live; [`Config::check`] states what must hold between the parts.
 
-use plimsoll_base::{ClassId, SourceId, Span, TenantId};
+use plimsoll_base::{ClassId, ModelId, SourceId, Span, StageId, TenantId};
+
+use crate::message::Labels;
 
 /// A whole policy: the classes and one rule list per stage of the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,20 +14,50 @@ pub struct Config {
     pub classes: Vec<Class>,
     /// Tried in order; the first that matches names the class.
     pub classify: Vec<ClassifyRule>,
+    /// What the driver looks at for the bits of [`Labels`], in order; at most 64.
+    pub labels: Vec<Label>,
+    /// Asked in order whether a request may come in; the first that objects refuses it.
+    pub admit: Vec<Admit>,
     /// Whose turn it is.
     pub share: Share,
     /// Who goes first within a turn.
     pub order: Order,
+    /// What each class may hold; all must agree.
+    pub partition: Vec<Partition>,
     /// Which backend.
     pub place: Place,
     /// How much may be outstanding at a backend.
     pub window: Window,
+    /// What adapts to what happens.
+    pub feedback: Vec<Feedback>,
     /// The liveness guard; `None` leaves waiting without a bound.
     pub guard: Option<Guard>,
     /// How output length is predicted from what a gateway can see.
     pub predict: Predict,
     /// Queued and dispatched requests the allocator holds at most; more is refused (`QueueFull`).
     pub requests_max: u32,
+}
+
+impl Config {
+    /// These classes and this share, and of everything else the plainest: every request gets the
+    /// class it claims, no limit but that of memory, the declared cap as prediction.
+    pub fn plain(share: Share, classes: Vec<Class>) -> Config {
+        Config {
+            classes,
+            classify: vec![ClassifyRule::default()],
+            labels: Vec::new(),
+            admit: Vec::new(),
+            share,
+            order: Order::Fcfs,
+            partition: Vec::new(),
+            place: Place::LeastTokens,
+            window: Window::Seats,
+            feedback: Vec::new(),
+            guard: None,
+            predict: Predict::DeclaredCap,
+            requests_max: 1_000_000,
+        }
+    }
 }
 
 /// What latency is owed, and how much may wait.
@@ -53,6 +85,43 @@ pub struct Class {
     pub output_tokens_expected: Option<u32>,
     /// Whether it may be shed first.
     pub sheddable: bool,
+    /// The longest a request of the class may take to its first token, queueing included.
+    pub deadline: Option<Span>,
+}
+
+/// Weight 1 and no limit.
+impl Default for Class {
+    fn default() -> Class {
+        Class {
+            priority: 0,
+            weight: 1,
+            wait_max: None,
+            queue_max: None,
+            time_to_live: None,
+            requests_max: None,
+            tokens_max: None,
+            boost: Span::ZERO,
+            output_tokens_expected: None,
+            sheddable: false,
+            deadline: None,
+        }
+    }
+}
+
+/// A condition on a request that only the driver can see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// A header has this value.
+    Header {
+        /// Its name in lower case.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// It came with the API key of this name.
+    Key(String),
+    /// It asks for this service tier.
+    ServiceTier(String),
 }
 
 /// One classification rule: a request matches if every stated condition holds.
@@ -64,6 +133,18 @@ pub struct ClassifyRule {
     pub source: Option<SourceId>,
     /// Only if the client claims this class.
     pub claims: Option<ClassId>,
+    /// Only this model.
+    pub model: Option<ModelId>,
+    /// Only this stage of a workflow.
+    pub stage: Option<StageId>,
+    /// Only as a part of a workflow (`true`), or only alone (`false`).
+    pub in_workflow: Option<bool>,
+    /// Only if it bears all of these labels.
+    pub labels: Labels,
+    /// Only prompts of which at least this many tokens are cached nowhere.
+    pub uncached_tokens_min: Option<u32>,
+    /// Only prompts of which at most this many tokens are cached nowhere.
+    pub uncached_tokens_max: Option<u32>,
     /// Only prompts of at least this many tokens.
     pub prompt_tokens_min: Option<u32>,
     /// Only prompts of at most this many tokens.
@@ -81,6 +162,18 @@ pub enum Becomes {
     /// This class.
     Class(ClassId),
 }
+
+/// Whether a request may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admit {}
+
+/// What a class, or a group of classes, may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partition {}
+
+/// What adapts to what happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feedback {}
 
 /// Who owns a queue of its own in a [`Share`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod classify;
 pub mod config;
 mod decided;
 mod guard;
+mod hints;
 mod index;
 mod list;
 mod message;
@@ -30,4 +31,7 @@ mod share;
 pub use allocator::Allocator;
 pub use check::{ConfigError, Field, Problem};
 pub use config::Config;
-pub use message::{Action, BackendInfo, Decision, EnginePriority, Input, RequestInfo, Used};
+pub use message::{
+    Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
+    Used,
+};

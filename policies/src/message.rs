@@ -1,11 +1,12 @@
 //! What goes in and what comes out.
 
 use plimsoll_base::{
-    BackendId, Bound, ClassId, End, PoolId, Reason, Refusal, RequestId, SourceId, Span, TenantId,
+    BackendId, Bound, ClassId, End, ModelId, PoolId, Reason, Refusal, RequestId, SessionId, SiteId,
+    SourceId, Span, StageId, TenantId, Time, WorkflowId,
 };
 
 /// What a gateway can see of a request. The true output length is not here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestInfo {
     /// Who pays.
     pub tenant: TenantId,
@@ -13,14 +14,37 @@ pub struct RequestInfo {
     pub source: SourceId,
     /// The class it asks for.
     pub claims: Option<ClassId>,
+    /// Which model it asks for.
+    pub model: ModelId,
+    /// What it does in its workflow.
+    pub stage: StageId,
     /// Prompt length in tokens.
     pub prompt_tokens: u32,
     /// Output tokens the client allows (`max_tokens`).
     pub output_cap: u32,
+    /// Which of the policy's labels it bears.
+    pub labels: Labels,
+    /// Which requests it shares a growing context with.
+    pub session: SessionId,
+    /// Which requests it does one piece of work with.
+    pub workflow: WorkflowId,
+}
+
+/// A set of at most 64 labels. A label is a condition that only the driver can see (a header with
+/// a value, an API key, a service tier), numbered in the order of
+/// [`Config::labels`](crate::Config::labels).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Labels(pub u64);
+
+impl Labels {
+    /// Whether it has all of `others`.
+    pub const fn contain(self, others: Labels) -> bool {
+        self.0 & others.0 == others.0
+    }
 }
 
 /// What a backend offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendInfo {
     /// The group it belongs to.
     pub pool: PoolId,
@@ -30,6 +54,10 @@ pub struct BackendInfo {
     pub kv_tokens: u64,
     /// The longest context (prompt + output) it takes, in tokens.
     pub context_max: u32,
+    /// Where it stands.
+    pub site: SiteId,
+    /// The models it serves, a bit an id; 0 serves all.
+    pub models: u64,
 }
 
 /// What a request had used when it ended.
@@ -41,23 +69,65 @@ pub struct Used {
     pub output_tokens: u32,
 }
 
-/// What happened in the world.
+/// What a backend said of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests in its batch.
+    pub running: u32,
+    /// Requests in its own queue.
+    pub waiting: u32,
+    /// The part of its KV memory that is held, in millionths.
+    pub kv_used_ppm: u32,
+    /// The mean time in its own queue of the requests that it started since its report before.
+    pub queue_wait: Span,
+}
+
+/// What happened in the world. Observations carry the instant at which they were true (`as_of`);
+/// the allocator decides what their age means. Those that no rule of the policy reads (see
+/// [`Needs`]) need not be handed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A request was offered.
     Arrived(RequestId, RequestInfo),
     /// Its client left. If it was dispatched, an `Ended` follows when the backend let go.
     Withdrawn(RequestId),
+    /// Its backend has taken it in.
+    Accepted(RequestId),
+    /// Its first token was delivered.
+    FirstToken(RequestId),
+    /// So many output tokens of it have been delivered.
+    Progressed(RequestId, u32),
     /// It ended at its backend.
     Ended(RequestId, End, Used),
+    /// Of the prompt of a request that is about to arrive, so many tokens are cached there.
+    Matched(RequestId, BackendId, u32),
+    /// A request that is about to arrive is predicted to deliver so many output tokens.
+    Predicted(RequestId, u32),
     /// A backend is there.
     Joined(BackendId, BackendInfo),
+    /// A backend's report, true at the instant.
+    Reported(BackendId, Load, Time),
     /// A backend is gone; what ran on it has ended or will be reported as ended.
     Left(BackendId),
     /// From now on everything new is refused.
     Draining,
     /// `next_deadline` has passed.
     Deadline,
+}
+
+/// Which observations the rules of a policy read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// [`Input::FirstToken`].
+    pub first_tokens: bool,
+    /// [`Input::Progressed`], and how often.
+    pub progress: Option<Span>,
+    /// [`Input::Matched`].
+    pub matches: bool,
+    /// [`Input::Predicted`].
+    pub predictions: bool,
+    /// [`Input::Reported`], and how often.
+    pub reports: Option<Span>,
 }
 
 /// The priority handed to an engine: higher is more important, adapters translate.
@@ -73,9 +143,16 @@ pub enum Action {
     Reject(Refusal, Span),
     /// It waited too long or was withdrawn: close it with this end. It never ran.
     Close(End),
+    /// Cancel it at its backend before its first token; it waits here again. The `Ended` of the
+    /// cancelled run must not be handed in.
+    Preempt(BackendId),
+    /// Cancel it at its backend; an `Ended` follows when the backend let go.
+    Cancel(BackendId),
 }
 
-/// An action for one request, and why.
+/// An action for one request, and why. Of every request there is first one dispatch, refusal or
+/// close; a dispatch may be followed by a cancel, or by a preemption and another of the first
+/// three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// For whom.
@@ -88,4 +165,11 @@ pub struct Decision {
     pub reason: Reason,
     /// The resource it had waited for; `None` if it had not waited.
     pub bound: Option<Bound>,
+}
+
+/// Advice that concerns no single request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// A pool should have so many backends.
+    Scale(PoolId, u32),
 }

@@ -103,6 +103,8 @@ fn storms_reach_every_decision() {
                     Action::Dispatch(..) => "dispatch".to_owned(),
                     Action::Reject(refusal, _) => refusal.name().to_owned(),
                     Action::Close(end) => format!("{end:?}"),
+                    Action::Preempt(_) => "preempt".to_owned(),
+                    Action::Cancel(_) => "cancel".to_owned(),
                 };
                 seen.insert((action, decision.reason.name(), decision.bound.map(|b| b.name())));
             }

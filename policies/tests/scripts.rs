@@ -32,6 +32,8 @@ fn tell(decision: &Decision) -> String {
         Action::Dispatch(backend, _) => format!(">{backend}"),
         Action::Reject(refusal, span) => format!(" {} in {span}:", refusal.name()),
         Action::Close(end) => format!(" {end:?}:"),
+        Action::Preempt(backend) => format!("<{backend}"),
+        Action::Cancel(backend) => format!("x{backend}"),
     };
     let bound = decision.bound.map(|bound| format!(" {}", bound.name())).unwrap_or_default();
     format!("{}{action} {}{bound}", decision.id, decision.reason.name())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, End, Fact, Names, Outcome, Span, Stream, StreamKey, TenantId, Time};
 use plimsoll_policy::config::{
-    Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
+    Class, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
 use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Think, Workload, source};
@@ -54,7 +54,7 @@ fn random_model(seed: u64) -> Model {
             tokens_max: (draw(0, 2) == 0).then_some(draw(300, 2000)),
             boost: Span::from_millis(draw(0, 3000)),
             output_tokens_expected: Some(draw(10, 100) as u32),
-            sheddable: false,
+            ..Class::default()
         })
         .collect();
     let workload = |class: u16, arrivals: Arrivals| Workload {
@@ -81,15 +81,13 @@ fn random_model(seed: u64) -> Model {
         stepping: Stepping::Macro,
     };
     let policy = Config {
-        classes,
-        classify: vec![ClassifyRule::default()],
-        share,
         order: if draw(0, 1) == 0 { Order::Fcfs } else { Order::Aging },
         place: if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens },
         window: if draw(0, 3) == 0 { Window::None } else { Window::Seats },
         guard,
         predict: if draw(0, 1) == 0 { Predict::DeclaredCap } else { Predict::ClassIntensity },
         requests_max: 1000,
+        ..Config::plain(share, classes)
     };
     let replicas = draw(1, 3) as u32;
     let pools = vec![Pool { replicas, engine, provenance: "invented".into() }];

@@ -170,7 +170,7 @@ impl Deficits {
     /// The cost of the request that goes first in the flow; `None` if the flow steps aside.
     fn cost_of_head(&self, book: &Book, flow: u32, open: ClassSet) -> Option<i128> {
         let entry = book.entry(book.head(flow, open)?);
-        Some(cost_of(self.cost, entry.prompt_tokens, entry.output_predicted))
+        Some(cost_of(self.cost, entry.info.prompt_tokens, entry.output_predicted))
     }
 }
 

@@ -100,7 +100,13 @@ impl Naive {
                 self.backends.remove(&id);
             }
             Input::Draining => self.draining = true,
-            Input::Deadline => {}
+            Input::Deadline
+            | Input::Accepted(_)
+            | Input::FirstToken(_)
+            | Input::Progressed(..)
+            | Input::Matched(..)
+            | Input::Predicted(..)
+            | Input::Reported(..) => {}
         }
         self.dispatch(fresh);
         self.refuse_over_bound(fresh);

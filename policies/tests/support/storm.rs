@@ -1,6 +1,6 @@
 //! Random policies and random storms of inputs.
 
-use plimsoll_base::{BackendId, ClassId, End, PoolId, RequestId, SourceId, Span, TenantId, Time};
+use plimsoll_base::{BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time};
 use plimsoll_policy::config::{
     Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
@@ -35,10 +35,11 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
             claims: claims.map(ClassId),
             prompt_tokens,
             output_cap,
+            ..RequestInfo::default()
         },
     );
     let backend = (0u32..5, 20u64..260, 30u32..160).prop_map(|(seats, kv_tokens, context_max)| {
-        BackendInfo { pool: PoolId(0), seats, kv_tokens, context_max }
+        BackendInfo { seats, kv_tokens, context_max, ..BackendInfo::default() }
     });
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
@@ -71,7 +72,7 @@ fn class() -> impl Strategy<Value = Class> {
         tokens_max: third.0,
         boost: Span::from_nanos(third.1),
         output_tokens_expected: third.2,
-        sheddable: false,
+        ..Class::default()
     })
 }
 
@@ -100,6 +101,7 @@ fn classify(classes: u16) -> impl Strategy<Value = Vec<ClassifyRule>> {
             prompt_tokens_min: least,
             prompt_tokens_max: least.map(|least| least + 30),
             class,
+            ..ClassifyRule::default()
         });
     // Most requests shall get somewhere.
     let last = ClassifyRule { class: Becomes::Claimed, ..ClassifyRule::default() };
@@ -123,7 +125,16 @@ pub fn config() -> impl Strategy<Value = Config> {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
             }
             let guard = guard.map(|due_share_ppm| Guard { due_share_ppm });
-            Config { classes, classify, share, order, place, window, guard, predict, requests_max }
+            Config {
+                classify,
+                order,
+                place,
+                window,
+                guard,
+                predict,
+                requests_max,
+                ..Config::plain(share, classes)
+            }
         },
     )
 }

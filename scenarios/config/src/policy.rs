@@ -53,11 +53,14 @@ pub fn build(
     let config = Config {
         classes: classes.iter().map(|spec| class(spec, found)).collect(),
         classify: classify(policy, known, found),
+        labels: Vec::new(),
+        admit: Vec::new(),
         share: share(policy.share.as_ref(), found),
         order: match policy.order {
             None | Some(OrderSpec::Fcfs) => Order::Fcfs,
             Some(OrderSpec::Aging) => Order::Aging,
         },
+        partition: Vec::new(),
         place: match policy.place {
             Some(PlaceSpec::RoundRobin) => Place::RoundRobin,
             None | Some(PlaceSpec::LeastTokens) => Place::LeastTokens,
@@ -66,6 +69,7 @@ pub fn build(
             None | Some(WindowSpec::Seats) => Window::Seats,
             Some(WindowSpec::None) => Window::None,
         },
+        feedback: Vec::new(),
         guard: guard(classes, policy, found),
         predict: match policy.predict {
             Some(PredictSpec::DeclaredCap) => Predict::DeclaredCap,
@@ -160,6 +164,7 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         boost: spec.boost.map_or(Span::ZERO, |boost| boost.0),
         output_tokens_expected: at_least_one("output_tokens", intensity, found),
         sheddable: spec.sheddable,
+        deadline: None,
     }
 }
 
@@ -199,6 +204,7 @@ fn classify_rule(
         prompt_tokens_max: *prompt_tokens_max,
         class: index(class, known.classes, "class")
             .map_or(Becomes::Claimed, |index| Becomes::Class(class_id(index))),
+        ..ClassifyRule::default()
     }
 }
 

@@ -107,5 +107,6 @@ pub(super) fn visible(request: &Request, source: SourceId) -> RequestInfo {
         claims: request.claims,
         prompt_tokens: request.prompt_tokens,
         output_cap: request.output_cap,
+        ..RequestInfo::default()
     }
 }

@@ -110,6 +110,7 @@ impl<B: Batch, O: Observer> World<B, O> {
                     seats: engine.seats,
                     kv_tokens: engine.kv_tokens(),
                     context_max: engine.context_max,
+                    ..BackendInfo::default()
                 };
                 self.allocator.handle(Time::ZERO, Input::Joined(id, info));
                 self.engines.push(Engine::new(engine, classes));
@@ -221,6 +222,9 @@ impl<B: Batch, O: Observer> World<B, O> {
             }
             Action::Reject(refusal, _) => Outcome::Refused(refusal),
             Action::Close(end) => Outcome::Ended(end),
+            Action::Preempt(_) | Action::Cancel(_) => {
+                unreachable!("no rule takes back what runs")
+            }
         };
         let from = self.close(key, outcome, now);
         self.arrivals.ended(from, now, agenda);
