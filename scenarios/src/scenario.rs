@@ -91,10 +91,15 @@ impl Parts {
             plimsoll_config::policy::build(&spec.class.0, &spec.policy, known, &mut found);
         let pools: Vec<_> =
             spec.pool.0.iter().map(|pool| build::pool::pool(&pool.value, &mut found)).collect();
+        let around = build::workload::Around {
+            names: &names,
+            policy: &spec.policy.value,
+            labels: &policy.labels,
+        };
         let workloads = &spec.workload.0;
         let workloads: Vec<_> = workloads
             .iter()
-            .map(|workload| build::workload::workload(workload, &names, &mut found))
+            .map(|workload| build::workload::workload(workload, around, &mut found))
             .collect();
         let limit = check::limit(&pools);
         let around = build::trace::Around { names: &names, limit, sources };

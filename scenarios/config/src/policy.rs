@@ -1,18 +1,17 @@
 //! From the policy part of a file to [`plimsoll_policy::Config`].
 
-use plimsoll_base::{ClassId, SourceId, Span, TenantId};
+use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost,
-    Window,
+    Class, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
 
 use crate::objectives::objectives;
 use crate::spec::{
-    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec,
-    ShareSpec, WindowSpec,
+    ClassSpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec, ShareSpec,
+    WindowSpec,
 };
-use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
+use crate::{At, ClassObjectives, Code, Diagnostic, classify, nearest};
 
 /// The allocator holds at most this many requests where the file says nothing.
 pub const REQUESTS_MAX_DEFAULT: u32 = 100_000;
@@ -50,10 +49,11 @@ pub fn build(
         objectives: objectives(&spec.slo, found),
     });
     let owed = owed.collect();
+    let (classify, labels) = classify::rules(policy, known, found);
     let config = Config {
         classes: classes.iter().map(|spec| class(spec, found)).collect(),
-        classify: classify(policy, known, found),
-        labels: Vec::new(),
+        classify,
+        labels,
         admit: Vec::new(),
         share: share(policy.share.as_ref(), found),
         order: match policy.order {
@@ -165,46 +165,6 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         output_tokens_expected: at_least_one("output_tokens", intensity, found),
         sheddable: spec.sheddable,
         deadline: None,
-    }
-}
-
-fn classify(
-    policy: &PolicySpec,
-    known: Known<'_>,
-    found: &mut Vec<Diagnostic>,
-) -> Vec<ClassifyRule> {
-    let Some(rules) = &policy.classify else { return vec![ClassifyRule::default()] };
-    rules.value.0.iter().map(|rule| classify_rule(&rule.value, known, found)).collect()
-}
-
-fn classify_rule(
-    rule: &ClassifySpec,
-    known: Known<'_>,
-    found: &mut Vec<Diagnostic>,
-) -> ClassifyRule {
-    let ClassifySpec::Match {
-        tenant,
-        workload,
-        claims,
-        prompt_tokens_min,
-        prompt_tokens_max,
-        class,
-    } = rule;
-    let mut index = |name: &Option<At<String>>, names: &[String], what: &str| {
-        name.as_ref().and_then(|name| find(name, names, what, found))
-    };
-    let class_id = |index: usize| ClassId(u16::try_from(index).unwrap_or(u16::MAX));
-    ClassifyRule {
-        tenant: index(tenant, known.tenants, "tenant")
-            .map(|index| TenantId(u32::try_from(index).unwrap_or(u32::MAX))),
-        source: index(workload, known.sources, "workload")
-            .map(|index| SourceId(u16::try_from(index).unwrap_or(u16::MAX))),
-        claims: index(claims, known.classes, "class").map(class_id),
-        prompt_tokens_min: *prompt_tokens_min,
-        prompt_tokens_max: *prompt_tokens_max,
-        class: index(class, known.classes, "class")
-            .map_or(Becomes::Claimed, |index| Becomes::Class(class_id(index))),
-        ..ClassifyRule::default()
     }
 }
 

@@ -121,6 +121,10 @@ impl<'de> Deserialize<'de> for Scalar {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySpec {
+    /// The models that requests may ask for. Absent: one model.
+    pub models: Option<Items<At<String>>>,
+    /// The stages of workflows that requests may belong to.
+    pub stages: Option<Items<At<String>>>,
     /// Tried in order; the first that matches names the class. Absent: the claimed class.
     pub classify: Option<At<Items<At<ClassifySpec>>>>,
     /// Whose turn it is. Default "fcfs".
@@ -143,6 +147,7 @@ pub struct PolicySpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 #[schemars(rename = "ClassifySpec", tag = "rule")]
+#[expect(clippy::large_enum_variant, reason = "a file holds a handful, read once")]
 pub enum ClassifySpec {
     /// Matches if every stated condition holds.
     Match {
@@ -152,6 +157,22 @@ pub enum ClassifySpec {
         workload: Option<At<String>>,
         /// Only if the request claims this class.
         claims: Option<At<String>>,
+        /// Only this model, one of the policy's `models`.
+        model: Option<At<String>>,
+        /// Only this stage of a workflow, one of the policy's `stages`.
+        stage: Option<At<String>>,
+        /// Only as a part of a workflow (true), or only alone (false).
+        in_workflow: Option<bool>,
+        /// Only with this header: `{ name = "x-team", value = "search" }`.
+        header: Option<HeaderSpec>,
+        /// Only with the API key of this name.
+        key: Option<String>,
+        /// Only if it asks for this service tier.
+        service_tier: Option<String>,
+        /// Only if at least this many tokens of its prompt are cached nowhere.
+        uncached_tokens_min: Option<u32>,
+        /// Only if at most this many tokens of its prompt are cached nowhere.
+        uncached_tokens_max: Option<u32>,
         /// Only prompts of at least this many tokens.
         prompt_tokens_min: Option<u32>,
         /// Only prompts of at most this many tokens.
@@ -159,6 +180,24 @@ pub enum ClassifySpec {
         /// What a match becomes; absent: the class it claims.
         class: Option<At<String>>,
     },
+    /// By the prompt tokens that are cached nowhere: a request below the first edge gets the first
+    /// class, and so on; one at or above the last edge gets the last class.
+    CostBucket {
+        /// Edges in tokens, rising.
+        edges_tokens: At<Vec<u32>>,
+        /// One class more than edges.
+        classes: At<Vec<At<String>>>,
+    },
+}
+
+/// A header and its value; the name in any case.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderSpec {
+    /// Its name.
+    pub name: String,
+    /// Its value, exactly.
+    pub value: String,
 }
 
 /// Whose turn it is.

@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 use crate::engine::{Batch, Engine, Job, Note};
 use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
-use crate::workload::{Request, Source, SourceError};
+use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
 use flight::{Flight, Flights};
 use sampling::Sampling;
@@ -47,6 +47,8 @@ pub struct World<B, O> {
     /// Engines that have something to begin at this instant.
     dirty: Vec<u32>,
     arrivals: Arrivals,
+    /// Indexed by source.
+    marks: Vec<Marks>,
     flights: Flights,
     /// Keys of the requests that wait in the allocator.
     queued: FxHashMap<RequestId, u32>,
@@ -82,6 +84,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             boundaries: Vec::new(),
             dirty: Vec::new(),
             arrivals: Arrivals::new(sources, plan.duration),
+            marks: model.workloads.iter().map(|workload| workload.marks).collect(),
             flights: Flights::default(),
             queued: FxHashMap::default(),
             offered: 0,
@@ -177,7 +180,8 @@ impl<B: Batch, O: Observer> World<B, O> {
         let source_id = SourceId(source);
         let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
-        self.allocator.handle(now, Input::Arrived(id, arrivals::visible(&request, source_id)));
+        let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
+        self.allocator.handle(now, Input::Arrived(id, info));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
         let Request { tenant, prompt_tokens, .. } = request;
