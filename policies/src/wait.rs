@@ -53,6 +53,18 @@ pub struct Machine {
     pub output_tokens_max: u32,
 }
 
+impl Machine {
+    /// For whom only whether there is a bound matters, not how long it is.
+    pub const UNKNOWN: Machine = Machine {
+        parallel: 1,
+        seats: 1,
+        residence: Span::MAX,
+        step: Span::MAX,
+        prompt_tokens_max: 1,
+        output_tokens_max: 1,
+    };
+}
+
 /// The longest wait of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitBound {

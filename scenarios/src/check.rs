@@ -89,24 +89,23 @@ fn classified(
     };
     let policy = &model.policy;
     for Kind { tenant, claims, least, most } in kinds(workload, trace) {
-        let unmatched =
-            thresholds(&policy.classify, least.max(1), most.min(longest.max(1))).into_iter().find(
-                |&prompt_tokens| {
-                    let user = u64::from(workload.marks.together == Together::Workflows);
-                    let info = RequestInfo {
-                        tenant,
-                        source,
-                        claims,
-                        model: workload.marks.model,
-                        stage: workload.marks.stage,
-                        labels: workload.marks.labels,
-                        workflow: WorkflowId(user),
-                        prompt_tokens,
-                        ..RequestInfo::default()
-                    };
-                    policy.class_of(&info).is_none()
-                },
-            );
+        let unmatched = thresholds(&policy.classify, least.max(1), most.min(longest.max(1)))
+            .into_iter()
+            .find(|&prompt_tokens| {
+                let user = u64::from(workload.marks.together == Together::Workflows);
+                let info = RequestInfo {
+                    tenant,
+                    source,
+                    claims,
+                    model: workload.marks.model,
+                    stage: workload.marks.stage,
+                    labels: workload.marks.labels,
+                    workflow: WorkflowId(user),
+                    prompt_tokens,
+                    ..RequestInfo::default()
+                };
+                policy.class_of(&info).is_none()
+            });
         let Some(prompt) = unmatched else { continue };
         let name = &written.value.name.value;
         let who = model.names.tenant(tenant);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_config::spec::{ClassSpec, PolicySpec};
 use plimsoll_config::{
-    At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue,
+    At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue, TenantSpec,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -69,14 +69,6 @@ pub enum SteppingSpec {
     Macro,
     /// One step at a time: slow, for checking.
     Single,
-}
-
-/// `[[tenant]]`: who pays.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TenantSpec {
-    /// Letters, digits, `-`, `_`.
-    pub name: At<String>,
 }
 
 /// `[[workload]]`: requests of one kind, generated or replayed.
