@@ -49,8 +49,11 @@ pub struct Allocator {
     /// What stopped those who wait.
     stops: Stops,
     /// Classes whose next request did not fit their cap of tokens. A class is looked at again
-    /// when what it has waiting or outstanding changes, or when its oldest request may go as due.
+    /// when what it has waiting or outstanding changes, when its oldest request may go as due, or
+    /// when the heavy lane opens or closes, since then another may be next.
     too_large: ClassSet,
+    /// Those of them that were looked at as due with the input in hand.
+    too_large_when_due: ClassSet,
     decisions: Decided,
     in_flight: u32,
     /// The next request's place in the order of arrival.
@@ -89,6 +92,7 @@ impl Allocator {
             mortal: mortal.collect(),
             stops: Stops::default(),
             too_large: ClassSet::EMPTY,
+            too_large_when_due: ClassSet::EMPTY,
             decisions: Decided::default(),
             in_flight: 0,
             sequence: 0,
@@ -242,7 +246,7 @@ impl Allocator {
         self.sequence += 1;
         self.too_large.remove(class);
         self.order.charge(info.workflow, prompt_tokens, output_predicted);
-        self.heavy_lane.take(queue);
+        self.take_heavy(queue);
         self.commit((id, class, tokens), backend, self.share.reason(), None);
     }
 
@@ -354,7 +358,9 @@ impl Allocator {
         let charged = (entry.info.prompt_tokens, entry.output_predicted);
         let used = (used.prompt_tokens, used.output_tokens);
         self.order.settle(entry.info.workflow, charged, used);
-        self.heavy_lane.release(entry.queue);
+        if self.heavy_lane.release(entry.queue) {
+            self.too_large = ClassSet::EMPTY;
+        }
         self.book.forget(found);
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
@@ -422,7 +428,7 @@ impl Allocator {
     fn dispatch_waiting(&mut self) {
         let mut stops = Stops::default();
         self.too_large = self.too_large.without(self.due_classes());
-        let mut too_large_when_due = ClassSet::EMPTY;
+        self.too_large_when_due = ClassSet::EMPTY;
         // What stopped the first of those who are aside.
         let mut stopped_next = None;
         loop {
@@ -440,7 +446,7 @@ impl Allocator {
             if !self.caps.has_room(class, tokens) {
                 self.too_large.insert(class);
                 if reason == Reason::Due {
-                    too_large_when_due.insert(class);
+                    self.too_large_when_due.insert(class);
                 }
                 continue;
             }
@@ -448,7 +454,7 @@ impl Allocator {
                 Placed::At(backend) => {
                     let reason = stopped_next.take().map_or(reason, |_| self.go_past());
                     self.send(slot, backend, reason, due);
-                    let due = self.due_classes().without(too_large_when_due);
+                    let due = self.due_classes().without(self.too_large_when_due);
                     self.too_large = self.too_large.without(due);
                 }
                 Placed::Stopped(bound) => {
@@ -546,9 +552,18 @@ impl Allocator {
         let tokens = entry.tokens();
         self.share.charge(flow, prompt_tokens, output_predicted);
         self.order.charge(workflow, prompt_tokens, output_predicted);
-        self.heavy_lane.take(queue);
+        self.take_heavy(queue);
         self.unqueue(slot);
         self.commit((id, class, tokens), backend, reason, bound);
+    }
+
+    /// Counts a dispatch of the queue against the heavy lane.
+    #[inline]
+    fn take_heavy(&mut self, queue: ClassId) {
+        if self.heavy_lane.take(queue) {
+            self.too_large = ClassSet::EMPTY;
+            self.too_large_when_due = ClassSet::EMPTY;
+        }
     }
 
     /// Lets a request of so many estimated tokens go that stands in no queue (any more) and whose

@@ -109,21 +109,26 @@ impl HeavyLane {
             ClassSet::from_number(self.queues.classes)
         }
     }
-    /// A request of the queue is dispatched.
+    /// A request of the queue is dispatched; whether the lane is full from now on.
     #[inline]
-    pub fn take(&mut self, queue: ClassId) {
-        if self.queues.is_heavy(queue) {
+    pub fn take(&mut self, queue: ClassId) -> bool {
+        let is_heavy = self.queues.is_heavy(queue);
+        if is_heavy {
             assert!(self.running < self.max, "a full heavy lane sends nothing");
             self.running += 1;
         }
+        is_heavy && self.running == self.max
     }
-    /// A request of the queue has ended.
+    /// A request of the queue has ended; whether the lane was full up to now.
     #[inline]
-    pub fn release(&mut self, queue: ClassId) {
-        if self.queues.is_heavy(queue) {
+    pub fn release(&mut self, queue: ClassId) -> bool {
+        let is_heavy = self.queues.is_heavy(queue);
+        let was_full = is_heavy && self.running == self.max;
+        if is_heavy {
             assert!(self.running > 0, "what ends was outstanding");
             self.running -= 1;
         }
+        was_full
     }
 }
 

@@ -372,8 +372,12 @@ impl Naive {
 
     fn ended(&mut self, id: RequestId, used: Used) {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
+        let was_full = self.heavy_lane_is_full();
         let held = self.held.remove(at);
         self.too_large.retain(|&c| c != held.class);
+        if self.heavy_lane_is_full() != was_full {
+            self.too_large.clear();
+        }
         self.settle_account(&held, used);
         let difference = self.cost(used.prompt_tokens, used.output_tokens)
             - self.cost(held.info.prompt_tokens, held.predicted);
@@ -448,7 +452,12 @@ impl Naive {
                 self.held.iter_mut().find(|h| h.id == passed).unwrap().passed += 1;
             }
             stopped = None;
+            let was_full = self.heavy_lane_is_full();
             self.send(at, backend, reason, fresh);
+            if self.heavy_lane_is_full() != was_full {
+                self.too_large.clear();
+                tried_as_due.clear();
+            }
             self.look_again_at_due(&tried_as_due);
         }
         self.aside.clear();
