@@ -13,6 +13,7 @@ mod examples;
 mod layer;
 pub mod nearest;
 pub mod objectives;
+mod order;
 pub mod policy;
 mod source;
 pub mod spec;
