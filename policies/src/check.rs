@@ -5,8 +5,9 @@ use std::fmt;
 use plimsoll_base::{ClassId, Span};
 
 use crate::class_set::CLASSES_MAX;
-use crate::config::{Becomes, Class, ClassifyRule, Config, Share, TokenCost};
+use crate::config::{Becomes, Class, ClassifyRule, Config, Order, Partition, Share, TokenCost};
 use crate::guard::DISPATCH;
+use crate::heavy_lane;
 
 /// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
 pub(crate) const PRICE_MAX: u32 = 1_000_000;
@@ -16,6 +17,9 @@ pub(crate) const WEIGHT_MAX: u32 = 65_536;
 pub(crate) const QUANTUM_MAX: u64 = 1 << 60;
 /// The largest boost: 100 years, so that an arrival plus a boost is still an instant.
 pub(crate) const BOOST_MAX: Span = Span::from_secs(100 * 365 * 86_400);
+
+/// Accounts of workflows there may be: what fits some 300 MB.
+const WORKFLOWS_MAX: u64 = 1 << 22;
 
 /// The part of a [`Config`] that is wrong, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,42 +36,56 @@ pub enum ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
+    Aging,
     Boost,
     Claims,
     Class,
     Classes,
     Classify,
     Cost,
+    Deadline,
     DueShare,
     Guard,
+    HeavyMax,
+    Order,
+    Partition,
     PromptTokensMax,
     Quantum,
     RequestsMax,
     TimeToLive,
+    Token,
     TokensMax,
     WaitMax,
     Weight,
+    WorkflowsMax,
 }
 
 impl Field {
     /// The field's name in [`crate::config`].
     pub const fn name(self) -> &'static str {
         match self {
+            Field::Aging => "aging",
             Field::Boost => "boost",
             Field::Claims => "claims",
             Field::Class => "class",
             Field::Classes => "classes",
             Field::Classify => "classify",
             Field::Cost => "cost",
+            Field::Deadline => "deadline",
             Field::DueShare => "due_share_ppm",
             Field::Guard => "guard",
+            Field::HeavyMax => "max",
+            Field::Order => "order",
+            Field::Partition => "partition",
             Field::PromptTokensMax => "prompt_tokens_max",
             Field::Quantum => "quantum",
             Field::RequestsMax => "requests_max",
             Field::TimeToLive => "time_to_live",
+            Field::Token => "token",
             Field::TokensMax => "tokens_max",
             Field::WaitMax => "wait_max",
             Field::Weight => "weight",
+            Field::WorkflowsMax => "workflows_max",
         }
     }
 }
@@ -89,6 +107,12 @@ pub enum Problem {
     ExpiresBeforeDue,
     /// The guard needs a class that states `wait_max`.
     GuardsNothing,
+    /// Earliest deadline first needs a class with a deadline.
+    NoDeadline,
+    /// There may be one heavy lane, and then at most 32 classes.
+    TwoHeavyLanes,
+    /// The same.
+    TooManyBesideHeavyLane,
 }
 
 impl std::error::Error for ConfigError {}
@@ -117,6 +141,11 @@ impl fmt::Display for Problem {
             Problem::MatchesNothing => f.write_str("is less than prompt_tokens_min"),
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
+            Problem::NoDeadline => f.write_str("needs a class with a deadline"),
+            Problem::TwoHeavyLanes => f.write_str("states a heavy lane twice"),
+            Problem::TooManyBesideHeavyLane => {
+                write!(f, "must be at most {} beside a heavy lane", heavy_lane::CLASSES_MAX)
+            }
         }
     }
 }
@@ -140,7 +169,48 @@ impl Config {
                 .map_err(|(field, problem)| ConfigError::Rule(index, field, problem))?;
         }
         policy(check_share(&self.share))?;
+        policy(self.check_order())?;
+        policy(self.check_partition())?;
         policy(self.check_guard())
+    }
+
+    fn check_order(&self) -> Result<(), (Field, Problem)> {
+        match self.order {
+            Order::Fcfs | Order::Aging => Ok(()),
+            Order::EarliestDeadline => {
+                match self.classes.iter().any(|class| class.deadline.is_some()) {
+                    true => Ok(()),
+                    false => Err((Field::Order, Problem::NoDeadline)),
+                }
+            }
+            Order::ShortestPredicted { aging } => {
+                within(Field::Aging, aging.unwrap_or(BOOST_MAX).nanos(), 1, BOOST_MAX.nanos())
+            }
+            Order::LeastAttained { cost, workflows_max } => {
+                check_cost(cost)?;
+                within(Field::WorkflowsMax, workflows_max.into(), 1, WORKFLOWS_MAX)
+            }
+            Order::LongestPrefix { token } => {
+                within(Field::Token, token.nanos(), 1, BOOST_MAX.nanos())
+            }
+        }
+    }
+
+    fn check_partition(&self) -> Result<(), (Field, Problem)> {
+        for rule in &self.partition {
+            match *rule {
+                Partition::HeavyLane { over_tokens: _, max } => {
+                    within(Field::HeavyMax, max.into(), 1, u64::MAX)?;
+                }
+            }
+        }
+        let heavy = |rule: &&Partition| matches!(rule, Partition::HeavyLane { .. });
+        match self.partition.iter().filter(heavy).count() {
+            0 => Ok(()),
+            1 if self.classes.len() <= heavy_lane::CLASSES_MAX => Ok(()),
+            1 => Err((Field::Classes, Problem::TooManyBesideHeavyLane)),
+            _ => Err((Field::Partition, Problem::TwoHeavyLanes)),
+        }
     }
 
     fn check_guard(&self) -> Result<(), (Field, Problem)> {
@@ -159,6 +229,7 @@ fn check_class(class: &Class) -> Result<(), (Field, Problem)> {
     within(Field::RequestsMax, class.requests_max.unwrap_or(1).into(), 1, u64::MAX)?;
     within(Field::TokensMax, class.tokens_max.unwrap_or(1), 1, u64::MAX)?;
     within(Field::TimeToLive, class.time_to_live.unwrap_or(Span::MAX).nanos(), 1, u64::MAX)?;
+    within(Field::Deadline, class.deadline.unwrap_or(Span::MAX).nanos(), 1, u64::MAX)?;
     match (class.wait_max, class.time_to_live) {
         (Some(wait_max), Some(time_to_live)) if wait_max >= time_to_live => {
             Err((Field::WaitMax, Problem::ExpiresBeforeDue))

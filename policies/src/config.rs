@@ -30,6 +30,9 @@ pub struct Config {
     pub window: Window,
     /// What adapts to what happens.
     pub feedback: Vec<Feedback>,
+    /// How many requests may go past one that is next and fits no backend now, because they fit.
+    /// With 0 it is waited for.
+    pub bypass_max: u32,
     /// The liveness guard; `None` leaves waiting without a bound.
     pub guard: Option<Guard>,
     /// How output length is predicted from what a gateway can see.
@@ -53,6 +56,7 @@ impl Config {
             place: Place::LeastTokens,
             window: Window::Seats,
             feedback: Vec::new(),
+            bypass_max: 0,
             guard: None,
             predict: Predict::DeclaredCap,
             requests_max: 1_000_000,
@@ -169,7 +173,17 @@ pub enum Admit {}
 
 /// What a class, or a group of classes, may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Partition {}
+pub enum Partition {
+    /// At most so many heavy requests of all classes are outstanding at once. They queue apart, so
+    /// that one that may not go blocks nobody light behind it. At most one such rule, and then at
+    /// most 32 classes.
+    HeavyLane {
+        /// Heavy is what is estimated to compute more tokens: prompt − cached + predicted output.
+        over_tokens: u64,
+        /// How many; at least 1.
+        max: u32,
+    },
+}
 
 /// What adapts to what happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,6 +241,27 @@ pub enum Order {
     Fcfs,
     /// By arrival minus the class's boost: a static key, no clock.
     Aging,
+    /// By deadline (arrival + [`Class::deadline`]); what has missed its own goes when nothing in
+    /// its turn can still make it, and what has none goes last.
+    EarliestDeadline,
+    /// By predicted tokens (prompt + predicted output).
+    ShortestPredicted {
+        /// How much waiting a token is worth; `None` lets long requests wait for ever.
+        aging: Option<Span>,
+    },
+    /// By what the request's workflow had been given when the request arrived (Luo et al.,
+    /// Autellix, NSDI 2025).
+    LeastAttained {
+        /// Token prices.
+        cost: TokenCost,
+        /// Accounts of workflows at most; those used longest ago are forgotten.
+        workflows_max: u32,
+    },
+    /// By arrival minus what the cached tokens of the prompt are worth.
+    LongestPrefix {
+        /// How much waiting a cached token is worth.
+        token: Span,
+    },
 }
 
 /// Which backend.

@@ -2,15 +2,19 @@
 
 use std::fmt;
 
-use crate::config::{Config, Order, Per, Place, Predict, Share, TokenCost, Window};
+use crate::config::{Config, Order, Partition, Per, Place, Predict, Share, TokenCost, Window};
 
 /// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "share by {}", share(&self.share))?;
-        match self.order {
-            Order::Fcfs => f.write_str(", order by arrival")?,
-            Order::Aging => f.write_str(", order by arrival less the class's boost (aging)")?,
+        write!(f, ", order by {}", order(self.order))?;
+        for rule in &self.partition {
+            match *rule {
+                Partition::HeavyLane { over_tokens, max } => {
+                    write!(f, ", at most {max} requests over {over_tokens} tokens at once")?;
+                }
+            }
         }
         match self.place {
             Place::RoundRobin => f.write_str(", place round robin")?,
@@ -19,6 +23,10 @@ impl fmt::Display for Config {
         match self.window {
             Window::Seats => f.write_str(", queue before the engine (window of its seats)")?,
             Window::None => f.write_str(", queue inside the engine (no window)")?,
+        }
+        if self.bypass_max > 0 {
+            let most = self.bypass_max;
+            write!(f, ", what fits may go past what does not ({most} times at most)")?;
         }
         match self.guard {
             Some(guard) => {
@@ -44,6 +52,24 @@ fn share(share: &Share) -> String {
         Share::VirtualTokenCounter { per, cost } => {
             format!("virtual token counter {} ({})", owner(*per), price(*cost))
         }
+    }
+}
+
+fn order(order: Order) -> String {
+    match order {
+        Order::Fcfs => "arrival".to_owned(),
+        Order::Aging => "arrival less the class's boost (aging)".to_owned(),
+        Order::EarliestDeadline => "deadline, missed ones last".to_owned(),
+        Order::ShortestPredicted { aging: None } => {
+            "predicted tokens, fewest first (long ones may wait for ever)".to_owned()
+        }
+        Order::ShortestPredicted { aging: Some(aging) } => {
+            format!("arrival plus {aging} a predicted token")
+        }
+        Order::LeastAttained { cost, workflows_max: _ } => {
+            format!("what its workflow was given, least first ({})", price(cost))
+        }
+        Order::LongestPrefix { token } => format!("arrival less {token} a cached token"),
     }
 }
 

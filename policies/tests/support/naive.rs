@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
-use plimsoll_policy::config::{Becomes, Order, Per, Place, Predict, Share, TokenCost, Window};
+use plimsoll_base::{
+    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time, WorkflowId,
+};
+use plimsoll_policy::config::{
+    Becomes, Order, Partition, Per, Place, Predict, Share, TokenCost, Window,
+};
 use plimsoll_policy::{
     Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
 };
@@ -18,6 +22,14 @@ pub struct Held {
     predicted: u32,
     flow: usize,
     sequence: u64,
+    /// Prompt tokens cached somewhere.
+    matched: u32,
+    /// What its workflow had been given.
+    attained: u64,
+    /// Whether its deadline came.
+    late: bool,
+    /// How many went past it.
+    passed: u32,
 }
 
 impl Held {
@@ -47,10 +59,17 @@ pub struct Naive {
     sequence: u64,
     draining: bool,
     now: Time,
-    stops: BTreeMap<ClassId, Bound>,
+    /// By class and whether it is heavy.
+    stops: BTreeMap<(ClassId, bool), Bound>,
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
     decisions: Vec<Decision>,
+    /// For whom, and the longest match.
+    hint: Option<(RequestId, u32)>,
+    /// Workflows and what they were given; the one used last is last.
+    accounts: Vec<(WorkflowId, u64)>,
+    /// Who is next and fits nowhere, while looking past them.
+    aside: Vec<RequestId>,
 }
 
 impl Naive {
@@ -74,6 +93,9 @@ impl Naive {
             stops: BTreeMap::new(),
             too_large: Vec::new(),
             decisions: Vec::new(),
+            hint: None,
+            accounts: Vec::new(),
+            aside: Vec::new(),
         }
     }
 
@@ -81,6 +103,7 @@ impl Naive {
         self.now = now;
         let fresh = self.sequence;
         self.expire();
+        self.relegate();
         match input {
             Input::Arrived(id, info) => self.arrived(id, info),
             Input::Withdrawn(id) => {
@@ -100,11 +123,14 @@ impl Naive {
                 self.backends.remove(&id);
             }
             Input::Draining => self.draining = true,
+            Input::Matched(id, _, tokens) => {
+                let known = self.hint.filter(|&(of, _)| of == id).map_or(0, |(_, known)| known);
+                self.hint = Some((id, known.max(tokens)));
+            }
             Input::Deadline
             | Input::Accepted(_)
             | Input::FirstToken(_)
             | Input::Progressed(..)
-            | Input::Matched(..)
             | Input::Predicted(..)
             | Input::Reported(..) => {}
         }
@@ -121,17 +147,56 @@ impl Naive {
     }
 
     fn expire(&mut self) {
-        for class in 0..self.config.classes.len() {
-            let Some(ttl) = self.config.classes[class].time_to_live else { continue };
-            while let Some(at) = self.held.iter().position(|h| {
-                h.at.is_none() && h.class.index() == class && self.now >= h.arrived + ttl
-            }) {
-                self.close(at, Action::Close(End::Expired), Reason::TimeToLive, u64::MAX);
+        for heavy in [false, true] {
+            for class in 0..self.config.classes.len() {
+                let Some(ttl) = self.config.classes[class].time_to_live else { continue };
+                while let Some(at) = self.held.iter().position(|h| {
+                    h.at.is_none()
+                        && h.class.index() == class
+                        && self.is_heavy(h) == heavy
+                        && self.now >= h.arrived + ttl
+                }) {
+                    self.close(at, Action::Close(End::Expired), Reason::TimeToLive, u64::MAX);
+                }
             }
         }
     }
 
+    /// Marks those whose deadline has come.
+    fn relegate(&mut self) {
+        for at in 0..self.held.len() {
+            let held = &self.held[at];
+            let deadline = self.config.classes[held.class.index()].deadline;
+            if self.config.order == Order::EarliestDeadline
+                && held.at.is_none()
+                && !held.late
+                && deadline.is_some_and(|deadline| held.arrived + deadline <= self.now)
+            {
+                let class = held.class;
+                self.held[at].late = true;
+                self.too_large.retain(|&c| c != class);
+            }
+        }
+    }
+
+    fn heavy_lane(&self) -> Option<(u64, u32)> {
+        self.config.partition.first().map(|rule| match *rule {
+            Partition::HeavyLane { over_tokens, max } => (over_tokens, max),
+        })
+    }
+    pub fn is_heavy(&self, held: &Held) -> bool {
+        let uncached = u64::from(held.info.prompt_tokens.saturating_sub(held.matched));
+        let tokens = uncached + u64::from(held.predicted);
+        self.heavy_lane().is_some_and(|(over, _)| tokens > over)
+    }
+    /// Whether as many heavy requests run as may.
+    pub fn heavy_lane_is_full(&self) -> bool {
+        let running = self.held.iter().filter(|h| h.at.is_some() && self.is_heavy(h)).count();
+        self.heavy_lane().is_some_and(|(_, max)| running >= max as usize)
+    }
+
     fn arrived(&mut self, id: RequestId, info: RequestInfo) {
+        let hint = self.hint.take().filter(|&(of, _)| of == id);
         if self.held.iter().any(|h| h.id == id) {
             return;
         }
@@ -149,13 +214,27 @@ impl Naive {
             }
         };
         let (arrived, sequence) = (self.now, self.sequence);
-        let mut held = Held { id, info, class, arrived, at: None, predicted, flow: 0, sequence };
+        let mut held = Held {
+            id,
+            info,
+            class,
+            arrived,
+            at: None,
+            predicted,
+            flow: 0,
+            sequence,
+            matched: hint.map_or(0, |(_, tokens)| tokens),
+            attained: 0,
+            late: false,
+            passed: 0,
+        };
         if !self.backends.is_empty() && !self.backends.values().any(|b| fits_empty(b, &held)) {
             return self.refuse(id, Some(class), Refusal::Infeasible, Reason::TooLarge);
         }
         if self.held.len() as u32 >= self.config.requests_max {
             return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         }
+        held.attained = self.attained(info.workflow);
         held.flow = self.flow(&held);
         self.sequence += 1;
         self.backlog(held.flow);
@@ -202,6 +281,38 @@ impl Naive {
                     self.tenants.push(tenant);
                     self.tenants.len() - 1
                 })
+            }
+        }
+    }
+
+    fn attained(&mut self, workflow: WorkflowId) -> u64 {
+        let Some(at) = self.accounts.iter().position(|&(other, _)| other == workflow) else {
+            return 0;
+        };
+        let account = self.accounts.remove(at);
+        self.accounts.push(account);
+        account.1
+    }
+
+    fn account(&mut self, workflow: WorkflowId, prompt: u32, output: u32) {
+        let Order::LeastAttained { cost, workflows_max } = self.config.order else { return };
+        if workflow == WorkflowId(0) {
+            return;
+        }
+        let known = self.attained(workflow);
+        self.accounts.retain(|&(other, _)| other != workflow);
+        if self.accounts.len() == workflows_max as usize {
+            self.accounts.remove(0);
+        }
+        self.accounts.push((workflow, known + worth(cost, prompt, output)));
+    }
+
+    fn settle_account(&mut self, held: &Held, used: Used) {
+        let Order::LeastAttained { cost, .. } = self.config.order else { return };
+        for (workflow, given) in &mut self.accounts {
+            if *workflow == held.info.workflow {
+                *given = (*given + worth(cost, used.prompt_tokens, used.output_tokens))
+                    .saturating_sub(worth(cost, held.info.prompt_tokens, held.predicted));
             }
         }
     }
@@ -261,8 +372,13 @@ impl Naive {
 
     fn ended(&mut self, id: RequestId, used: Used) {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
+        let was_full = self.heavy_lane_is_full();
         let held = self.held.remove(at);
         self.too_large.retain(|&c| c != held.class);
+        if self.heavy_lane_is_full() != was_full {
+            self.too_large.clear();
+        }
+        self.settle_account(&held, used);
         let difference = self.cost(used.prompt_tokens, used.output_tokens)
             - self.cost(held.info.prompt_tokens, held.predicted);
         self.charge(held.flow, difference);
@@ -282,8 +398,11 @@ impl Naive {
                     closed.push((class, Bound::ClassRequests));
                 }
             }
+            let heavy_lane_is_full = self.heavy_lane_is_full();
             let open: Vec<usize> = (0..self.held.len())
                 .filter(|&at| self.held[at].at.is_none())
+                .filter(|&at| !self.aside.contains(&self.held[at].id))
+                .filter(|&at| !heavy_lane_is_full || !self.is_heavy(&self.held[at]))
                 .filter(|&at| closed.iter().all(|&(class, _)| class != self.held[at].class))
                 .collect();
             if open.is_empty() {
@@ -318,18 +437,40 @@ impl Naive {
             }
             let Some(backend) = self.place(&held) else {
                 let seat = capable.iter().any(|&(&id, b)| self.has_seat(id, b));
-                stopped = Some(if seat { Bound::KvMemory } else { Bound::Seats });
-                break;
+                let bound = if seat { Bound::KvMemory } else { Bound::Seats };
+                stopped = stopped.or(Some(bound));
+                let is_passable = held.passed < self.config.bypass_max;
+                if !is_passable || reason == Reason::Due || self.aside.len() == 16 {
+                    break;
+                }
+                self.aside.push(held.id);
+                continue;
             };
+            let mut reason = reason;
+            for passed in std::mem::take(&mut self.aside) {
+                reason = Reason::Bypass;
+                self.held.iter_mut().find(|h| h.id == passed).unwrap().passed += 1;
+            }
+            stopped = None;
+            let was_full = self.heavy_lane_is_full();
             self.send(at, backend, reason, fresh);
+            if self.heavy_lane_is_full() != was_full {
+                self.too_large.clear();
+                tried_as_due.clear();
+            }
             self.look_again_at_due(&tried_as_due);
         }
+        self.aside.clear();
         self.stops.clear();
+        let heavy_lane_is_full = self.heavy_lane_is_full();
         for class in (0..self.config.classes.len() as u16).map(ClassId) {
-            let own = |kind| closed.contains(&(class, kind)).then_some(kind);
-            let cap = own(Bound::ClassRequests).or(own(Bound::ClassTokens));
-            if let Some(bound) = cap.or(stopped) {
-                self.stops.insert(class, bound);
+            for heavy in [false, true] {
+                let own = |kind| closed.contains(&(class, kind)).then_some(kind);
+                let lane = (heavy && heavy_lane_is_full).then_some(Bound::HeavyLane);
+                let cap = own(Bound::ClassRequests).or(lane).or(own(Bound::ClassTokens));
+                if let Some(bound) = cap.or(stopped) {
+                    self.stops.insert((class, heavy), bound);
+                }
             }
         }
     }
@@ -402,11 +543,27 @@ impl Naive {
     fn head(&self, open: &[usize], flow: usize) -> Option<usize> {
         let key = |&at: &usize| {
             let held = &self.held[at];
-            let boost = match self.config.order {
-                Order::Fcfs => 0,
-                Order::Aging => i128::from(self.config.classes[held.class.index()].boost.nanos()),
+            let arrived = i128::from(held.arrived.nanos());
+            let class = &self.config.classes[held.class.index()];
+            let key = match self.config.order {
+                Order::Fcfs => (0, arrived),
+                Order::Aging => (0, arrived - i128::from(class.boost.nanos())),
+                Order::EarliestDeadline => match class.deadline {
+                    Some(_) if held.late => (1, arrived),
+                    Some(deadline) => (0, arrived + i128::from(deadline.nanos())),
+                    None => (2, arrived),
+                },
+                Order::ShortestPredicted { aging: None } => (0, held.tokens().into()),
+                Order::ShortestPredicted { aging: Some(aging) } => {
+                    (0, arrived + i128::from(aging.nanos()) * i128::from(held.tokens()))
+                }
+                Order::LeastAttained { .. } => (0, held.attained.into()),
+                Order::LongestPrefix { token } => {
+                    let matched = held.matched.min(held.info.prompt_tokens);
+                    (0, arrived - i128::from(token.nanos()) * i128::from(matched))
+                }
             };
-            (i128::from(held.arrived.nanos()) - boost, held.sequence)
+            (key, held.sequence)
         };
         open.iter().copied().filter(|&at| self.held[at].flow == flow).min_by_key(key)
     }
@@ -448,6 +605,7 @@ impl Naive {
         self.turn = backend.slot + 1;
         self.held[at].at = Some(backend);
         self.charge(held.flow, self.cost(held.info.prompt_tokens, held.predicted));
+        self.account(held.info.workflow, held.info.prompt_tokens, held.predicted);
         self.dispatched_last = Some(held.flow);
         self.unbacklog(held.flow);
     }
@@ -462,7 +620,7 @@ impl Naive {
 
     fn decide(&mut self, held: &Held, action: Action, reason: Reason, fresh: u64) {
         let waited = held.sequence < fresh;
-        let bound = waited.then(|| self.stops[&held.class]);
+        let bound = waited.then(|| self.stops[&(held.class, self.is_heavy(held))]);
         let (id, class) = (held.id, Some(held.class));
         self.decisions.push(Decision { id, class, action, reason, bound });
     }
@@ -499,4 +657,8 @@ impl Naive {
 
 fn fits_empty(info: &BackendInfo, held: &Held) -> bool {
     held.tokens() <= info.kv_tokens && held.context() <= u64::from(info.context_max)
+}
+
+fn worth(cost: TokenCost, prompt: u32, output: u32) -> u64 {
+    u64::from(prompt) * u64::from(cost.prompt) + u64::from(output) * u64::from(cost.output)
 }

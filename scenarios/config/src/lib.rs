@@ -15,6 +15,7 @@ mod file;
 mod layer;
 pub mod nearest;
 pub mod objectives;
+mod order;
 pub mod policy;
 mod source;
 pub mod spec;

@@ -3,13 +3,13 @@
 use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{
-    Class, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
+    Class, Config, Guard, Per, Place, Predict, Share, TokenCost, Window,
 };
 
 use crate::objectives::objectives;
+use crate::order::{deadline, order, partition};
 use crate::spec::{
-    ClassSpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec, ShareSpec,
-    WindowSpec,
+    ClassSpec, CostSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec, ShareSpec, WindowSpec,
 };
 use crate::{At, ClassObjectives, Code, Diagnostic, classify, nearest};
 
@@ -56,11 +56,8 @@ pub fn build(
         labels,
         admit: Vec::new(),
         share: share(policy.share.as_ref(), found),
-        order: match policy.order {
-            None | Some(OrderSpec::Fcfs) => Order::Fcfs,
-            Some(OrderSpec::Aging) => Order::Aging,
-        },
-        partition: Vec::new(),
+        order: order(policy.order, classes, found),
+        partition: partition(policy.partition.as_ref(), classes.len(), found),
         place: match policy.place {
             Some(PlaceSpec::RoundRobin) => Place::RoundRobin,
             None | Some(PlaceSpec::LeastTokens) => Place::LeastTokens,
@@ -70,6 +67,7 @@ pub fn build(
             Some(WindowSpec::None) => Window::None,
         },
         feedback: Vec::new(),
+        bypass_max: policy.bypass_max,
         guard: guard(classes, policy, found),
         predict: match policy.predict {
             Some(PredictSpec::DeclaredCap) => Predict::DeclaredCap,
@@ -164,7 +162,7 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         boost: spec.boost.map_or(Span::ZERO, |boost| boost.0),
         output_tokens_expected: at_least_one("output_tokens", intensity, found),
         sheddable: spec.sheddable,
-        deadline: None,
+        deadline: deadline(spec, found),
     }
 }
 
@@ -173,9 +171,7 @@ fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
         None | Some(PerSpec::Class) => Per::Class,
         Some(PerSpec::Tenant) => Per::Tenant,
     };
-    let price = |cost: &Option<CostSpec>| {
-        cost.map_or(COST_DEFAULT, |cost| TokenCost { prompt: cost.prompt, output: cost.output })
-    };
+    let price = |cost: &Option<CostSpec>| price(*cost);
     match spec {
         None | Some(ShareSpec::Fcfs) => Share::Fcfs,
         Some(ShareSpec::Priority) => Share::Priority,
@@ -188,6 +184,11 @@ fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
             Share::VirtualTokenCounter { per: owner(per), cost: price(cost) }
         }
     }
+}
+
+/// Token prices, or those that count where the file states none.
+pub(crate) fn price(cost: Option<CostSpec>) -> TokenCost {
+    cost.map_or(COST_DEFAULT, |cost| TokenCost { prompt: cost.prompt, output: cost.output })
 }
 
 fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Option<Guard> {
@@ -217,7 +218,7 @@ fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>
     Some(Guard { due_share_ppm: millionths })
 }
 
-fn at_least_one<T: Copy + Default + PartialEq>(
+pub(crate) fn at_least_one<T: Copy + Default + PartialEq>(
     key: &str,
     value: Option<At<T>>,
     found: &mut Vec<Diagnostic>,

@@ -33,6 +33,9 @@ pub struct ClassSpec {
     pub tokens_max: Option<At<u64>>,
     /// Head start under `order = "aging"`. Default "0s".
     pub boost: Option<SpanValue>,
+    /// The longest a request may take to its first token; used by `order = "edf"`. Default: the
+    /// `ttft` limit of `slo` at the highest percentile.
+    pub deadline: Option<At<SpanValue>>,
     /// Whether it may be shed first. Default false.
     #[serde(default)]
     pub sheddable: bool,
@@ -130,11 +133,16 @@ pub struct PolicySpec {
     /// Whose turn it is. Default "fcfs".
     pub share: Option<ShareSpec>,
     /// Who goes first within a turn. Default "fcfs".
-    pub order: Option<OrderSpec>,
+    pub order: Option<At<OrderSpec>>,
+    /// What may be outstanding at once.
+    pub partition: Option<Items<At<PartitionSpec>>>,
     /// Which backend. Default "least-tokens".
     pub place: Option<PlaceSpec>,
     /// How much may be outstanding at a backend. Default "seats".
     pub window: Option<WindowSpec>,
+    /// How many requests that fit may go past one that is next and does not fit. Default 0.
+    #[serde(default)]
+    pub bypass_max: u32,
     /// The liveness guard; absent leaves waiting without a bound.
     pub guard: Option<GuardSpec>,
     /// How output length is predicted. Default "class-intensity".
@@ -257,6 +265,41 @@ pub enum OrderSpec {
     Fcfs,
     /// By arrival minus the class's boost.
     Aging,
+    /// Earliest deadline first; what has missed its own goes after what can still make it, and
+    /// classes without one go last.
+    Edf,
+    /// The fewest predicted tokens (prompt + output) first.
+    ShortestPredicted {
+        /// How much waiting a token is worth: "2ms". Absent: long requests may wait for ever.
+        aging: Option<At<SpanValue>>,
+    },
+    /// The workflow that was given least first.
+    LeastAttained {
+        /// Token prices. Default { prompt = 1, output = 2 }.
+        cost: Option<CostSpec>,
+        /// Accounts of workflows at most. Default 65536.
+        workflows_max: Option<At<u32>>,
+    },
+    /// The longest cached prompt first.
+    LongestPrefix {
+        /// How much waiting a cached token is worth: "1ms". Required: without a bound, prompts
+        /// that are cached nowhere starve.
+        token: Option<At<SpanValue>>,
+    },
+}
+
+/// What may be outstanding at once.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(rename = "PartitionSpec", tag = "rule")]
+pub enum PartitionSpec {
+    /// At most so many heavy requests at once; they queue apart from the light ones.
+    HeavyLane {
+        /// Heavy is what is estimated to compute more tokens: prompt - cached + predicted output.
+        over_tokens: u64,
+        /// How many, at least 1.
+        max: At<u32>,
+    },
 }
 
 /// Which backend.
