@@ -1,8 +1,6 @@
 //! The machine: inputs in, decisions out.
 
-use plimsoll_base::{
-    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, TenantId, Time,
-};
+use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
 
 use crate::admit::{Predictions, RETRY_MIN, retry_after};
 use crate::book::{Book, Entry, State};
@@ -151,7 +149,7 @@ impl Allocator {
     /// Which observations the policy's rules read.
     pub fn needs(&self) -> Needs {
         Needs {
-            matches: self.classifier.needs_matches(),
+            matches: self.classifier.needs_matches() || self.share.needs_matches(),
             predictions: self.predictions.needs_hints(),
             ..Needs::default()
         }
@@ -191,7 +189,7 @@ impl Allocator {
         let Some(class) = self.latest_class else {
             return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
-        let RequestInfo { tenant, prompt_tokens, output_cap, .. } = *info;
+        let RequestInfo { prompt_tokens, output_cap, .. } = *info;
         let output_predicted = self.predictions.output(class, output_cap, output_tokens);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
@@ -212,7 +210,7 @@ impl Allocator {
             state: at_once.map_or(State::Waiting, State::Dispatched),
         });
         let Some(slot) = inserted else { return self.dispatch() };
-        let Some(backend) = at_once else { return self.wait(id, slot, class, tenant) };
+        let Some(backend) = at_once else { return self.wait(id, slot, class) };
         self.sequence += 1;
         self.too_large.remove(class);
         self.commit((id, class, tokens), backend, self.share.reason(), None);
@@ -256,8 +254,8 @@ impl Allocator {
     }
 
     /// Has the request that just arrived wait its turn, which may be now.
-    fn wait(&mut self, id: RequestId, slot: u32, class: ClassId, tenant: TenantId) {
-        let Some(flow) = self.share.flow(class, tenant) else {
+    fn wait(&mut self, id: RequestId, slot: u32, class: ClassId) {
+        let Some(flow) = self.share.flow(class, &self.book.entry(slot).info) else {
             self.book.forget_id(id);
             self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
             return self.dispatch();
@@ -266,7 +264,7 @@ impl Allocator {
         self.too_large.remove(class);
         self.book.entry_mut(slot).flow = flow;
         let turned = self.book.enqueue(slot);
-        self.share.enqueued(flow, class, turned);
+        self.share.enqueued(slot, self.book.entry(slot), turned);
         self.dispatch();
         self.bound_queue(id, slot);
     }
@@ -314,13 +312,12 @@ impl Allocator {
         let Some(found) = self.book.find(id) else { return };
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
-        let (class, flow, tokens) = (entry.class, entry.flow, entry.tokens());
-        let charged = (entry.info.prompt_tokens, entry.output_predicted);
+        let (class, tokens) = (entry.class, entry.tokens());
+        self.share.settle(entry, used);
         self.book.forget(found);
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
         self.too_large.remove(class);
-        self.share.settle(flow, charged, (used.prompt_tokens, used.output_tokens));
         self.in_flight -= 1;
     }
 
@@ -349,9 +346,8 @@ impl Allocator {
     }
 
     fn unqueue(&mut self, slot: u32) {
-        let Entry { flow, class, .. } = *self.book.entry(slot);
         let turned = self.book.unqueue(slot);
-        self.share.unqueued(flow, class, turned);
+        self.share.unqueued(slot, self.book.entry(slot), turned);
     }
 
     #[inline]
@@ -425,8 +421,9 @@ impl Allocator {
         if let Some(slot) = due.next {
             return (due, slot, Reason::Due);
         }
-        let flow = self.share.pick(&self.book, open);
-        let slot = self.book.head(flow, open).expect("the flow picked has an open class");
+        let (flow, picked) = self.share.pick(&self.book, open);
+        let head = picked.or_else(|| self.book.head(flow, open));
+        let slot = head.expect("the flow picked has an open class");
         (due, slot, self.share.reason())
     }
 
@@ -439,10 +436,8 @@ impl Allocator {
         let bound = self.waited_for(slot);
         let entry = self.book.entry_mut(slot);
         entry.state = State::Dispatched(backend);
-        let Entry { id, class, flow, output_predicted, .. } = *entry;
-        let prompt_tokens = entry.info.prompt_tokens;
-        let tokens = entry.tokens();
-        self.share.charge(flow, prompt_tokens, output_predicted);
+        let (id, class, tokens) = (entry.id, entry.class, entry.tokens());
+        self.share.charge(entry);
         self.unqueue(slot);
         self.commit((id, class, tokens), backend, reason, bound);
     }

@@ -14,6 +14,7 @@ mod layer;
 pub mod nearest;
 pub mod objectives;
 pub mod policy;
+mod share;
 mod source;
 pub mod spec;
 pub mod tree;

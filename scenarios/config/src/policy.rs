@@ -3,22 +3,21 @@
 use plimsoll_base::{ClassId, SourceId, Span, TenantId};
 use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost,
-    Window,
+    Becomes, Class, ClassifyRule, Config, Guard, Order, Place, Predict, Window,
 };
 
 use crate::objectives::objectives;
+use crate::share::share;
 use crate::spec::{
-    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec,
-    ShareSpec, WindowSpec,
+    ClassSpec, ClassifySpec, OrderSpec, PlaceSpec, PolicySpec, PredictSpec, WindowSpec,
 };
 use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
 
 /// The allocator holds at most this many requests where the file says nothing.
 pub const REQUESTS_MAX_DEFAULT: u32 = 100_000;
 const CLASSES_MAX: usize = 64;
-const QUANTUM_DEFAULT: u64 = 4_096;
-const COST_DEFAULT: TokenCost = TokenCost { prompt: 1, output: 2 };
+/// The share keeps at most this many accounts where the file says nothing.
+pub const ACCOUNTS_MAX_DEFAULT: u32 = 65_536;
 
 /// Names that the policy may use, each indexed by its id.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +76,8 @@ pub fn build(
         },
         requests_max: at_least_one("requests_max", policy.requests_max, found)
             .unwrap_or(REQUESTS_MAX_DEFAULT),
+        accounts_max: at_least_one("accounts_max", policy.accounts_max, found)
+            .unwrap_or(ACCOUNTS_MAX_DEFAULT),
     };
     if found.is_empty() {
         found.extend(disagreement(&config, classes, written));
@@ -208,28 +209,6 @@ fn classify_rule(
     }
 }
 
-fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
-    let owner = |per: &Option<PerSpec>| match per {
-        None | Some(PerSpec::Class) => Per::Class,
-        Some(PerSpec::Tenant) => Per::Tenant,
-    };
-    let price = |cost: &Option<CostSpec>| {
-        cost.map_or(COST_DEFAULT, |cost| TokenCost { prompt: cost.prompt, output: cost.output })
-    };
-    match spec {
-        None | Some(ShareSpec::Fcfs) => Share::Fcfs,
-        Some(ShareSpec::Priority) => Share::Priority,
-        Some(ShareSpec::DeficitRoundRobin { per, quantum, cost }) => Share::DeficitRoundRobin {
-            per: owner(per),
-            quantum: at_least_one("quantum", *quantum, found).unwrap_or(QUANTUM_DEFAULT),
-            cost: price(cost),
-        },
-        Some(ShareSpec::VirtualTokenCounter { per, cost }) => {
-            Share::VirtualTokenCounter { per: owner(per), cost: price(cost) }
-        }
-    }
-}
-
 fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Option<Guard> {
     let due_share = policy.guard?.due_share;
     let millionths = (due_share.value.0 * 1e6).round() as u32;
@@ -257,7 +236,7 @@ fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>
     Some(Guard { due_share_ppm: millionths })
 }
 
-fn at_least_one<T: Copy + Default + PartialEq>(
+pub(crate) fn at_least_one<T: Copy + Default + PartialEq>(
     key: &str,
     value: Option<At<T>>,
     found: &mut Vec<Diagnostic>,
