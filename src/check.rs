@@ -108,9 +108,7 @@ fn unbounded(why: WhyNot, names: &Names) -> String {
         WhyNot::Higher(class) => {
             format!("`{}`, of a higher priority, may always have work", names.class(class))
         }
-        WhyNot::Tenants => "each tenant that comes has a share, and any number may come".to_owned(),
-        WhyNot::NoWindow => "the engine queues, where no rule acts".to_owned(),
-        WhyNot::Guard => "the guard may take every dispatch".to_owned(),
+        other => other.to_string(),
     };
     format!("unbounded, because {why}")
 }

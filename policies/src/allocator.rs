@@ -1,8 +1,6 @@
 //! The machine: inputs in, decisions out.
 
-use plimsoll_base::{
-    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, TenantId, Time,
-};
+use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
 
 use crate::admit::{Predictions, RETRY_MIN, retry_after};
 use crate::book::{Book, Entry, State};
@@ -174,7 +172,8 @@ impl Allocator {
         Needs {
             matches: self.classifier.needs_matches()
                 || self.order.needs_matches()
-                || self.queues.needs_matches(),
+                || self.queues.needs_matches()
+                || self.share.needs_matches(),
             predictions: self.predictions.needs_hints(),
             ..Needs::default()
         }
@@ -214,7 +213,7 @@ impl Allocator {
         let Some(class) = self.latest_class else {
             return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
-        let RequestInfo { tenant, prompt_tokens, output_cap, .. } = *info;
+        let RequestInfo { prompt_tokens, output_cap, .. } = *info;
         let output_predicted = self.predictions.output(class, output_cap, output_tokens);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
@@ -242,7 +241,7 @@ impl Allocator {
             entry
         });
         let Some(slot) = inserted else { return self.dispatch() };
-        let Some(backend) = at_once else { return self.wait(id, slot, class, tenant) };
+        let Some(backend) = at_once else { return self.wait(id, slot, class) };
         self.sequence += 1;
         self.too_large.remove(class);
         self.order.charge(info.workflow, prompt_tokens, output_predicted);
@@ -294,19 +293,17 @@ impl Allocator {
     }
 
     /// Has the request that just arrived wait its turn, which may be now.
-    fn wait(&mut self, id: RequestId, slot: u32, class: ClassId, tenant: TenantId) {
-        let Some(flow) = self.share.flow(class, tenant) else {
+    fn wait(&mut self, id: RequestId, slot: u32, class: ClassId) {
+        let Some(flow) = self.share.flow(class, &self.book.entry(slot).info) else {
             self.book.forget_id(id);
             self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
             return self.dispatch();
         };
         self.sequence += 1;
         self.too_large.remove(class);
-        let entry = self.book.entry_mut(slot);
-        entry.flow = flow;
-        let queue = entry.queue;
+        self.book.entry_mut(slot).flow = flow;
         let turned = self.book.enqueue(slot);
-        self.share.enqueued(flow, queue, turned);
+        self.share.enqueued(slot, self.book.entry(slot), turned);
         self.dispatch();
         self.bound_queue(id, slot);
     }
@@ -354,8 +351,9 @@ impl Allocator {
         let Some(found) = self.book.find(id) else { return };
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
-        let (class, flow, tokens) = (entry.class, entry.flow, entry.tokens());
+        let (class, tokens) = (entry.class, entry.tokens());
         let charged = (entry.info.prompt_tokens, entry.output_predicted);
+        self.share.settle(entry, used);
         let used = (used.prompt_tokens, used.output_tokens);
         self.order.settle(entry.info.workflow, charged, used);
         if self.heavy_lane.release(entry.queue) {
@@ -365,7 +363,6 @@ impl Allocator {
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
         self.too_large.remove(class);
-        self.share.settle(flow, charged, used);
         self.in_flight -= 1;
     }
 
@@ -411,9 +408,8 @@ impl Allocator {
     }
 
     fn unqueue(&mut self, slot: u32) {
-        let Entry { flow, queue, .. } = *self.book.entry(slot);
         let turned = self.book.unqueue(slot);
-        self.share.unqueued(flow, queue, turned);
+        self.share.unqueued(slot, self.book.entry(slot), turned);
     }
 
     #[inline]
@@ -493,9 +489,8 @@ impl Allocator {
 
     /// Looks past the request that is next for those that fit.
     fn set_aside(&mut self, slot: u32) {
-        let Entry { flow, queue, .. } = *self.book.entry(slot);
         let turned = self.book.set_aside(slot);
-        self.share.unqueued(flow, queue, turned);
+        self.share.unqueued(slot, self.book.entry(slot), turned);
     }
 
     /// One of those behind fits: it goes past all who are aside, which each of them remembers.
@@ -510,8 +505,7 @@ impl Allocator {
 
     fn put_back(&mut self) {
         while let Some((slot, turned)) = self.book.put_back() {
-            let Entry { flow, queue, .. } = *self.book.entry(slot);
-            self.share.enqueued(flow, queue, turned);
+            self.share.enqueued(slot, self.book.entry(slot), turned);
         }
     }
 
@@ -533,8 +527,9 @@ impl Allocator {
         if let Some(slot) = due.next {
             return (due, slot, Reason::Due);
         }
-        let flow = self.share.pick(&self.book, open);
-        let slot = self.book.head(flow, open).expect("the flow picked has an open queue");
+        let (flow, picked) = self.share.pick(&self.book, open);
+        let head = picked.or_else(|| self.book.head(flow, open));
+        let slot = head.expect("the flow picked has an open queue");
         (due, slot, self.share.reason())
     }
 
@@ -547,10 +542,10 @@ impl Allocator {
         let bound = self.waited_for(slot);
         let entry = self.book.entry_mut(slot);
         entry.state = State::Dispatched(backend);
-        let Entry { id, class, queue, flow, output_predicted, .. } = *entry;
+        let Entry { id, class, queue, output_predicted, .. } = *entry;
         let (prompt_tokens, workflow) = (entry.info.prompt_tokens, entry.info.workflow);
         let tokens = entry.tokens();
-        self.share.charge(flow, prompt_tokens, output_predicted);
+        self.share.charge(entry);
         self.order.charge(workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
         self.unqueue(slot);

@@ -177,7 +177,7 @@ impl Book {
         self.entries.len() - self.free.len()
     }
     pub fn find(&self, id: RequestId) -> Option<Found> {
-        self.by_id.find(id)
+        self.by_id.find(id.0)
     }
     pub fn entry(&self, slot: u32) -> &Entry {
         &self.entries[slot as usize]
@@ -251,7 +251,7 @@ impl Book {
     pub fn insert(&mut self, id: RequestId, entry: impl FnOnce() -> Entry) -> Option<u32> {
         let next = self.entries.len() as u32;
         let slot = self.free.last().copied().unwrap_or(next);
-        if !self.by_id.insert(id, slot) {
+        if !self.by_id.insert(id.0, slot) {
             return None;
         }
         if slot != next {

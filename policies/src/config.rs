@@ -39,6 +39,9 @@ pub struct Config {
     pub predict: Predict,
     /// Queued and dispatched requests the allocator holds at most; more is refused (`QueueFull`).
     pub requests_max: u32,
+    /// Accounts of tenants or workflows that the share keeps at most. Idle ones make room; if
+    /// none is idle, a newcomer is refused (`QueueFull`).
+    pub accounts_max: u32,
 }
 
 impl Config {
@@ -60,6 +63,7 @@ impl Config {
             guard: None,
             predict: Predict::DeclaredCap,
             requests_max: 1_000_000,
+            accounts_max: 65_536,
         }
     }
 }
@@ -197,6 +201,9 @@ pub enum Per {
     Class,
     /// One flow a tenant (weight 1 each; orders within the tenant by [`Order`]).
     Tenant,
+    /// One flow a workflow (weight 1 each); a request that is part of none belongs to its
+    /// tenant's.
+    Workflow,
 }
 
 /// Token prices in cost units a token.
@@ -206,6 +213,19 @@ pub struct TokenCost {
     pub prompt: u32,
     /// An output token.
     pub output: u32,
+}
+
+/// What all backends together can do, as far as [`Share::DominantResource`] is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Prompt tokens a second.
+    pub prefill_tokens: u64,
+    /// Output tokens a second.
+    pub decode_tokens: u64,
+    /// KV memory in tokens.
+    pub kv_tokens: u64,
+    /// How long an output token of one request takes, for how long it holds its KV memory.
+    pub output_token: Span,
 }
 
 /// Whose turn it is.
@@ -229,6 +249,34 @@ pub enum Share {
         /// Who owns a queue.
         per: Per,
         /// Token prices.
+        cost: TokenCost,
+    },
+    /// Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
+    StartTimeFair {
+        /// Who owns a queue.
+        per: Per,
+        /// Token prices.
+        cost: TokenCost,
+    },
+    /// Stride scheduling (Waldspurger and Weihl, 1995): one unit a request, whatever its tokens.
+    Stride {
+        /// Who owns a queue.
+        per: Per,
+    },
+    /// Memoryless dominant resource fair queueing (Ghodsi et al., SIGCOMM 2012).
+    DominantResource {
+        /// Who owns a queue.
+        per: Per,
+        /// What there is to share.
+        capacity: Capacity,
+    },
+    /// Deficits, and among flows that have credit the longest cached prefix (Cao et al., 2025).
+    DeficitLongestPrefix {
+        /// Who owns a queue.
+        per: Per,
+        /// Cost units a round and weight.
+        quantum: u64,
+        /// Prices of a prompt token that is not cached, and of an output token.
         cost: TokenCost,
     },
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::config::{Config, Order, Partition, Per, Place, Predict, Share, TokenCost, Window};
+use crate::config::{
+    Capacity, Config, Order, Partition, Per, Place, Predict, Share, TokenCost, Window,
+};
 
 /// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
 impl fmt::Display for Config {
@@ -52,6 +54,18 @@ fn share(share: &Share) -> String {
         Share::VirtualTokenCounter { per, cost } => {
             format!("virtual token counter {} ({})", owner(*per), price(*cost))
         }
+        Share::StartTimeFair { per, cost } => {
+            format!("start-time fair queueing {} ({})", owner(*per), price(*cost))
+        }
+        Share::Stride { per } => format!("stride {} (one unit a request)", owner(*per)),
+        Share::DominantResource { per, capacity } => {
+            format!("dominant resource {} ({})", owner(*per), capacities(capacity))
+        }
+        Share::DeficitLongestPrefix { per, quantum, cost } => format!(
+            "deficit and longest cached prefix {}, quantum {quantum} ({}, cached ones free)",
+            owner(*per),
+            price(*cost),
+        ),
     }
 }
 
@@ -77,7 +91,16 @@ fn owner(per: Per) -> &'static str {
     match per {
         Per::Class => "per class",
         Per::Tenant => "per tenant",
+        Per::Workflow => "per workflow",
     }
+}
+
+fn capacities(capacity: &Capacity) -> String {
+    let Capacity { prefill_tokens, decode_tokens, kv_tokens, output_token } = capacity;
+    format!(
+        "{prefill_tokens} prompt tokens/s, {decode_tokens} output tokens/s, \
+         {kv_tokens} KV tokens held {output_token} an output token"
+    )
 }
 
 fn price(cost: TokenCost) -> String {

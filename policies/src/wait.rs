@@ -33,7 +33,7 @@ use std::fmt;
 
 use plimsoll_base::{ClassId, Span};
 
-use crate::config::{Class, Config, Order, Per, Share, TokenCost, Window};
+use crate::config::{Class, Config, Order, Partition, Per, Share, TokenCost, Window};
 use crate::guard::DISPATCH;
 
 /// What serves the policy's requests, at its worst.
@@ -90,12 +90,42 @@ pub enum Because {
 pub enum WhyNot {
     /// This class, of a higher priority, may always have work.
     Higher(ClassId),
-    /// Each tenant that comes has a share too, and any number may come.
-    Tenants,
+    /// Each tenant or workflow that comes has a share too, and any number may come.
+    Owners,
+    /// Once its deadline has passed, all whose deadline has not go first.
+    Relegated,
+    /// Shorter requests may always come.
+    Shorter,
+    /// Workflows that were served less may always come.
+    LessAttained,
+    /// Requests with more of their prompt cached may always come.
+    Prefixes,
+    /// No bound has been shown for this rule.
+    NotShown,
     /// The engine queues, where no rule acts.
     NoWindow,
     /// The guard may take every dispatch.
     Guard,
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhyNot::Higher(class) => {
+                return write!(f, "class {class}, of a higher priority, may always have work");
+            }
+            WhyNot::Owners => "each tenant or workflow that comes has a share, and any number may",
+            WhyNot::Relegated => {
+                "once its deadline has passed, all whose deadline has not go first"
+            }
+            WhyNot::Shorter => "shorter requests may always come",
+            WhyNot::LessAttained => "workflows that were served less may always come",
+            WhyNot::Prefixes => "requests with more of their prompt cached may always come",
+            WhyNot::NotShown => "no bound has been shown for this share",
+            WhyNot::NoWindow => "the engine queues, where no rule acts",
+            WhyNot::Guard => "the guard may take every dispatch",
+        })
+    }
 }
 
 impl fmt::Display for Because {
@@ -155,7 +185,7 @@ impl Study<'_> {
 
     /// The time until a request goes that so many dispatches of the share may precede.
     fn after_dispatches(&self, class: &Class, count: u128) -> Option<Span> {
-        Some(self.after_all_dispatches(class, count.saturating_add(self.due_beside(count)?)))
+        Some(self.after_all_dispatches(class, count.saturating_add(self.beside(count)?)))
     }
 
     fn after_all_dispatches(&self, class: &Class, count: u128) -> Span {
@@ -167,29 +197,40 @@ impl Study<'_> {
     fn after_work(&self, class: &Class, cost: TokenCost, units: u128) -> Option<Span> {
         let cheapest = [cost.prompt, cost.output].into_iter().filter(|&price| price > 0).min();
         let price = u128::from(cheapest.expect("a token costs something"));
-        let due = self.due_beside(units / price)?.saturating_mul(self.cost_max(cost));
-        let steps = units.saturating_add(due).div_ceil(price * u128::from(self.machine.parallel));
+        let beside = self.beside(units / price)?.saturating_mul(self.cost_max(cost));
+        let steps =
+            units.saturating_add(beside).div_ceil(price * u128::from(self.machine.parallel));
         let work = self.machine.residence.saturating_add(times(self.machine.step, steps));
         Some(self.with_own_cap(class, work))
     }
 
-    /// Dispatches of the guard beside so many of the share; `None` if it may take all.
-    fn due_beside(&self, count: u128) -> Option<u128> {
-        let Some(guard) = self.config.guard else { return Some(0) };
+    /// Dispatches beside so many of the share: those that go past a request that is next and fits
+    /// nowhere, and the guard's. `None` if the guard may take all.
+    fn beside(&self, count: u128) -> Option<u128> {
+        let past = (count + 1).saturating_mul(self.config.bypass_max.into());
+        let Some(guard) = self.config.guard else { return Some(past) };
         let due = u128::from(guard.due_share_ppm);
         let rest = u128::from(DISPATCH) - due;
+        let count = count.saturating_add(past).saturating_add(1);
         // What the guard may send at once for what it has saved up, and one for the rounding.
-        (rest > 0).then(|| (count + 1).saturating_mul(due).div_ceil(rest) + 2)
+        (rest > 0).then(|| past.saturating_add(count.saturating_mul(due).div_ceil(rest)) + 2)
     }
 
     /// Where the class has a cap, each of its requests ahead waits for its turn and for a place of
-    /// the class.
+    /// the class; where heavy requests have one together, each heavy one ahead does.
     fn with_own_cap(&self, class: &Class, turn: Span) -> Span {
-        if class.requests_max.is_none() && class.tokens_max.is_none() {
-            return turn;
-        }
         let each = turn.saturating_add(self.machine.residence);
-        times(each, self.queue(class) + 1)
+        if self.has_heavy_lane() {
+            times(each, self.queues(self.config.classes.iter()) + 1)
+        } else if is_capped(class) {
+            times(each, self.queue(class) + 1)
+        } else {
+            turn
+        }
+    }
+
+    fn has_heavy_lane(&self) -> bool {
+        self.config.partition.iter().any(|rule| matches!(rule, Partition::HeavyLane { .. }))
     }
 
     fn by_guard(&self, class: &Class) -> Option<Span> {
@@ -199,51 +240,82 @@ impl Study<'_> {
         let due = self.queues(guarded.clone()) + 1;
         let dispatches = (due * u128::from(DISPATCH)).div_ceil(share);
         // A guarded class at its cap steps aside for a while, and its due requests then come.
-        let capped =
-            guarded.filter(|other| other.requests_max.or(other.tokens_max.map(|_| 1)).is_some());
-        let turns = 1 + capped.count() as u128;
+        let mut turns = 1 + guarded.filter(|other| is_capped(other)).count() as u128;
+        // So do heavy ones.
+        turns += if self.has_heavy_lane() { self.config.classes.len() as u128 } else { 0 };
         let wait = times(self.after_all_dispatches(class, dispatches), turns);
         Some(wait_max.saturating_add(wait))
     }
 
     fn by_share(&self, class: &Class) -> Result<Span, WhyNot> {
         let all = || self.config.classes.iter();
-        match self.config.share {
+        let own = || std::iter::once(class);
+        let (overtaken, wait) = match self.config.share {
             Share::Fcfs => {
-                let wait = self.after_dispatches(class, self.queues(all())).ok_or(WhyNot::Guard)?;
-                Ok(self.head_start(class, all()).saturating_add(wait))
+                let wait = self.after_dispatches(class, self.queues(all()));
+                (self.overtaken_for(class, all())?, wait)
             }
-            Share::Priority => self.by_priority(class),
+            Share::Priority => {
+                let band = self.band(class)?;
+                let wait = self.after_dispatches(class, self.queues(band.clone()));
+                (self.overtaken_for(class, band)?, wait)
+            }
             Share::DeficitRoundRobin { per: Per::Class, quantum, cost } => {
-                self.by_deficit(class, quantum, cost).ok_or(WhyNot::Guard)
+                (self.overtaken_for(class, own())?, self.by_deficit(class, quantum, cost))
             }
-            Share::VirtualTokenCounter { per: Per::Class, cost } => {
-                self.by_counter(class, cost).ok_or(WhyNot::Guard)
+            Share::VirtualTokenCounter { per: Per::Class, cost }
+            | Share::StartTimeFair { per: Per::Class, cost } => {
+                (self.overtaken_for(class, own())?, self.by_counter(class, cost))
             }
-            Share::DeficitRoundRobin { per: Per::Tenant, .. }
-            | Share::VirtualTokenCounter { per: Per::Tenant, .. } => Err(WhyNot::Tenants),
-        }
+            Share::Stride { per: Per::Class } => {
+                (self.overtaken_for(class, own())?, self.by_stride(class))
+            }
+            Share::DominantResource { per: Per::Class, .. } => return Err(WhyNot::NotShown),
+            Share::DeficitLongestPrefix { per: Per::Class, .. } => return Err(WhyNot::Prefixes),
+            Share::DeficitRoundRobin { per: Per::Tenant | Per::Workflow, .. }
+            | Share::VirtualTokenCounter { per: Per::Tenant | Per::Workflow, .. }
+            | Share::StartTimeFair { per: Per::Tenant | Per::Workflow, .. }
+            | Share::Stride { per: Per::Tenant | Per::Workflow }
+            | Share::DominantResource { per: Per::Tenant | Per::Workflow, .. }
+            | Share::DeficitLongestPrefix { per: Per::Tenant | Per::Workflow, .. } => {
+                return Err(WhyNot::Owners);
+            }
+        };
+        Ok(overtaken.saturating_add(wait.ok_or(WhyNot::Guard)?))
     }
 
-    /// How long after a request of the class others may still arrive that go before it.
-    fn head_start<'c>(&self, class: &Class, others: impl Iterator<Item = &'c Class>) -> Span {
+    /// How long after a request of the class some of `others` may still arrive that go before it.
+    fn overtaken_for<'c>(
+        &self,
+        class: &Class,
+        others: impl Iterator<Item = &'c Class>,
+    ) -> Result<Span, WhyNot> {
+        let tokens = |count: u32, each: Span| times(each, count.into());
+        let Machine { prompt_tokens_max: prompt, output_tokens_max: output, .. } = *self.machine;
         match self.config.order {
-            Order::Fcfs => Span::ZERO,
+            Order::Fcfs => Ok(Span::ZERO),
             Order::Aging => {
                 let most = others.map(|other| other.boost).max().unwrap_or_default();
-                most.saturating_sub(class.boost)
+                Ok(most.saturating_sub(class.boost))
             }
+            Order::ShortestPredicted { aging: Some(aging) } => {
+                Ok(tokens(prompt.saturating_add(output), aging))
+            }
+            Order::LongestPrefix { token } => Ok(tokens(prompt, token)),
+            Order::EarliestDeadline => Err(WhyNot::Relegated),
+            Order::ShortestPredicted { aging: None } => Err(WhyNot::Shorter),
+            Order::LeastAttained { .. } => Err(WhyNot::LessAttained),
         }
     }
 
-    fn by_priority(&self, class: &Class) -> Result<Span, WhyNot> {
-        let higher = self.config.classes.iter().position(|other| other.priority > class.priority);
-        if let Some(higher) = higher {
-            return Err(WhyNot::Higher(ClassId(higher as u16)));
+    /// The classes of the same priority, if there is no higher one.
+    fn band(&self, class: &Class) -> Result<impl Iterator<Item = &Class> + Clone, WhyNot> {
+        let priority = class.priority;
+        let higher = self.config.classes.iter().position(|other| other.priority > priority);
+        match higher {
+            Some(higher) => Err(WhyNot::Higher(ClassId(higher as u16))),
+            None => Ok(self.config.classes.iter().filter(move |other| other.priority == priority)),
         }
-        let band = || self.config.classes.iter().filter(|other| other.priority == class.priority);
-        let wait = self.after_dispatches(class, self.queues(band())).ok_or(WhyNot::Guard)?;
-        Ok(self.head_start(class, band()).saturating_add(wait))
     }
 
     /// What a request may cost at most.
@@ -270,6 +342,13 @@ impl Study<'_> {
         self.after_work(class, cost, work)
     }
 
+    fn by_stride(&self, class: &Class) -> Option<Span> {
+        let own = (self.queue(class) + 1).div_ceil(class.weight.into()) + 2;
+        let all = self.config.classes.iter();
+        let count = all.map(|other| own.saturating_mul(other.weight.into()));
+        self.after_dispatches(class, count.fold(0, u128::saturating_add))
+    }
+
     fn by_counter(&self, class: &Class, cost: TokenCost) -> Option<Span> {
         let own = self.own_cost(class, cost);
         let wrong = (1 + u128::from(self.machine.seats)) * self.cost_max(cost);
@@ -278,6 +357,10 @@ impl Study<'_> {
         let work = all.map(|other| per_weight.saturating_mul(other.weight.into()));
         self.after_work(class, cost, work.fold(0, u128::saturating_add))
     }
+}
+
+fn is_capped(class: &Class) -> bool {
+    class.requests_max.is_some() || class.tokens_max.is_some()
 }
 
 fn times(span: Span, count: u128) -> Span {

@@ -100,7 +100,7 @@ fn storms_reach_every_decision() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         let config = storm::config().new_tree(&mut runner).expect("a policy").current();
         let acts = storm::acts().new_tree(&mut runner).expect("a storm").current();
         storm::run(config, acts, |_, _, _, decisions| {
@@ -118,7 +118,17 @@ fn storms_reach_every_decision() {
     }
     let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
     // Seven kinds of bound (none included) for each rule that picks; six for what waited.
-    for rule in ["arrival_order", "priority", "deficit", "virtual_counter"] {
+    let rules = [
+        "arrival_order",
+        "priority",
+        "deficit",
+        "virtual_counter",
+        "start_time",
+        "stride",
+        "dominant_share",
+        "deficit_prefix",
+    ];
+    for rule in rules {
         assert!(all(rule) >= 7, "{rule}: {seen:?}");
     }
     for (rule, least) in

@@ -24,7 +24,7 @@
 //! that. Whoever may name workflows freely gets ahead by naming a new one for each request: let
 //! only trusted clients name them, or share by tenant.
 
-use plimsoll_base::{RequestId, WorkflowId};
+use plimsoll_base::WorkflowId;
 
 use crate::config::TokenCost;
 use crate::index::Index;
@@ -104,7 +104,7 @@ impl Accounts {
     }
 
     fn find(&self, workflow: WorkflowId) -> Option<u32> {
-        self.rows_by_id.find(RequestId(workflow.0)).map(|found| found.slot)
+        self.rows_by_id.find(workflow.0).map(|found| found.slot)
     }
 
     fn use_row(&mut self, row: u32) {
@@ -120,7 +120,7 @@ impl Accounts {
             self.rows.len() as u32 - 1
         } else {
             let oldest = self.recency.head().expect("there is room for one account at least");
-            let forgotten = RequestId(self.rows[oldest as usize].workflow.0);
+            let forgotten = self.rows[oldest as usize].workflow.0;
             let found = self.rows_by_id.find(forgotten).expect("an account is indexed");
             self.rows_by_id.remove(found);
             self.recency.remove(&mut Recency(&mut self.rows), oldest);
@@ -128,7 +128,7 @@ impl Accounts {
             oldest
         };
         self.recency.push(&mut Recency(&mut self.rows), row);
-        self.rows_by_id.insert(RequestId(workflow.0), row);
+        self.rows_by_id.insert(workflow.0, row);
         row
     }
 }

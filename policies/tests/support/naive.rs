@@ -20,10 +20,10 @@ pub struct Held {
     pub arrived: Time,
     pub at: Option<BackendId>,
     predicted: u32,
+    /// Tokens of its prompt that the best backend was said to have cached.
+    matched: u32,
     flow: usize,
     sequence: u64,
-    /// Prompt tokens cached somewhere.
-    matched: u32,
     /// What its workflow had been given.
     attained: u64,
     /// Whether its deadline came.
@@ -48,7 +48,15 @@ pub struct Naive {
     pub backends: BTreeMap<BackendId, BackendInfo>,
     seen: BTreeMap<u32, u32>,
     turn: u32,
-    tenants: Vec<u32>,
+    /// The owner of each account: a tenant, or a workflow.
+    accounts: Vec<(u64, Option<u32>)>,
+    /// Accounts with nothing waiting and nothing in flight; those to forget come first.
+    idle: Vec<usize>,
+    /// The virtual time, and the greatest finish tag, of start-time fair queueing.
+    time: i128,
+    finish: i128,
+    /// What is known of the request about to arrive: its best match.
+    hint: Option<(RequestId, u32)>,
     /// Service by flow, per weight, in eighths: the storms use weights that divide 8.
     counters: BTreeMap<usize, i128>,
     dispatched_last: Option<usize>,
@@ -64,10 +72,8 @@ pub struct Naive {
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
     decisions: Vec<Decision>,
-    /// For whom, and the longest match.
-    hint: Option<(RequestId, u32)>,
     /// Workflows and what they were given; the one used last is last.
-    accounts: Vec<(WorkflowId, u64)>,
+    given: Vec<(WorkflowId, u64)>,
     /// Who is next and fits nowhere, while looking past them.
     aside: Vec<RequestId>,
 }
@@ -80,7 +86,11 @@ impl Naive {
             backends: BTreeMap::new(),
             seen: BTreeMap::new(),
             turn: 0,
-            tenants: Vec::new(),
+            accounts: Vec::new(),
+            idle: Vec::new(),
+            time: 0,
+            finish: 0,
+            hint: None,
             counters: BTreeMap::new(),
             dispatched_last: None,
             deficits: BTreeMap::new(),
@@ -93,8 +103,7 @@ impl Naive {
             stops: BTreeMap::new(),
             too_large: Vec::new(),
             decisions: Vec::new(),
-            hint: None,
-            accounts: Vec::new(),
+            given: Vec::new(),
             aside: Vec::new(),
         }
     }
@@ -214,6 +223,7 @@ impl Naive {
             }
         };
         let (arrived, sequence) = (self.now, self.sequence);
+        let matched = hint.map_or(0, |(_, tokens)| tokens);
         let mut held = Held {
             id,
             info,
@@ -221,9 +231,9 @@ impl Naive {
             arrived,
             at: None,
             predicted,
+            matched,
             flow: 0,
             sequence,
-            matched: hint.map_or(0, |(_, tokens)| tokens),
             attained: 0,
             late: false,
             passed: 0,
@@ -234,12 +244,16 @@ impl Naive {
         if self.held.len() as u32 >= self.config.requests_max {
             return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         }
+        let Some(flow) = self.flow(&held) else {
+            return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
+        };
         held.attained = self.attained(info.workflow);
-        held.flow = self.flow(&held);
+        held.flow = flow;
         self.sequence += 1;
         self.backlog(held.flow);
         self.too_large.retain(|&c| c != held.class);
         self.held.push(held);
+        self.rest(flow);
     }
 
     fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
@@ -263,34 +277,86 @@ impl Naive {
         None
     }
 
-    fn flow(&mut self, held: &Held) -> usize {
-        let per = match self.config.share {
-            Share::Fcfs => return 0,
+    fn per(&self) -> Option<Per> {
+        match self.config.share {
+            Share::Fcfs | Share::Priority => None,
+            Share::DeficitRoundRobin { per, .. }
+            | Share::VirtualTokenCounter { per, .. }
+            | Share::StartTimeFair { per, .. }
+            | Share::Stride { per }
+            | Share::DominantResource { per, .. }
+            | Share::DeficitLongestPrefix { per, .. } => Some(per),
+        }
+    }
+
+    fn flow(&mut self, held: &Held) -> Option<usize> {
+        let owner = match (self.per(), held.info.workflow.0) {
+            (None, _) if self.config.share == Share::Fcfs => return Some(0),
             // Ordered so that the least number is the highest priority.
-            Share::Priority => {
+            (None, _) => {
                 let own = self.config.classes[held.class.index()].priority;
-                return (i64::from(i32::MAX) - i64::from(own)) as usize;
+                return Some((i64::from(i32::MAX) - i64::from(own)) as usize);
             }
-            Share::DeficitRoundRobin { per, .. } | Share::VirtualTokenCounter { per, .. } => per,
+            (Some(Per::Class), _) => return Some(held.class.index()),
+            (Some(Per::Tenant), _) | (Some(Per::Workflow), 0) => (0, Some(held.info.tenant.0)),
+            (Some(Per::Workflow), workflow) => (workflow, None),
         };
-        match per {
-            Per::Class => held.class.index(),
-            Per::Tenant => {
-                let tenant = held.info.tenant.0;
-                self.tenants.iter().position(|&t| t == tenant).unwrap_or_else(|| {
-                    self.tenants.push(tenant);
-                    self.tenants.len() - 1
-                })
+        self.accounts.iter().position(|&o| o == owner).or_else(|| self.open(owner))
+    }
+
+    fn open(&mut self, owner: (u64, Option<u32>)) -> Option<usize> {
+        let is_full = self.accounts.len() >= self.config.accounts_max as usize;
+        let spare = self.idle.first().copied().filter(|&f| is_full || self.is_settled(f));
+        let flow = match spare {
+            Some(flow) => {
+                self.idle.remove(0);
+                self.accounts[flow] = owner;
+                flow
             }
+            None if is_full => return None,
+            None => {
+                self.accounts.push(owner);
+                self.accounts.len() - 1
+            }
+        };
+        let start = self.floor().unwrap_or(0);
+        self.counters.insert(flow, start);
+        self.deficits.insert(flow, 0);
+        Some(flow)
+    }
+
+    /// Whether a stranger stands where the idle flow stands.
+    fn is_settled(&self, flow: usize) -> bool {
+        match self.config.share {
+            Share::DeficitRoundRobin { .. } | Share::DeficitLongestPrefix { .. } => {
+                self.deficits.get(&flow).copied().unwrap_or(0) == 0
+            }
+            _ => self.floor().is_none_or(|floor| self.counter(flow) <= floor),
+        }
+    }
+
+    /// A flow may have come to rest, or to work.
+    fn rest(&mut self, flow: usize) {
+        if !matches!(self.per(), Some(Per::Tenant | Per::Workflow)) {
+            return;
+        }
+        let is_idle = self.held.iter().all(|h| h.flow != flow);
+        let was_idle = self.idle.contains(&flow);
+        if !is_idle {
+            self.idle.retain(|&f| f != flow);
+        } else if !was_idle && self.is_settled(flow) {
+            self.idle.insert(0, flow);
+        } else if !was_idle {
+            self.idle.push(flow);
         }
     }
 
     fn attained(&mut self, workflow: WorkflowId) -> u64 {
-        let Some(at) = self.accounts.iter().position(|&(other, _)| other == workflow) else {
+        let Some(at) = self.given.iter().position(|&(other, _)| other == workflow) else {
             return 0;
         };
-        let account = self.accounts.remove(at);
-        self.accounts.push(account);
+        let account = self.given.remove(at);
+        self.given.push(account);
         account.1
     }
 
@@ -300,16 +366,16 @@ impl Naive {
             return;
         }
         let known = self.attained(workflow);
-        self.accounts.retain(|&(other, _)| other != workflow);
-        if self.accounts.len() == workflows_max as usize {
-            self.accounts.remove(0);
+        self.given.retain(|&(other, _)| other != workflow);
+        if self.given.len() == workflows_max as usize {
+            self.given.remove(0);
         }
-        self.accounts.push((workflow, known + worth(cost, prompt, output)));
+        self.given.push((workflow, known + worth(cost, prompt, output)));
     }
 
     fn settle_account(&mut self, held: &Held, used: Used) {
         let Order::LeastAttained { cost, .. } = self.config.order else { return };
-        for (workflow, given) in &mut self.accounts {
+        for (workflow, given) in &mut self.given {
             if *workflow == held.info.workflow {
                 *given = (*given + worth(cost, used.prompt_tokens, used.output_tokens))
                     .saturating_sub(worth(cost, held.info.prompt_tokens, held.predicted));
@@ -318,25 +384,66 @@ impl Naive {
     }
 
     fn weight(&self, flow: usize) -> i128 {
-        match self.config.share {
-            Share::DeficitRoundRobin { per: Per::Class, .. }
-            | Share::VirtualTokenCounter { per: Per::Class, .. } => {
-                self.config.classes[flow].weight.into()
-            }
-            _ => 1,
+        match self.per() {
+            Some(Per::Class) => self.config.classes[flow].weight.into(),
+            Some(Per::Tenant | Per::Workflow) | None => 1,
         }
     }
 
     fn price(&self) -> TokenCost {
         match self.config.share {
-            Share::Fcfs | Share::Priority => TokenCost { prompt: 0, output: 0 },
-            Share::DeficitRoundRobin { cost, .. } | Share::VirtualTokenCounter { cost, .. } => cost,
+            Share::DeficitRoundRobin { cost, .. }
+            | Share::VirtualTokenCounter { cost, .. }
+            | Share::StartTimeFair { cost, .. }
+            | Share::DeficitLongestPrefix { cost, .. } => cost,
+            Share::Fcfs
+            | Share::Priority
+            | Share::Stride { .. }
+            | Share::DominantResource { .. } => TokenCost { prompt: 0, output: 0 },
         }
     }
 
     fn cost(&self, prompt: u32, output: u32) -> i128 {
-        i128::from(prompt) * i128::from(self.price().prompt)
-            + i128::from(output) * i128::from(self.price().output)
+        let (p, o) = (i128::from(prompt), i128::from(output));
+        match self.config.share {
+            Share::Stride { .. } => 1,
+            Share::DominantResource { capacity, .. } => {
+                let second = 1_000_000_000;
+                let prefill = p * second / i128::from(capacity.prefill_tokens);
+                let decode = o * second / i128::from(capacity.decode_tokens);
+                let held = (p + o) * o * i128::from(capacity.output_token.nanos());
+                prefill.max(decode).max(held / i128::from(capacity.kv_tokens))
+            }
+            _ => p * i128::from(self.price().prompt) + o * i128::from(self.price().output),
+        }
+    }
+
+    /// What a request is charged at dispatch.
+    fn expected(&self, held: &Held) -> i128 {
+        let uncached = match self.config.share {
+            Share::DeficitLongestPrefix { .. } => {
+                held.info.prompt_tokens.saturating_sub(held.matched)
+            }
+            _ => held.info.prompt_tokens,
+        };
+        self.cost(uncached, held.predicted)
+    }
+
+    fn counter(&self, flow: usize) -> i128 {
+        self.counters.get(&flow).copied().unwrap_or(0)
+    }
+
+    fn keeps_time(&self) -> bool {
+        matches!(self.config.share, Share::StartTimeFair { .. } | Share::DominantResource { .. })
+    }
+
+    /// Where a flow that gets work begins at least.
+    fn floor(&self) -> Option<i128> {
+        if self.keeps_time() {
+            return Some(self.time);
+        }
+        let active = self.waiting().map(|h| self.counter(h.flow)).min();
+        active.or(self.dispatched_last.map(|last| self.counter(last)))
     }
 
     /// A request is about to join `flow`.
@@ -345,9 +452,7 @@ impl Naive {
             return;
         }
         self.ring.push(flow);
-        let active = self.waiting().map(|h| self.counters.get(&h.flow).copied().unwrap_or(0)).min();
-        let last = self.dispatched_last.map(|l| self.counters.get(&l).copied().unwrap_or(0));
-        if let Some(floor) = active.or(last) {
+        if let Some(floor) = self.floor() {
             let counter = self.counters.entry(flow).or_default();
             *counter = (*counter).max(floor);
         }
@@ -361,12 +466,18 @@ impl Naive {
             let deficit = self.deficits.entry(flow).or_default();
             *deficit = (*deficit).min(0);
         }
+        if self.waiting().next().is_none() && self.held.iter().all(|h| h.at.is_none()) {
+            self.time = self.time.max(self.finish);
+        }
+        self.rest(flow);
     }
 
     fn charge(&mut self, flow: usize, cost: i128) {
         let weight = self.weight(flow);
         assert_eq!(8 % weight, 0);
-        *self.counters.entry(flow).or_default() += cost * 8 / weight;
+        let counter = self.counters.entry(flow).or_default();
+        *counter += cost * 8 / weight;
+        self.finish = self.finish.max(*counter);
         *self.deficits.entry(flow).or_default() -= cost;
     }
 
@@ -379,8 +490,7 @@ impl Naive {
             self.too_large.clear();
         }
         self.settle_account(&held, used);
-        let difference = self.cost(used.prompt_tokens, used.output_tokens)
-            - self.cost(held.info.prompt_tokens, held.predicted);
+        let difference = self.cost(used.prompt_tokens, used.output_tokens) - self.expected(&held);
         self.charge(held.flow, difference);
         self.unbacklog(held.flow);
     }
@@ -506,17 +616,50 @@ impl Naive {
                 (open.iter().map(|&at| self.held[at].flow).min().unwrap(), Reason::Priority)
             }
             Share::VirtualTokenCounter { .. } => {
-                let key = |&at: &usize| {
-                    let flow = self.held[at].flow;
-                    (self.counters.get(&flow).copied().unwrap_or(0), flow)
-                };
-                (open.iter().map(key).min().unwrap().1, Reason::VirtualCounter)
+                (self.pick_by_counter(open), Reason::VirtualCounter)
+            }
+            Share::StartTimeFair { .. } => (self.pick_by_counter(open), Reason::StartTime),
+            Share::Stride { .. } => (self.pick_by_counter(open), Reason::Stride),
+            Share::DominantResource { .. } => (self.pick_by_counter(open), Reason::DominantShare),
+            Share::DeficitLongestPrefix { quantum, .. } => {
+                return (self.pick_by_prefix(open, quantum.into()), Reason::DeficitPrefix);
             }
             Share::DeficitRoundRobin { quantum, .. } => {
                 (self.pick_by_deficit(open, quantum.into()), Reason::Deficit)
             }
         };
         (self.head(open, flow).expect("the flow has work"), reason)
+    }
+
+    fn pick_by_counter(&mut self, open: &[usize]) -> usize {
+        let key = |&at: &usize| (self.counter(self.held[at].flow), self.held[at].flow);
+        let (least, flow) = open.iter().map(key).min().unwrap();
+        if self.keeps_time() {
+            self.time = self.time.max(least);
+        }
+        flow
+    }
+
+    fn pick_by_prefix(&mut self, open: &[usize], quantum: i128) -> usize {
+        loop {
+            let deficit = |flow: usize| self.deficits.get(&flow).copied().unwrap_or(0);
+            let ready = open.iter().copied().filter(|&at| deficit(self.held[at].flow) > 0);
+            let key =
+                |&at: &usize| (std::cmp::Reverse(self.held[at].matched), self.place_in_order(at));
+            if let Some(at) = ready.min_by_key(key) {
+                return at;
+            }
+            let mut flows: Vec<usize> = self.waiting().map(|h| h.flow).collect();
+            flows.sort_unstable();
+            flows.dedup();
+            for flow in flows {
+                let grant = quantum * self.weight(flow);
+                let deficit = self.deficits.entry(flow).or_default();
+                if *deficit <= 0 {
+                    *deficit += grant;
+                }
+            }
+        }
     }
 
     fn pick_by_deficit(&mut self, open: &[usize], quantum: i128) -> usize {
@@ -540,32 +683,34 @@ impl Naive {
         }
     }
 
-    fn head(&self, open: &[usize], flow: usize) -> Option<usize> {
-        let key = |&at: &usize| {
-            let held = &self.held[at];
-            let arrived = i128::from(held.arrived.nanos());
-            let class = &self.config.classes[held.class.index()];
-            let key = match self.config.order {
-                Order::Fcfs => (0, arrived),
-                Order::Aging => (0, arrived - i128::from(class.boost.nanos())),
-                Order::EarliestDeadline => match class.deadline {
-                    Some(_) if held.late => (1, arrived),
-                    Some(deadline) => (0, arrived + i128::from(deadline.nanos())),
-                    None => (2, arrived),
-                },
-                Order::ShortestPredicted { aging: None } => (0, held.tokens().into()),
-                Order::ShortestPredicted { aging: Some(aging) } => {
-                    (0, arrived + i128::from(aging.nanos()) * i128::from(held.tokens()))
-                }
-                Order::LeastAttained { .. } => (0, held.attained.into()),
-                Order::LongestPrefix { token } => {
-                    let matched = held.matched.min(held.info.prompt_tokens);
-                    (0, arrived - i128::from(token.nanos()) * i128::from(matched))
-                }
-            };
-            (key, held.sequence)
+    fn place_in_order(&self, at: usize) -> ((i32, i128), u64) {
+        let held = &self.held[at];
+        let arrived = i128::from(held.arrived.nanos());
+        let class = &self.config.classes[held.class.index()];
+        let key = match self.config.order {
+            Order::Fcfs => (0, arrived),
+            Order::Aging => (0, arrived - i128::from(class.boost.nanos())),
+            Order::EarliestDeadline => match class.deadline {
+                Some(_) if held.late => (1, arrived),
+                Some(deadline) => (0, arrived + i128::from(deadline.nanos())),
+                None => (2, arrived),
+            },
+            Order::ShortestPredicted { aging: None } => (0, held.tokens().into()),
+            Order::ShortestPredicted { aging: Some(aging) } => {
+                (0, arrived + i128::from(aging.nanos()) * i128::from(held.tokens()))
+            }
+            Order::LeastAttained { .. } => (0, held.attained.into()),
+            Order::LongestPrefix { token } => {
+                let matched = held.matched.min(held.info.prompt_tokens);
+                (0, arrived - i128::from(token.nanos()) * i128::from(matched))
+            }
         };
-        open.iter().copied().filter(|&at| self.held[at].flow == flow).min_by_key(key)
+        (key, held.sequence)
+    }
+
+    fn head(&self, open: &[usize], flow: usize) -> Option<usize> {
+        let of_flow = open.iter().copied().filter(|&at| self.held[at].flow == flow);
+        of_flow.min_by_key(|&at| self.place_in_order(at))
     }
 
     fn load(&self, id: BackendId) -> (u32, u64) {
@@ -604,7 +749,7 @@ impl Naive {
         self.decide(&held, Action::Dispatch(backend, priority), reason, fresh);
         self.turn = backend.slot + 1;
         self.held[at].at = Some(backend);
-        self.charge(held.flow, self.cost(held.info.prompt_tokens, held.predicted));
+        self.charge(held.flow, self.expected(&held));
         self.account(held.info.workflow, held.info.prompt_tokens, held.predicted);
         self.dispatched_last = Some(held.flow);
         self.unbacklog(held.flow);

@@ -4,8 +4,8 @@ use plimsoll_base::{
     BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time, WorkflowId,
 };
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Guard, Order, Partition, Per, Place, Predict, Share, TokenCost,
-    Window,
+    Becomes, Capacity, Class, ClassifyRule, Guard, Order, Partition, Per, Place, Predict, Share,
+    TokenCost, Window,
 };
 use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
 use proptest::collection::vec;
@@ -33,8 +33,10 @@ pub enum Act {
 }
 
 pub fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let info = (0u32..4, 0u16..2, of(0u16..5), 0u32..60, 0u32..60, 0u64..6).prop_map(
-        |(tenant, source, claims, prompt_tokens, output_cap, workflow)| RequestInfo {
+    let workflow = weighted(0.5, 1u64..6).prop_map(Option::unwrap_or_default);
+    let owner = (0u32..4, workflow);
+    let info = (owner, 0u16..2, of(0u16..5), 0u32..60, 0u32..60).prop_map(
+        |((tenant, workflow), source, claims, prompt_tokens, output_cap)| RequestInfo {
             workflow: WorkflowId(workflow),
             tenant: TenantId(tenant),
             source: SourceId(source),
@@ -88,13 +90,29 @@ fn class() -> impl Strategy<Value = Class> {
 
 fn share() -> impl Strategy<Value = Share> {
     let cost = (0u32..3, 1u32..3).prop_map(|(prompt, output)| TokenCost { prompt, output });
-    let per = prop_oneof![Just(Per::Class), Just(Per::Tenant)];
+    let per = prop_oneof![Just(Per::Class), Just(Per::Tenant), Just(Per::Workflow)];
+    // Capacities of which every time is a whole number, so that both sides round alike.
+    let capacity = (prop_oneof![Just(1u64), Just(4)], prop_oneof![Just(1u64), Just(5)], 1u64..40);
+    let capacity = capacity.prop_map(|(prefill, decode, nanos)| Capacity {
+        prefill_tokens: prefill * 10_000_000,
+        decode_tokens: decode * 10_000_000,
+        kv_tokens: 8,
+        output_token: Span::from_nanos(nanos * 8),
+    });
     prop_oneof![
-        1 => Just(Share::Fcfs),
-        1 => Just(Share::Priority),
+        2 => Just(Share::Fcfs),
+        2 => Just(Share::Priority),
         2 => (per.clone(), 2u64..150, cost.clone())
             .prop_map(|(per, quantum, cost)| Share::DeficitRoundRobin { per, quantum, cost }),
-        2 => (per, cost).prop_map(|(per, cost)| Share::VirtualTokenCounter { per, cost }),
+        2 => (per.clone(), cost.clone())
+            .prop_map(|(per, cost)| Share::VirtualTokenCounter { per, cost }),
+        2 => (per.clone(), cost.clone())
+            .prop_map(|(per, cost)| Share::StartTimeFair { per, cost }),
+        1 => per.clone().prop_map(|per| Share::Stride { per }),
+        2 => (per.clone(), capacity)
+            .prop_map(|(per, capacity)| Share::DominantResource { per, capacity }),
+        2 => (per, 2u64..150, cost)
+            .prop_map(|(per, quantum, cost)| Share::DeficitLongestPrefix { per, quantum, cost }),
     ]
 }
 
@@ -139,18 +157,26 @@ pub fn config() -> impl Strategy<Value = Config> {
     let place = prop_oneof![Just(Place::RoundRobin), Just(Place::LeastTokens)];
     let window = prop_oneof![4 => Just(Window::Seats), 1 => Just(Window::None)];
     let predict = prop_oneof![Just(Predict::DeclaredCap), Just(Predict::ClassIntensity)];
+    let accounts_max = prop_oneof![Just(3u32), Just(100)];
     let guard = of(prop_oneof![1u32..1_000_001, Just(1_000_000)]);
     let classes = vec(class(), 1..5);
     let rules = classes.prop_flat_map(|classes| (classify(classes.len() as u16), Just(classes)));
     let bypass_max = prop_oneof![3 => Just(0u32), 1 => 1u32..4, 1 => Just(100)];
     let order = (order(), bypass_max, weighted(0.4, (0u64..80, 1u32..3)));
-    (rules, share(), order, place, window, (guard, predict, 5u32..60)).prop_map(
-        |((classify, mut classes), share, order, place, window, (guard, predict, requests_max))| {
+    (rules, share(), order, place, window, (guard, predict, 5u32..60, accounts_max)).prop_map(
+        |((classify, mut classes), share, order, place, window, last)| {
+            let (guard, predict, requests_max, accounts_max) = last;
             let (order, bypass_max, heavy_lane) = order;
             let partition = heavy_lane
                 .map(|(over_tokens, max)| Partition::HeavyLane { over_tokens, max })
                 .into_iter()
                 .collect();
+            let prefixes = matches!(share, Share::DeficitLongestPrefix { .. });
+            let order = match order {
+                Order::Fcfs | Order::Aging => order,
+                other if !prefixes => other,
+                _ => Order::Fcfs,
+            };
             if order == Order::EarliestDeadline {
                 classes[0].deadline.get_or_insert(Span::from_nanos(30));
             }
@@ -168,6 +194,7 @@ pub fn config() -> impl Strategy<Value = Config> {
                 guard,
                 predict,
                 requests_max,
+                accounts_max,
                 ..Config::plain(share, classes)
             }
         },

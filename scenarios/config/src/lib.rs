@@ -17,6 +17,7 @@ pub mod nearest;
 pub mod objectives;
 mod order;
 pub mod policy;
+mod share;
 mod source;
 pub mod spec;
 pub mod tree;

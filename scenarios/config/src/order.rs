@@ -4,7 +4,8 @@ use plimsoll_base::Span;
 use plimsoll_policy::config::{Order, Partition};
 
 use crate::objectives::{Metric, objectives};
-use crate::policy::{at_least_one, price};
+use crate::policy::at_least_one;
+use crate::share::price;
 use crate::spec::{ClassSpec, OrderSpec, PartitionSpec};
 use crate::{At, Code, Diagnostic, Items, SpanValue};
 

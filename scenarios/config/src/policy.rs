@@ -2,22 +2,19 @@
 
 use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::ConfigError;
-use plimsoll_policy::config::{
-    Class, Config, Guard, Per, Place, Predict, Share, TokenCost, Window,
-};
+use plimsoll_policy::config::{Class, Config, Guard, Place, Predict, Window};
 
 use crate::objectives::objectives;
 use crate::order::{deadline, order, partition};
-use crate::spec::{
-    ClassSpec, CostSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec, ShareSpec, WindowSpec,
-};
+use crate::share::share;
+use crate::spec::{ClassSpec, PlaceSpec, PolicySpec, PredictSpec, WindowSpec};
 use crate::{At, ClassObjectives, Code, Diagnostic, classify, nearest};
 
 /// The allocator holds at most this many requests where the file says nothing.
 pub const REQUESTS_MAX_DEFAULT: u32 = 100_000;
 const CLASSES_MAX: usize = 64;
-const QUANTUM_DEFAULT: u64 = 4_096;
-const COST_DEFAULT: TokenCost = TokenCost { prompt: 1, output: 2 };
+/// The share keeps at most this many accounts where the file says nothing.
+pub const ACCOUNTS_MAX_DEFAULT: u32 = 65_536;
 
 /// Names that the policy may use, each indexed by its id.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +72,8 @@ pub fn build(
         },
         requests_max: at_least_one("requests_max", policy.requests_max, found)
             .unwrap_or(REQUESTS_MAX_DEFAULT),
+        accounts_max: at_least_one("accounts_max", policy.accounts_max, found)
+            .unwrap_or(ACCOUNTS_MAX_DEFAULT),
     };
     if found.is_empty() {
         found.extend(disagreement(&config, classes, written));
@@ -164,31 +163,6 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         sheddable: spec.sheddable,
         deadline: deadline(spec, found),
     }
-}
-
-fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
-    let owner = |per: &Option<PerSpec>| match per {
-        None | Some(PerSpec::Class) => Per::Class,
-        Some(PerSpec::Tenant) => Per::Tenant,
-    };
-    let price = |cost: &Option<CostSpec>| price(*cost);
-    match spec {
-        None | Some(ShareSpec::Fcfs) => Share::Fcfs,
-        Some(ShareSpec::Priority) => Share::Priority,
-        Some(ShareSpec::DeficitRoundRobin { per, quantum, cost }) => Share::DeficitRoundRobin {
-            per: owner(per),
-            quantum: at_least_one("quantum", *quantum, found).unwrap_or(QUANTUM_DEFAULT),
-            cost: price(cost),
-        },
-        Some(ShareSpec::VirtualTokenCounter { per, cost }) => {
-            Share::VirtualTokenCounter { per: owner(per), cost: price(cost) }
-        }
-    }
-}
-
-/// Token prices, or those that count where the file states none.
-pub(crate) fn price(cost: Option<CostSpec>) -> TokenCost {
-    cost.map_or(COST_DEFAULT, |cost| TokenCost { prompt: cost.prompt, output: cost.output })
 }
 
 fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Option<Guard> {

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use crate::{At, FractionValue, Items, SpanValue};
+use crate::{At, FractionValue, Items, RateValue, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -149,6 +149,9 @@ pub struct PolicySpec {
     pub predict: Option<PredictSpec>,
     /// Requests the allocator holds at most, queued and dispatched. Default 100000.
     pub requests_max: Option<At<u32>>,
+    /// Accounts of tenants or workflows that the share keeps at most; idle ones make room, and if
+    /// none is idle a newcomer is refused. Default 65536.
+    pub accounts_max: Option<At<u32>>,
 }
 
 /// A classification rule.
@@ -233,6 +236,41 @@ pub enum ShareSpec {
         /// Token prices. Default { prompt = 1, output = 2 }.
         cost: Option<CostSpec>,
     },
+    /// Start-time fair queueing on token cost.
+    StartTimeFair {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+        /// Token prices. Default { prompt = 1, output = 2 }.
+        cost: Option<CostSpec>,
+    },
+    /// Stride scheduling: fair in requests, whatever their tokens.
+    Stride {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+    },
+    /// Fair in the time of the resource that a request needs most of.
+    DominantResource {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+        /// Prompt tokens that all backends together compute, for example "20000/s".
+        prefill: At<RateValue>,
+        /// Output tokens that all backends together deliver, for example "4000/s".
+        decode: At<RateValue>,
+        /// KV memory of all backends together, in tokens.
+        kv_tokens: At<u64>,
+        /// The time an output token of one request takes, for example "40ms".
+        output_token: At<SpanValue>,
+    },
+    /// Deficits, and among those with credit the longest cached prefix first. Only tokens that
+    /// are not cached are charged.
+    DeficitLongestPrefix {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+        /// Cost units a round and weight. Default 4096.
+        quantum: Option<At<u64>>,
+        /// Token prices. Default { prompt = 1, output = 2 }.
+        cost: Option<CostSpec>,
+    },
 }
 
 /// Who owns a queue.
@@ -244,6 +282,8 @@ pub enum PerSpec {
     Class,
     /// One a tenant.
     Tenant,
+    /// One a workflow; a request that is part of none belongs to its tenant's.
+    Workflow,
 }
 
 /// Token prices in cost units.
