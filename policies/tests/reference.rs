@@ -117,7 +117,7 @@ fn storms_reach_every_decision() {
         });
     }
     let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
-    // Seven kinds of bound (none included) for each rule that picks; six for what waited.
+    // At least six kinds of bound (none included) for each rule that picks; five for what waited.
     let rules = [
         "arrival_order",
         "priority",
@@ -129,7 +129,7 @@ fn storms_reach_every_decision() {
         "deficit_prefix",
     ];
     for rule in rules {
-        assert!(all(rule) >= 7, "{rule}: {seen:?}");
+        assert!(all(rule) >= 6, "{rule}: {seen:?}");
     }
     for (rule, least) in
         [("bypass", 5), ("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)]
