@@ -18,6 +18,7 @@ use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo
 use crate::order::Lifts;
 use crate::place::{Backends, Placed};
 use crate::share::Share;
+use crate::standing::Standing;
 
 /// Decides which request goes to which backend, when, and why.
 ///
@@ -180,6 +181,17 @@ impl Allocator {
     /// Requests that are dispatched and have not ended.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// Who waits, and what stops each class.
+    #[inline]
+    pub fn standing(&self) -> Standing {
+        Standing { waiting: self.book.waiting(), stops: self.stops }
+    }
+
+    /// Estimated tokens (prompt and predicted output) of a request that is held here.
+    pub fn tokens(&self, id: RequestId) -> Option<u64> {
+        self.book.find(id).map(|found| self.book.entry(found.slot).tokens())
     }
 
     /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.

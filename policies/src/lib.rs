@@ -27,6 +27,7 @@ mod place;
 pub mod rules;
 mod sentence;
 mod share;
+mod standing;
 
 pub use allocator::Allocator;
 pub use check::{ConfigError, Field, Problem};
@@ -35,3 +36,4 @@ pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,
 };
+pub use standing::Standing;

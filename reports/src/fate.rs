@@ -2,6 +2,7 @@
 
 use plimsoll_base::{Bound, Span, Time};
 
+use crate::blame::told;
 use crate::estimate::{percentile, seconds, tidy};
 use crate::flow::Drought;
 use crate::ledger::Ledger;
@@ -142,6 +143,7 @@ impl Bench<'_> {
             engine_share: self.engine_share(row),
             entitlement: self.entitlement(row),
             waited_for: waited_for(tally),
+            blame: told::parts(self.plan, self.ledgers, row),
             meanwhile: self.meanwhile(row),
             due: tally.due,
         };
@@ -205,7 +207,8 @@ impl Bench<'_> {
         }
         if troubled {
             clauses.extend(waited_clause(waiting));
-            clauses.extend(meanwhile_clause(waiting, self.weights()));
+            let blame = told::clause(self.plan, &waiting.blame);
+            clauses.extend(blame.or_else(|| meanwhile_clause(waiting, self.weights())));
             clauses.extend(self.advice(row, waiting, missed.is_some()));
         }
         if clauses.is_empty() {

@@ -352,10 +352,75 @@ pub struct Waiting {
     pub entitlement: f64,
     /// The waiting time by what was waited for; the seconds sum to the queue time.
     pub waited_for: Vec<WaitedFor>,
+    /// The waiting time by what it falls on, the largest part first; the seconds sum to the queue
+    /// time of all measured requests of the class.
+    pub blame: Vec<BlamedPart>,
     /// Who held what while it waited, the most beyond its weight first; from samples.
     pub meanwhile: Vec<Meanwhile>,
     /// Requests that the guard let in.
     pub due: u64,
+}
+
+/// A part of a class's waiting time, over all its measured requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BlamedPart {
+    /// What it falls on.
+    pub kind: BlameKind,
+    /// What was waited for: `seats`, `kv_memory`, `engine` (its own queue), or a bound of the
+    /// allocator; `untold` where the facts do not say.
+    pub resource: String,
+    /// The class that held it; null where no holder is to blame.
+    pub culprit: Option<String>,
+    /// How much.
+    pub seconds: f64,
+    /// Of all waiting time of the class.
+    pub share: f64,
+    /// The culprit's mean part of the resource while the class waited for it.
+    pub held: Option<f64>,
+}
+
+/// What waiting time falls on. A class's share of a resource is its weight among the classes that
+/// hold some of it or wait for it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum BlameKind {
+    /// Another class held more than its share: it starved this one.
+    AboveShare,
+    /// Another class held what is within its share: shortage.
+    WithinShare,
+    /// Requests of its own class held the resource: order within the class.
+    OwnClass,
+    /// Its own cap or quota.
+    OwnLimit,
+    /// A line of the policy keeps capacity back.
+    PolicyLine,
+    /// What is known of the backends is too old.
+    Signal,
+    /// No backend was there.
+    NoBackend,
+    /// Nobody held what was waited for.
+    Idle,
+    /// The facts do not say.
+    Untold,
+}
+
+impl BlameKind {
+    /// In plain words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            BlameKind::AboveShare => "above its share",
+            BlameKind::WithinShare => "within its share",
+            BlameKind::OwnClass => "its own class",
+            BlameKind::OwnLimit => "its own limit",
+            BlameKind::PolicyLine => "a policy line",
+            BlameKind::Signal => "stale signals",
+            BlameKind::NoBackend => "no backend",
+            BlameKind::Idle => "idle",
+            BlameKind::Untold => "untold",
+        }
+    }
 }
 
 /// What another class held while a class waited: averages over that class's waiting time.

@@ -4,6 +4,7 @@
 //! stand. Black and white become the page's foreground and background, so that one drawing serves
 //! dark and light.
 
+mod blame;
 mod canvas;
 mod percentiles;
 mod phases;
@@ -77,6 +78,7 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
         phases::draw(&subject),
         queue::draw(&subject),
         utilization::draw(&subject),
+        blame::draw(&subject),
     ]
 }
 
