@@ -194,6 +194,14 @@ impl Allocator {
         self.book.find(id).map(|found| self.book.entry(found.slot).tokens())
     }
 
+    /// The class of a request that was let in and has not ended, its prompt tokens and the output
+    /// tokens it is predicted to deliver.
+    pub(crate) fn expected(&self, id: RequestId) -> Option<(ClassId, u32, u32)> {
+        let entry = self.book.entry(self.book.find(id)?.slot);
+        let is_out = entry.state != State::Waiting;
+        is_out.then_some((entry.class, entry.info.prompt_tokens, entry.output_predicted))
+    }
+
     /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.
     #[inline(never)]
     fn arrived(&mut self, id: RequestId, info: &RequestInfo) {

@@ -17,6 +17,7 @@ mod class_set;
 mod classify;
 pub mod config;
 mod decided;
+pub mod detect;
 mod guard;
 mod hints;
 mod index;
@@ -32,6 +33,7 @@ mod standing;
 pub use allocator::Allocator;
 pub use check::{ConfigError, Field, Problem};
 pub use config::Config;
+pub use detect::{Alarm, AlarmKind, Detector};
 pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,

@@ -64,6 +64,13 @@ pub(crate) struct Used {
     pub kv_token_millis: u64,
 }
 
+impl BackendLedger {
+    /// Time spent computing, by the latest sample.
+    pub fn last_busy(&self) -> Span {
+        self.last.1.busy
+    }
+}
+
 impl Used {
     pub fn add(&mut self, other: &Used) {
         self.observed += other.observed;

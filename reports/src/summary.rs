@@ -39,6 +39,8 @@ pub struct Summary {
     pub run: Numbers,
     /// How the replicas were used.
     pub utilization: Utilization,
+    /// How evenly the classes were served.
+    pub fairness: Fairness,
     /// Each class.
     pub classes: Vec<ClassSummary>,
     /// Each tenant that offered a request.
@@ -359,6 +361,48 @@ pub struct Waiting {
     pub meanwhile: Vec<Meanwhile>,
     /// Requests that the guard let in.
     pub due: u64,
+    /// How far it fell behind its fluid share; null where it never did.
+    pub lag: Option<LagSummary>,
+}
+
+/// Engine time that a class got less than its fluid share: the most over any stretch of its
+/// backlog.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LagSummary {
+    /// Engine seconds.
+    pub seconds: f64,
+    /// From when.
+    pub from_s: f64,
+    /// To when.
+    pub to_s: f64,
+    /// In which replication, from 0.
+    pub replication: u32,
+    /// The engine time of the largest request at the run's mean price of a token: a fair share
+    /// may lag by twice as much.
+    pub largest_request_s: f64,
+}
+
+/// How evenly backlogged classes were served.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fairness {
+    /// Jain's index over used ÷ fluid share of the classes that were backlogged: 1 is even, 1/n is
+    /// all to one of n; null with fewer than two.
+    pub jain: Option<f64>,
+    /// The most by which two backlogged classes came apart; null where no two were.
+    pub service_gap: Option<ServiceGap>,
+}
+
+/// The most by which two classes came apart while both were backlogged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceGap {
+    /// The class that got more.
+    pub ahead: String,
+    /// The class that got less.
+    pub behind: String,
+    /// Engine seconds a unit of weight.
+    pub seconds: f64,
+    /// In which replication, from 0.
+    pub replication: u32,
 }
 
 /// A part of a class's waiting time, over all its measured requests.

@@ -292,11 +292,13 @@ fn waits_inside_engines_are_split_by_who_runs_there() {
         }
         let ledger = fold(&plan(&model), &facts(&model, u64::MAX));
         for class in (0..CLASSES).map(|class| ClassId(class as u16)) {
-            let in_engine = |part: &Blamed| match part.cause {
-                Cause::Within(Resource::Engine, _)
-                | Cause::Above(Resource::Engine, _)
-                | Cause::Idle(Resource::Engine) => true,
-                _ => false,
+            let in_engine = |part: &Blamed| {
+                matches!(
+                    part.cause,
+                    Cause::Within(Resource::Engine, _)
+                        | Cause::Above(Resource::Engine, _)
+                        | Cause::Idle(Resource::Engine)
+                )
             };
             assert!(ledger.blamed(class).iter().all(in_engine), "seed {seed}");
         }

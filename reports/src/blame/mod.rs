@@ -15,7 +15,9 @@
 //! class sum to its queue time exactly; this is asserted at the end of every run.
 
 mod cause;
+pub(crate) mod fairness;
 mod holding;
+pub(crate) mod lanes;
 pub(crate) mod told;
 
 use std::collections::BTreeSet;
@@ -24,8 +26,11 @@ use plimsoll_base::{BackendId, Bound, ClassId, Fact, RequestId, RequestRecord, S
 
 use cause::Layout;
 pub use cause::{Blamed, Cause, Resource};
+use fairness::Fairness;
 use holding::{FRACTION_BITS, Holding};
+use lanes::{Lanes, Mark};
 
+use crate::bins::first_width;
 use crate::plan::Plan;
 use crate::tally::measured;
 
@@ -46,6 +51,11 @@ pub(crate) struct Blame {
     fresh: Option<usize>,
     /// Requests that wait in an engine's queue after a preemption.
     preempted: BTreeSet<RequestId>,
+    pub lanes: Lanes,
+    pub fairness: Fairness,
+    /// The tokens of finished requests, and the most of one.
+    tokens: u128,
+    tokens_max: u64,
 }
 
 /// A class that waits.
@@ -82,6 +92,10 @@ impl Blame {
             memory: Holding::new(&weights),
             engines: vec![Holding::new(&weights); plan.backends.len()],
             victims: (0..weights.len()).map(|_| victim()).collect(),
+            lanes: Lanes::new(first_width(plan.duration), layout.cells() * weights.len()),
+            fairness: Fairness::new(&weights),
+            tokens: 0,
+            tokens_max: 0,
             weights,
             fresh: None,
             preempted: BTreeSet::new(),
@@ -94,6 +108,9 @@ impl Blame {
         if now > self.now {
             self.settle_fresh();
             self.now = now;
+            if self.lanes.is_due(now) {
+                self.mark();
+            }
         }
         match fact {
             Fact::Arrived { class, .. } => {
@@ -118,19 +135,21 @@ impl Blame {
             }
             Fact::Bound { class, bound } => self.rebind(class.index(), *bound),
             Fact::Closed(record) => self.close(record),
-            Fact::RunEnded => self.check(),
-            Fact::Gaps { .. }
-            | Fact::BackendSampled { .. }
-            | Fact::ClassSampled { .. }
-            | Fact::WarmedUp
-            | Fact::ArrivalsEnded => {}
+            Fact::ClassSampled { class, sample } => {
+                self.fairness.sample(now, class.index(), sample);
+            }
+            Fact::WarmedUp => self.fairness.warm(),
+            Fact::RunEnded => self.end(),
+            Fact::Gaps { .. } | Fact::BackendSampled { .. } | Fact::ArrivalsEnded => {}
         }
     }
 
     /// The parts of the waiting time of a class, in a fixed order, without those that are nought.
     /// They sum to the queue time of its measured requests, those included that wait still.
     pub fn parts(&self, row: usize) -> Vec<Blamed> {
-        let cells = self.clone().totals(row);
+        let mut now = self.clone();
+        now.settle_fresh();
+        let cells = now.totals(row);
         let all: u128 = cells.iter().sum::<u128>() >> FRACTION_BITS;
         let mut nanos: Vec<u128> = cells.iter().map(|cell| cell >> FRACTION_BITS).collect();
         let rest = all - nanos.iter().sum::<u128>();
@@ -261,23 +280,87 @@ impl Blame {
                 self.memory.release(now, row, record.tokens);
             }
         }
+        if record.finished() {
+            let tokens = u64::from(record.prompt_tokens) + u64::from(record.output_tokens);
+            self.tokens += u128::from(tokens);
+            self.tokens_max = self.tokens_max.max(tokens);
+        }
         if measured(record.arrived, self.warm_up) {
             self.victims[row].closed += u128::from(record.phases.queue.nanos());
         }
     }
 
     /// The true sums of a class at the latest instant: what still waits is added.
-    fn totals(mut self, row: usize) -> Vec<u128> {
-        self.settle_fresh();
+    fn totals(&mut self, row: usize) -> Vec<u128> {
         let now = self.now;
-        let Victim { waiting, measured, .. } = self.victims[row];
-        self.leave(row, (waiting, measured));
-        let cells = self.layout.of(Resource::Engine);
+        let mut victim = self.victims[row].clone();
+        let count = victim.measured;
+        match held(victim.bound) {
+            Some(Resource::KvMemory) => {
+                let cells = self.layout.of(Resource::KvMemory);
+                victim.add(cells, self.memory.integral(now), count);
+            }
+            Some(Resource::Seats | Resource::Engine) => {
+                victim.add(self.layout.of(Resource::Seats), self.seats.integral(now), count);
+            }
+            None => {
+                let cell = self.layout.line_of(victim.bound);
+                victim.add(cell..cell + 1, &[clock(now)], count);
+            }
+        }
         for engine in &mut self.engines {
             let count = engine.measured(row);
-            self.victims[row].add(cells.clone(), engine.integral(now), count);
+            victim.add(self.layout.of(Resource::Engine), engine.integral(now), count);
         }
-        std::mem::take(&mut self.victims[row].cells)
+        victim.cells
+    }
+
+    /// Writes down what every class's waiting has come to.
+    #[cold]
+    fn mark(&mut self) {
+        let mut nanos = Vec::with_capacity(self.victims.len() * self.layout.cells());
+        for row in 0..self.victims.len() {
+            let cells = self.totals(row);
+            let whole = |cell: u128| u64::try_from(cell >> FRACTION_BITS).unwrap_or(u64::MAX);
+            nanos.extend(cells.into_iter().map(whole));
+        }
+        self.lanes.push(Mark { at: self.now, nanos });
+    }
+
+    /// What a class's waiting fell on between two instants, in no unit: only the parts matter.
+    /// Between two marks it is taken as even.
+    pub fn between(&self, row: usize, (from, to): (Time, Time)) -> Vec<(Cause, f64)> {
+        let mut parts = vec![0.0; self.layout.cells()];
+        let nothing = Mark { at: Time::ZERO, nanos: vec![0; self.victims.len() * parts.len()] };
+        let marks = &self.lanes.marks;
+        for (before, after) in std::iter::once(&nothing).chain(marks).zip(marks) {
+            let covered = to.min(after.at).saturating_since(from.max(before.at));
+            if covered == Span::ZERO {
+                continue;
+            }
+            let offset = row * parts.len();
+            let grown: Vec<f64> = (0..parts.len())
+                .map(|cell| (after.nanos[offset + cell] - before.nanos[offset + cell]) as f64)
+                .collect();
+            let all: f64 = grown.iter().sum();
+            if all > 0.0 {
+                let part_of = covered.secs_f64() / all;
+                parts.iter_mut().zip(grown).for_each(|(part, grown)| *part += part_of * grown);
+            }
+        }
+        let parts = parts.into_iter().enumerate().filter(|(_, part)| *part > 0.0);
+        parts.map(|(cell, part)| (self.layout.cause(cell), part)).collect()
+    }
+
+    /// The tokens of the largest finished request, and of all together.
+    pub fn tokens(&self) -> (u64, u128) {
+        (self.tokens_max, self.tokens)
+    }
+
+    fn end(&mut self) {
+        self.fairness.end();
+        self.mark();
+        self.check();
     }
 
     /// Time is conserved: the parts of each class are its queue time, to the last fraction.

@@ -6,10 +6,12 @@
 
 mod blame;
 mod canvas;
+mod lanes;
 mod percentiles;
 mod phases;
 mod queue;
 mod scoreboard;
+mod shares;
 mod sparkline;
 mod utilization;
 
@@ -78,7 +80,9 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
         phases::draw(&subject),
         queue::draw(&subject),
         utilization::draw(&subject),
+        lanes::draw(&subject),
         blame::draw(&subject),
+        shares::draw(&subject),
     ]
 }
 
