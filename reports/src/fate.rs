@@ -10,10 +10,10 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summary::{
     ClassSummary, Fairness, Fate, LagSummary, Meanwhile, ObjectiveResult, ObjectiveVerdict,
-    Overload, ServiceGap, Summary, WaitedFor, Waiting, WithoutService, WorstWaitSummary,
+    Overload, ServiceGap, Summary, Survival, WaitedFor, Waiting, WithoutService, WorstWaitSummary,
 };
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
-use crate::words;
+use crate::{survival, words};
 
 /// What the fate of each class is judged by.
 pub(crate) struct Bench<'a> {
@@ -150,10 +150,20 @@ impl Bench<'_> {
             blame: told::parts(self.plan, self.ledgers, row),
             meanwhile: self.meanwhile(row),
             due: tally.due,
+            survival: survival(tally),
+            inversion_seat_s: self.inversion(row),
+            oldest_at_end_s: (tally.queue.censored.count() > 0)
+                .then(|| seconds(tally.queue.censored.max() as f64)),
+            preemption_waste: waste(tally),
             lag,
         };
         waiting.sentence = self.sentence(row, &waiting, overload, objectives);
         waiting
+    }
+
+    fn inversion(&self, row: usize) -> f64 {
+        let each = self.ledgers.iter().map(|ledger| ledger.blame.inversion(row));
+        seconds(each.sum::<u128>() as f64)
     }
 
     /// How far a class fell behind over all replications, and in which.
@@ -328,6 +338,17 @@ impl Bench<'_> {
             Fate::Unlucky | Fate::Fine => None,
         }
     }
+}
+
+fn survival(tally: &Tally) -> Survival {
+    let [p50, p90, p99] = survival::quantiles(&tally.queue)
+        .map(|quantile| quantile.map(|nanos| seconds(nanos as f64)));
+    Survival { p50, p90, p99 }
+}
+
+fn waste(tally: &Tally) -> Option<f64> {
+    let useful = tally.prompt_tokens + tally.output_tokens;
+    (useful > 0).then(|| tidy(tally.recomputed_tokens as f64 / useful as f64))
 }
 
 /// That it is shortage, and how much.

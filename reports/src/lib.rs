@@ -21,6 +21,7 @@ mod plan;
 mod rows;
 mod summarise;
 pub mod summary;
+mod survival;
 mod table;
 mod tally;
 mod timeseries;

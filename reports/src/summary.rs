@@ -361,8 +361,28 @@ pub struct Waiting {
     pub meanwhile: Vec<Meanwhile>,
     /// Requests that the guard let in.
     pub due: u64,
+    /// Quantiles of the queue time by the product-limit estimator, which takes waits that were
+    /// cut off for what they are.
+    pub survival: Survival,
+    /// Seat-seconds that less important classes held while it waited for seats.
+    pub inversion_seat_s: f64,
+    /// The longest that a request which had not started by the end of the run had waited.
+    pub oldest_at_end_s: Option<f64>,
+    /// Tokens computed again because of preemptions ÷ tokens of the class's requests.
+    pub preemption_waste: Option<f64>,
     /// How far it fell behind its fluid share; null where it never did.
     pub lag: Option<LagSummary>,
+}
+
+/// Kaplan-Meier quantiles in seconds; null where so many waits were cut off that it is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Survival {
+    /// The median.
+    pub p50: Option<f64>,
+    /// The 90th percentile.
+    pub p90: Option<f64>,
+    /// The 99th percentile.
+    pub p99: Option<f64>,
 }
 
 /// Engine time that a class got less than its fluid share: the most over any stretch of its

@@ -125,8 +125,8 @@ impl Facts {
 }
 
 /// Agents hold seven of eight seats, batch one; then another request of batch comes.
-fn run(tokens: (u64, u64)) -> Facts {
-    let mut facts = Facts { ledger: Ledger::new(&plan()), open: Vec::new() };
+fn run(plan: &Plan, tokens: (u64, u64)) -> Facts {
+    let mut facts = Facts { ledger: Ledger::new(plan), open: Vec::new() };
     for id in 0..8 {
         let (class, tokens) = if id < 7 { (AGENTS, tokens.0) } else { (BATCH, tokens.1) };
         facts.arrive(0, class);
@@ -148,7 +148,7 @@ fn check(ledger: &Ledger, expected: &[(Cause, u64)]) {
 
 #[test]
 fn a_wait_is_split_over_holders_limits_and_signals() {
-    let mut facts = run((1, 1));
+    let mut facts = run(&plan(), (1, 1));
     facts.bound(0, BATCH, Some(Bound::Seats));
     facts.bound(40, BATCH, Some(Bound::ClassRequests));
     facts.bound(50, BATCH, Some(Bound::StaleSignal));
@@ -190,7 +190,7 @@ fn a_wait_is_split_over_holders_limits_and_signals() {
 #[test]
 fn memory_is_held_by_tokens_and_what_still_waits_counts() {
     // Agents hold 70 tokens of 100, batch 30; the second request of batch never goes.
-    let mut facts = run((10, 30));
+    let mut facts = run(&plan(), (10, 30));
     facts.bound(0, BATCH, Some(Bound::KvMemory));
     let ledger = facts.end(10);
     let agents = Some(AGENTS);
@@ -204,7 +204,7 @@ fn memory_is_held_by_tokens_and_what_still_waits_counts() {
 
 #[test]
 fn a_wait_in_the_engine_falls_on_who_runs_there() {
-    let mut facts = run((1, 1));
+    let mut facts = run(&plan(), (1, 1));
     facts.dispatch(0, 8, 1);
     facts.start(8, 8);
     let ledger = facts.end(10);
@@ -215,4 +215,18 @@ fn a_wait_in_the_engine_falls_on_who_runs_there() {
         (Cause::Above(Resource::Engine, agents), 3_000),
     ];
     check(&ledger, &expected);
+}
+
+#[test]
+fn what_less_important_classes_hold_meanwhile_is_inversion() {
+    let mut plan = plan();
+    plan.classes[1].priority = 5;
+    let mut facts = run(&plan, (1, 1));
+    facts.bound(0, BATCH, Some(Bound::Seats));
+    facts.bound(4, BATCH, Some(Bound::ClassTokens));
+    let summary = summarise(&plan, &[facts.end(10)], false);
+    // Seven seats for four seconds.
+    assert_eq!(summary.classes[1].waiting.inversion_seat_s, 28.0);
+    assert_eq!(summary.classes[0].waiting.inversion_seat_s, 0.0);
+    assert_eq!(summary.classes[1].waiting.oldest_at_end_s, Some(10.0));
 }

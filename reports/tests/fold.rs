@@ -462,7 +462,7 @@ fn the_page_needs_nothing_from_outside() {
         assert!(!outside.contains(forbidden), "{forbidden}");
     }
     assert!(page.contains("default-src 'none'") && page.contains("chat &amp; &lt;b&gt;talk"));
-    assert_eq!(page.matches("<figure").count(), 5);
+    assert_eq!(page.matches("<figure").count(), 8);
     let charts = charts(&plan, &ledgers, &summary);
     for (name, svg) in &charts {
         assert!(name.ends_with(".svg") && svg.contains("<title>") && svg.contains("<desc>"));

@@ -31,6 +31,8 @@ pub(super) struct Holding {
     stale: bool,
     /// In 2⁻³² ns: within by row, above by row, idle.
     integral: Vec<u128>,
+    /// What each row held while anybody waited, times nanoseconds.
+    held_time: Vec<u128>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +56,7 @@ impl Holding {
             at: Time::ZERO,
             stale: true,
             integral: vec![0; 2 * weights.len() + 1],
+            held_time: vec![0; weights.len()],
         }
     }
 
@@ -62,6 +65,17 @@ impl Holding {
     pub fn integral(&mut self, now: Time) -> &[u128] {
         self.advance(now);
         &self.integral
+    }
+
+    /// Requests of a class that wait for it.
+    #[inline]
+    pub fn waiting(&self, row: usize) -> u64 {
+        self.rows[row].waiting
+    }
+
+    /// What the rows of a set held while anybody waited, times nanoseconds, as of the last change.
+    pub fn held_time(&self, rows: &[usize]) -> u128 {
+        rows.iter().map(|&row| self.held_time[row]).sum()
     }
 
     /// Measured requests of a class that wait for it.
@@ -129,9 +143,11 @@ impl Holding {
             self.divide();
         }
         let (within, above) = self.integral.split_at_mut(rows);
-        for ((row, within), above) in self.rows.iter().zip(within).zip(above) {
+        let sums = within.iter_mut().zip(above).zip(&mut self.held_time);
+        for (row, ((within, above), held)) in self.rows.iter().zip(sums) {
             *within += nanos * u128::from(row.within);
             *above += nanos * u128::from(row.above);
+            *held += nanos * u128::from(row.held);
         }
     }
 

@@ -68,6 +68,10 @@ struct Victim {
     /// In 2⁻³² ns. Whoever begins to wait takes off the integrals of what it waits for, whoever
     /// stops adds them, modulo 2¹²⁸; with what still waits added they are true sums.
     cells: Vec<u128>,
+    /// The rows of less important classes.
+    lesser: Vec<usize>,
+    /// What they held while it waited for seats, in seat-nanoseconds, modulo 2¹²⁸ like the cells.
+    inversion: u128,
     /// The queue time of its measured requests that are closed, in nanoseconds.
     closed: u128,
 }
@@ -77,7 +81,9 @@ impl Blame {
         let weights: Vec<u32> =
             plan.classes.iter().map(|class| class.weight.max(1)).chain([1]).collect();
         let layout = Layout { rows: weights.len() };
-        let victim = || Victim {
+        let victim = |row: usize| Victim {
+            lesser: lesser(plan, row),
+            inversion: 0,
             waiting: 0,
             measured: 0,
             bound: None,
@@ -91,7 +97,7 @@ impl Blame {
             seats: Holding::new(&weights),
             memory: Holding::new(&weights),
             engines: vec![Holding::new(&weights); plan.backends.len()],
-            victims: (0..weights.len()).map(|_| victim()).collect(),
+            victims: (0..weights.len()).map(victim).collect(),
             lanes: Lanes::new(first_width(plan.duration), layout.cells() * weights.len()),
             fairness: Fairness::new(&weights),
             tokens: 0,
@@ -138,7 +144,7 @@ impl Blame {
             Fact::ClassSampled { class, sample } => {
                 self.fairness.sample(now, class.index(), sample);
             }
-            Fact::WarmedUp => self.fairness.warm(),
+            Fact::WarmedUp => self.warm(),
             Fact::RunEnded => self.end(),
             Fact::Gaps { .. } | Fact::BackendSampled { .. } | Fact::ArrivalsEnded => {}
         }
@@ -215,6 +221,9 @@ impl Blame {
                     Resource::Seats | Resource::Engine => &mut self.seats,
                 };
                 holding.wait(now, row, counts);
+                if counts.0 > 0 && holding.waiting(row) == counts.0 {
+                    victim.begin_inversion(resource, holding);
+                }
                 victim.take_off(self.layout.of(resource), holding.integral(now), counts.1);
             }
             None => {
@@ -234,6 +243,9 @@ impl Blame {
                     Resource::Seats | Resource::Engine => &mut self.seats,
                 };
                 holding.stop_waiting(now, row, counts);
+                if counts.0 > 0 && holding.waiting(row) == 0 {
+                    victim.end_inversion(resource, holding);
+                }
                 victim.add(self.layout.of(resource), holding.integral(now), counts.1);
             }
             None => {
@@ -357,6 +369,30 @@ impl Blame {
         (self.tokens_max, self.tokens)
     }
 
+    /// Seat-nanoseconds that less important classes held since the warm-up while a class waited
+    /// for seats.
+    pub fn inversion(&self, row: usize) -> u128 {
+        let mut seats = self.seats.clone();
+        seats.integral(self.now);
+        let mut victim = self.victims[row].clone();
+        if seats.waiting(row) > 0 {
+            victim.end_inversion(Resource::Seats, &seats);
+        }
+        victim.inversion
+    }
+
+    /// What happened in the warm-up does not count.
+    fn warm(&mut self) {
+        self.fairness.warm();
+        self.seats.integral(self.now);
+        for (row, victim) in self.victims.iter_mut().enumerate() {
+            victim.inversion = 0;
+            if self.seats.waiting(row) > 0 {
+                victim.begin_inversion(Resource::Seats, &self.seats);
+            }
+        }
+    }
+
     fn end(&mut self) {
         self.fairness.end();
         self.mark();
@@ -376,7 +412,23 @@ impl Blame {
     }
 }
 
+/// The rows of the classes that are less important than a class.
+fn lesser(plan: &Plan, row: usize) -> Vec<usize> {
+    let Some(own) = plan.classes.get(row) else { return Vec::new() };
+    (0..plan.classes.len()).filter(|&other| plan.classes[other].priority < own.priority).collect()
+}
+
 impl Victim {
+    fn begin_inversion(&mut self, resource: Resource, seats: &Holding) {
+        if resource == Resource::Seats {
+            self.inversion = self.inversion.wrapping_sub(seats.held_time(&self.lesser));
+        }
+    }
+    fn end_inversion(&mut self, resource: Resource, seats: &Holding) {
+        if resource == Resource::Seats {
+            self.inversion = self.inversion.wrapping_add(seats.held_time(&self.lesser));
+        }
+    }
     fn take_off(&mut self, cells: std::ops::Range<usize>, integral: &[u128], count: u64) {
         if count == 1 {
             for (cell, value) in self.cells[cells].iter_mut().zip(integral) {

@@ -112,6 +112,9 @@ fn class_name(plan: &Plan, class: Option<ClassId>) -> String {
 /// 1 of 4), and 8 min behind its own requests"
 pub(crate) fn clause(plan: &Plan, parts: &[BlamedPart]) -> Option<String> {
     let all: f64 = parts.iter().map(|part| part.seconds).sum();
+    if parts.iter().any(|part| part.kind == BlameKind::Untold && part.share > 0.5) {
+        return None;
+    }
     let named = parts.iter().filter(|part| part.share >= NAMED_MIN).take(NAMED_MAX);
     let named: Vec<String> = named
         .filter(|part| part.kind != BlameKind::Untold)

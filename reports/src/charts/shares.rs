@@ -111,8 +111,12 @@ fn paint(panel: &Area<'_>, subject: &Subject<'_>, (row, points): (usize, &[Point
     let block = |p: &Point, low: f64, high: f64, fill: RGBAColor| {
         Rectangle::new([(p.at, low), (p.to, high)], fill.filled())
     };
-    chart.draw_series(points.iter().map(|p| block(p, 0.0, p.share, color.mix(0.2)))).expect(DRAWN);
-    let short = points.iter().filter(|p| p.waits && p.used < p.share);
+    let is_short = |p: &Point| p.waits && p.used < p.share;
+    let granted = |p: &Point| if is_short(p) { p.used } else { p.share };
+    chart
+        .draw_series(points.iter().map(|p| block(p, 0.0, granted(p), color.mix(0.2))))
+        .expect(DRAWN);
+    let short = points.iter().filter(|p| is_short(p));
     chart.draw_series(short.map(|p| block(p, p.used, p.share, BAD.mix(0.5)))).expect(DRAWN);
     let steps = points.iter().flat_map(|p| [(p.at, p.used), (p.to, p.used)]);
     chart.draw_series(LineSeries::new(steps, color.stroke_width(2))).expect(DRAWN);
