@@ -189,15 +189,15 @@ fn a_wait_is_split_over_holders_limits_and_signals() {
 
 #[test]
 fn memory_is_held_by_tokens_and_what_still_waits_counts() {
-    // Agents hold 70 tokens of 100, batch 30; the second request of batch never goes.
-    let mut facts = run(&plan(), (10, 30));
+    // Agents hold 21 tokens of 28, batch 7; the second request of batch never goes.
+    let mut facts = run(&plan(), (3, 7));
     facts.bound(0, BATCH, Some(Bound::KvMemory));
     let ledger = facts.end(10);
     let agents = Some(AGENTS);
     let expected = [
         (Cause::Within(Resource::KvMemory, agents), 5_000),
-        (Cause::Within(Resource::KvMemory, Some(BATCH)), 3_000),
-        (Cause::Above(Resource::KvMemory, agents), 2_000),
+        (Cause::Within(Resource::KvMemory, Some(BATCH)), 2_500),
+        (Cause::Above(Resource::KvMemory, agents), 2_500),
     ];
     check(&ledger, &expected);
 }
