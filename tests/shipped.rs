@@ -61,9 +61,7 @@ fn first_come_first_served_lets_batch_hurt_chat() {
         let (held, due) = (number(&batch["seat_share"]), number(&batch["entitlement"]));
         assert!(held > 4.0 * due, "batch held {held} of the seats, by weight {due}");
         let words = sentence(&summary, "chat");
-        for part in
-            ["meanwhile batch held", "of the taken seats", "(weight 1 of 13)", "waited for seats"]
-        {
+        for part in ["because batch held", "above its share (weight 1 of 13)", "waited for seats"] {
             assert!(words.contains(part), "{words}");
         }
         let next = summary["next"].to_string();

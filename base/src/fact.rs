@@ -35,6 +35,28 @@ pub enum Fact {
         bound: Option<Bound>,
         /// When it had arrived.
         arrived: Time,
+        /// Its estimated tokens (prompt and predicted output), which the allocator counts as held
+        /// until it is closed.
+        tokens: u64,
+    },
+    /// What stops the requests of a class that wait in the allocator has changed. Until it is
+    /// told again this stops all of them.
+    Bound {
+        /// Whose.
+        class: ClassId,
+        /// The resource; `None` if none of the class waits.
+        bound: Option<Bound>,
+    },
+    /// An engine took a request into its batch: for the first time, or again after a preemption.
+    Started {
+        /// Its number.
+        id: RequestId,
+        /// What latency is owed.
+        class: ClassId,
+        /// Where.
+        backend: BackendId,
+        /// When it had arrived.
+        arrived: Time,
     },
     /// An engine threw a running request out of its batch; it will be computed again.
     Preempted {
@@ -44,6 +66,8 @@ pub enum Fact {
         class: ClassId,
         /// Where.
         backend: BackendId,
+        /// When it had arrived.
+        arrived: Time,
         /// Tokens whose computation was lost.
         lost_tokens: u32,
     },

@@ -51,6 +51,8 @@ pub struct RequestRecord {
     pub last_token: Option<Time>,
     /// When it was closed.
     pub closed: Time,
+    /// Estimated tokens that the allocator counted for it when it let it go; 0 before.
+    pub tokens: u64,
     /// Prompt length in tokens.
     pub prompt_tokens: u32,
     /// Output tokens delivered so far.

@@ -17,6 +17,7 @@ use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo
 use crate::order::{LATE, Order};
 use crate::place::{Backends, Placed};
 use crate::share::Share;
+use crate::standing::Standing;
 
 /// How many of those who are next may be aside at once, so that looking for one that may go past
 /// them costs a bounded time.
@@ -202,6 +203,25 @@ impl Allocator {
     /// Requests that are dispatched and have not ended.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// Who waits, and what stops each class.
+    #[inline]
+    pub fn standing(&self) -> Standing {
+        Standing { queues: self.queues, waiting: self.book.waiting(), stops: self.stops }
+    }
+
+    /// Estimated tokens (prompt and predicted output) of a request that is held here.
+    pub fn tokens(&self, id: RequestId) -> Option<u64> {
+        self.book.find(id).map(|found| self.book.entry(found.slot).tokens())
+    }
+
+    /// The class of a request that was let in and has not ended, its prompt tokens and the output
+    /// tokens it is predicted to deliver.
+    pub(crate) fn expected(&self, id: RequestId) -> Option<(ClassId, u32, u32)> {
+        let entry = self.book.entry(self.book.find(id)?.slot);
+        let is_out = entry.state != State::Waiting;
+        is_out.then_some((entry.class, entry.info.prompt_tokens, entry.output_predicted))
     }
 
     /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.

@@ -79,7 +79,7 @@ impl Caps {
 }
 
 /// What stopped the waiting requests when dispatching last came to rest.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stops {
     /// Classes at their cap of requests.
     pub requests: ClassSet,

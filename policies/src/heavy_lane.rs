@@ -37,6 +37,13 @@ pub(crate) struct Queues {
     over_tokens: u64,
 }
 
+/// None at all.
+impl Default for Queues {
+    fn default() -> Queues {
+        Queues { classes: 0, over_tokens: u64::MAX }
+    }
+}
+
 impl Queues {
     pub fn new(rules: &[Partition], classes: usize) -> Queues {
         let over_tokens = rule(rules).map_or(u64::MAX, |(over_tokens, _)| over_tokens);

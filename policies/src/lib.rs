@@ -17,6 +17,7 @@ mod class_set;
 mod classify;
 pub mod config;
 mod decided;
+pub mod detect;
 mod guard;
 mod heavy_lane;
 mod hints;
@@ -29,13 +30,16 @@ mod place;
 pub mod rules;
 mod sentence;
 mod share;
+mod standing;
 mod wait;
 
 pub use allocator::Allocator;
 pub use check::{ConfigError, Field, Problem};
 pub use config::Config;
+pub use detect::{Alarm, AlarmKind, Detector};
 pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,
 };
+pub use standing::Standing;
 pub use wait::{Because, Machine, WaitBound, WhyNot, wait_bounds};

@@ -172,4 +172,6 @@ pub struct Decision {
 pub enum Signal {
     /// A pool should have so many backends.
     Scale(PoolId, u32),
+    /// Something goes wrong with a class; from a [`Detector`](crate::Detector).
+    Alarm(crate::detect::Alarm),
 }

@@ -127,6 +127,7 @@ struct State {
     busy: [Span; 3],
     backend: BackendSample,
     arrived: u64,
+    bounds: [Option<Bound>; 3],
 }
 
 fn run(replication: u32, facts: &mut impl Observer) {
@@ -136,6 +137,7 @@ fn run(replication: u32, facts: &mut impl Observer) {
         queue: VecDeque::new(),
         running: Vec::new(),
         busy: [Span::ZERO; 3],
+        bounds: [None; 3],
         backend: BackendSample { seats: SEATS as u32 / 2, ..BackendSample::default() },
         arrived: 0,
     };
@@ -203,6 +205,7 @@ fn arrive(
         first_token: None,
         last_token: None,
         closed: now,
+        tokens: u64::from(prompt) + 1024,
         prompt_tokens: prompt,
         output_tokens: output,
         output_cap: 4096,
@@ -235,11 +238,20 @@ fn step(now: Time, tick: u64, state: &mut State, facts: &mut impl Observer) {
         let (id, tenant, arrived) = (record.id, record.tenant, record.arrived);
         let (backend, reason) = (BackendId::first(slot), Reason::ArrivalOrder);
         let bound = record.bound;
-        facts
-            .observe(now, &Fact::Dispatched { id, tenant, class, backend, reason, bound, arrived });
+        let tokens = record.tokens;
+        let fact = Fact::Dispatched { id, tenant, class, backend, reason, bound, arrived, tokens };
+        facts.observe(now, &fact);
+        facts.observe(now, &Fact::Started { id, class, backend, arrived });
         let first = tick + 5 + u64::from(record.prompt_tokens) / 60;
         let end = first + u64::from(record.output_tokens - 1) * 2;
         state.running.push(Running { record, first, end: end.max(first) });
+    }
+    for (class, told) in (0..).map(ClassId).zip(&mut state.bounds) {
+        let waits = state.queue.iter().any(|record| record.class == Some(class));
+        let bound = waits.then_some(Bound::Seats);
+        if std::mem::replace(told, bound) != bound {
+            facts.observe(now, &Fact::Bound { class, bound });
+        }
     }
     let batch = state.running.len();
     if batch > 0 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Names and formulas. a = arrival, s = first scheduled, f = first token, l = last token,
 /// c = close, n = output tokens.
-pub const DEFINITIONS: [(&str, &str); 27] = [
+pub const DEFINITIONS: [(&str, &str); 31] = [
     ("queue_time", "sum of all waiting intervals of a request"),
     ("queue_time_first", "s - a"),
     ("prefill_time", "from s to f, or to the first preemption"),
@@ -56,8 +56,28 @@ pub const DEFINITIONS: [(&str, &str); 27] = [
     (
         "starved",
         "some of the class waited, others were served, and the class was not, for longer than \
-         its wait_max (without one: 10 times the run's median queue_time, at least 1 s)",
+         its wait_max (without one: 10 times the run's median queue_time, at least 1 s); or a \
+         request of it waited longer than that and its lag is more than twice the largest request",
     ),
+    (
+        "blame",
+        "at every instant a wait falls on the classes that hold what is waited for, each by its \
+         part of what is held; a class's share is its weight among the classes that hold some or \
+         wait for it; what its part is more than its share is above_share, the rest within_share; \
+         its own class's part is own_class; a wait for a limit without a holder falls on the \
+         limit; the parts sum to queue_time exactly",
+    ),
+    (
+        "lag",
+        "weighted max-min fluid share of the engine time used, over the demand of backlogged \
+         classes, minus what the class used; the most over stretches of its backlog, by samples",
+    ),
+    (
+        "service_gap",
+        "the most, over stretches in which two classes are both backlogged, by which their engine \
+         time a unit of weight came apart",
+    ),
+    ("jain", "(sum x)^2 / (n sum x^2) over x = used / fluid share of classes while backlogged"),
 ];
 
 /// [`DEFINITIONS`] by name.

@@ -2,16 +2,18 @@
 
 use plimsoll_base::{Bound, Span, Time};
 
+use crate::blame::fairness::{Gap, Lag, jain};
+use crate::blame::told;
 use crate::estimate::{percentile, seconds, tidy};
 use crate::flow::Drought;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summary::{
-    ClassSummary, Fate, Meanwhile, ObjectiveResult, ObjectiveVerdict, Overload, Summary, WaitedFor,
-    Waiting, WithoutService, WorstWaitSummary,
+    ClassSummary, Fairness, Fate, LagSummary, Meanwhile, ObjectiveResult, ObjectiveVerdict,
+    Overload, ServiceGap, Summary, Survival, WaitedFor, Waiting, WithoutService, WorstWaitSummary,
 };
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
-use crate::words;
+use crate::{survival, words};
 
 /// What the fate of each class is judged by.
 pub(crate) struct Bench<'a> {
@@ -123,9 +125,12 @@ impl Bench<'_> {
         let drought = self.drought(row);
         let patience = self.patience(row);
         let worst = tally.worst.map(|worst| worst.wait).unwrap_or_default();
+        let lag = self.lag(row);
         let starved =
             drought.is_some_and(|(_, drought)| drought.span() > patience && drought.others_served);
-        let fate = if starved {
+        let behind =
+            worst > patience && lag.as_ref().is_some_and(|l| l.seconds > 2.0 * l.largest_request_s);
+        let fate = if starved || behind {
             Fate::Starved
         } else if overload.is_some() {
             Fate::Overload
@@ -142,11 +147,52 @@ impl Bench<'_> {
             engine_share: self.engine_share(row),
             entitlement: self.entitlement(row),
             waited_for: waited_for(tally),
+            blame: told::parts(self.plan, self.ledgers, row),
             meanwhile: self.meanwhile(row),
             due: tally.due,
+            survival: survival(tally),
+            inversion_seat_s: self.inversion(row),
+            oldest_at_end_s: (tally.queue.censored.count() > 0)
+                .then(|| seconds(tally.queue.censored.max() as f64)),
+            preemption_waste: waste(tally),
+            lag,
         };
         waiting.sentence = self.sentence(row, &waiting, overload, objectives);
         waiting
+    }
+
+    fn inversion(&self, row: usize) -> f64 {
+        let each = self.ledgers.iter().map(|ledger| ledger.blame.inversion(row));
+        seconds(each.sum::<u128>() as f64)
+    }
+
+    /// How far a class fell behind over all replications, and in which.
+    fn lag(&self, row: usize) -> Option<LagSummary> {
+        let found = self
+            .ledgers
+            .iter()
+            .enumerate()
+            .map(|(replication, ledger)| (replication as u32, ledger.blame.fairness.lag(row)));
+        let most = |a: (u32, Lag), b: (u32, Lag)| if b.1.seconds > a.1.seconds { b } else { a };
+        let (replication, lag) = found.reduce(most).filter(|(_, lag)| lag.seconds > 0.0)?;
+        Some(LagSummary {
+            seconds: tidy(lag.seconds),
+            from_s: at(lag.from),
+            to_s: at(lag.to),
+            replication,
+            largest_request_s: self.largest_request(),
+        })
+    }
+
+    /// Engine seconds of the largest request, at the run's mean price of a token.
+    fn largest_request(&self) -> f64 {
+        let busy: f64 = (self.ledgers.iter())
+            .flat_map(|ledger| &ledger.backends)
+            .map(|backend| backend.last_busy().secs_f64())
+            .sum();
+        let tokens: f64 = self.ledgers.iter().map(|l| l.blame.tokens().1 as f64).sum();
+        let largest = self.ledgers.iter().map(|l| l.blame.tokens().0).max().unwrap_or(0);
+        if tokens > 0.0 { tidy(busy / tokens * largest as f64) } else { 0.0 }
     }
 
     fn without_service(&self, row: usize, found: (u32, Drought)) -> WithoutService {
@@ -205,8 +251,9 @@ impl Bench<'_> {
         }
         if troubled {
             clauses.extend(waited_clause(waiting));
-            clauses.extend(meanwhile_clause(waiting, self.weights()));
-            clauses.extend(self.advice(row, waiting, missed.is_some()));
+            let blame = told::clause(self.plan, &waiting.blame);
+            clauses.extend(blame.or_else(|| meanwhile_clause(waiting, self.weights())));
+            clauses.extend(self.advice(row, waiting, (overload, missed.is_some())));
         }
         if clauses.is_empty() {
             clauses.push("nobody waited".to_owned());
@@ -226,7 +273,11 @@ impl Bench<'_> {
     ) -> Option<String> {
         match waiting.fate {
             Fate::Starved => {
-                let gap = waiting.longest_without_service.as_ref()?;
+                let gap = waiting.longest_without_service.as_ref();
+                let Some(gap) = gap.filter(|gap| gap.seconds > self.patience(row).secs_f64())
+                else {
+                    return waiting.lag.as_ref().map(lag_clause);
+                };
                 let what = if gap.in_engine { "got engine time" } else { "was let in" };
                 Some(format!(
                     "starved: no request {what} for {} while {} waited and {} {} served \
@@ -259,12 +310,17 @@ impl Bench<'_> {
         }
     }
 
-    fn advice(&self, row: usize, waiting: &Waiting, missed: bool) -> Option<String> {
+    fn advice(
+        &self,
+        row: usize,
+        waiting: &Waiting,
+        (overload, missed): (Option<&Overload>, bool),
+    ) -> Option<String> {
         let class = self.plan.classes.get(row)?;
         match waiting.fate {
             Fate::Starved if !class.guarded => Some("a guard would bound this wait".to_owned()),
             Fate::Starved => Some("the guard is on, but its share is too small".to_owned()),
-            Fate::Overload => Some("this is shortage: add capacity or shed".to_owned()),
+            Fate::Overload => Some(waiting_overload(overload)),
             Fate::Unlucky | Fate::Fine if missed => {
                 let names = &self.plan.names.classes;
                 let lesser = |taker: &&Meanwhile| {
@@ -281,6 +337,90 @@ impl Bench<'_> {
             }
             Fate::Unlucky | Fate::Fine => None,
         }
+    }
+}
+
+fn survival(tally: &Tally) -> Survival {
+    let [p50, p90, p99] = survival::quantiles(&tally.queue)
+        .map(|quantile| quantile.map(|nanos| seconds(nanos as f64)));
+    Survival { p50, p90, p99 }
+}
+
+fn waste(tally: &Tally) -> Option<f64> {
+    let useful = tally.prompt_tokens + tally.output_tokens;
+    (useful > 0).then(|| tidy(tally.recomputed_tokens as f64 / useful as f64))
+}
+
+/// That it is shortage, and how much.
+fn waiting_overload(overload: Option<&Overload>) -> String {
+    match overload {
+        Some(half) if half.closed > 0 && half.arrived > half.closed => {
+            let (arrived, closed) = (half.arrived as f64, half.closed as f64);
+            format!(
+                "this is shortage: add {} of capacity or shed {} of what the class offers",
+                words::percent(arrived / closed - 1.0),
+                words::percent(1.0 - closed / arrived),
+            )
+        }
+        Some(_) | None => "this is shortage: add capacity or shed".to_owned(),
+    }
+}
+
+/// "starved: it fell 41 s of engine time behind its share between 5.0 min and 9.1 min"
+fn lag_clause(lag: &LagSummary) -> String {
+    format!(
+        "starved: it was served, but fell {} of engine time behind its share between {} and {} \
+         (the largest request takes {})",
+        words::secs(lag.seconds),
+        words::secs(lag.from_s),
+        words::secs(lag.to_s),
+        words::secs(lag.largest_request_s),
+    )
+}
+
+/// How a verdict line says that a class starved.
+pub(crate) fn starved(class: &ClassSummary) -> String {
+    let waiting = &class.waiting;
+    let is_drought = !waiting.sentence.contains("starved: it was served");
+    match (&waiting.longest_without_service, &waiting.lag) {
+        (Some(gap), _) if is_drought => {
+            format!("{} starved for {}", class.name, words::secs(gap.seconds))
+        }
+        (_, Some(lag)) => format!(
+            "{} starved, {} of engine time behind its share",
+            class.name,
+            words::secs(lag.seconds)
+        ),
+        (_, None) => format!("{} starved", class.name),
+    }
+}
+
+/// How evenly the classes of a plan were served, over all replications.
+pub(crate) fn fairness(plan: &Plan, ledgers: &[Ledger]) -> Fairness {
+    let mut shares: Vec<(f64, f64)> = Vec::new();
+    let mut gap: Option<(u32, Gap)> = None;
+    for (replication, ledger) in ledgers.iter().enumerate() {
+        let fairness = &ledger.blame.fairness;
+        shares.resize(plan.class_rows(), (0.0, 0.0));
+        for (all, (used, fluid)) in shares.iter_mut().zip(fairness.shares()) {
+            (all.0, all.1) = (all.0 + used, all.1 + fluid);
+        }
+        if let Some(found) = fairness.gap()
+            && gap.is_none_or(|(_, gap)| found.seconds > gap.seconds)
+        {
+            gap = Some((replication as u32, found));
+        }
+    }
+    shares.retain(|share| share.1 > 0.0);
+    let name = |row: usize| plan.names.classes.get(row).map_or("unclassified", String::as_str);
+    Fairness {
+        jain: jain(&shares).map(tidy),
+        service_gap: gap.map(|(replication, gap)| ServiceGap {
+            ahead: name(gap.ahead).to_owned(),
+            behind: name(gap.behind).to_owned(),
+            seconds: tidy(gap.seconds),
+            replication,
+        }),
     }
 }
 

@@ -33,7 +33,7 @@ fn bucket(nanos: u64) -> usize {
 }
 
 /// The values of a bucket: the first, and how many there are.
-fn bucket_range(bucket: usize) -> (u64, u64) {
+pub(crate) fn bucket_range(bucket: usize) -> (u64, u64) {
     let shift = (bucket >> PRECISION_BITS).saturating_sub(1);
     let mantissa = (bucket - (shift << PRECISION_BITS)) as u64;
     (mantissa << shift, 1 << shift)
@@ -203,7 +203,7 @@ impl Histogram {
     }
 
     /// The buckets that hold something, in ascending order.
-    fn buckets(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.pages().flat_map(|(number, page)| {
             let held = page.iter().enumerate().filter(|&(_, &count)| count > 0);
             held.map(move |(offset, &count)| ((number << PAGE_BITS) + offset, count))

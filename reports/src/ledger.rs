@@ -6,6 +6,7 @@ use plimsoll_base::{
 };
 
 use crate::bins::{Series, first_width};
+use crate::blame::{Blame, Blamed};
 use crate::count::{ClassCount, GroupCount};
 use crate::flow::Flow;
 use crate::plan::{Limits, Plan};
@@ -22,6 +23,7 @@ pub struct Ledger {
     groups: Vec<Option<Box<GroupCount>>>,
     pub(crate) backends: Vec<BackendLedger>,
     pub(crate) series: Series,
+    pub(crate) blame: Blame,
     dispatched: u64,
     busy: Span,
     pub(crate) now: Time,
@@ -62,6 +64,13 @@ pub(crate) struct Used {
     pub kv_token_millis: u64,
 }
 
+impl BackendLedger {
+    /// Time spent computing, by the latest sample.
+    pub fn last_busy(&self) -> Span {
+        self.last.1.busy
+    }
+}
+
 impl Used {
     pub fn add(&mut self, other: &Used) {
         self.observed += other.observed;
@@ -91,6 +100,7 @@ impl Ledger {
             groups: Vec::new(),
             backends: plan.backends.iter().map(|pool| backend(pool.index())).collect(),
             series: Series::new(first_width(plan.duration), plan.class_rows(), plan.pools.len()),
+            blame: Blame::new(plan),
             dispatched: 0,
             busy: Span::ZERO,
             now: Time::ZERO,
@@ -102,6 +112,10 @@ impl Ledger {
     /// The time series.
     pub fn series(&self) -> &Series {
         &self.series
+    }
+    /// What the waiting time of a class's measured requests falls on; the parts sum to it exactly.
+    pub fn blamed(&self, class: ClassId) -> Vec<Blamed> {
+        self.blame.parts(class.index())
     }
     /// The latest instant seen.
     pub fn now(&self) -> Time {
@@ -319,10 +333,11 @@ impl Observer for Ledger {
     fn observe(&mut self, now: Time, fact: &Fact) {
         self.now = now;
         self.series.advance(now);
+        self.blame.observe(now, fact);
         match fact {
             Fact::Arrived { tenant, class, .. } => self.arrive(now, *tenant, self.row(*class)),
             Fact::Dispatched { class, .. } => self.dispatch(now, class.index()),
-            Fact::Preempted { .. } => {}
+            Fact::Bound { .. } | Fact::Started { .. } | Fact::Preempted { .. } => {}
             Fact::Gaps { class, first, increment, count, sequences } => {
                 if self.warm {
                     let gaps = &mut self.classes[class.index()].count.gaps;

@@ -5,6 +5,7 @@
 //! person reads is written from these two and the [`Plan`]. Nothing here knows who made the facts.
 
 pub mod bins;
+mod blame;
 mod charts;
 mod count;
 mod definitions;
@@ -20,12 +21,14 @@ mod plan;
 mod rows;
 mod summarise;
 pub mod summary;
+mod survival;
 mod table;
 mod tally;
 mod timeseries;
 mod verdict;
 mod words;
 
+pub use blame::{Blamed, Cause, Resource};
 pub use charts::{Chart, charts};
 pub use definitions::DEFINITIONS;
 pub use folder::{OutputFolder, PendingFile};

@@ -61,6 +61,7 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
         measured_s: mean_of(&measured),
         run: numbers(&run, &each_run),
         utilization: used(plan, ledgers, None),
+        fairness: crate::fate::fairness(plan, ledgers),
         classes,
         tenants: tenants(plan, ledgers, &measured),
         pools: pools(plan, ledgers),
@@ -272,8 +273,7 @@ fn verdict_line(summary: &Summary) -> String {
             parts.push(format!("{} OVERLOADED", class.name));
         }
         if class.waiting.fate == Fate::Starved {
-            let gap = class.waiting.longest_without_service.as_ref().map_or(0.0, |gap| gap.seconds);
-            parts.push(format!("{} starved for {}", class.name, words::secs(gap)));
+            parts.push(crate::fate::starved(class));
         }
         let own = || summary.objectives.iter().filter(|o| o.class == class.name);
         if own().count() > 0 && own().all(|o| o.result == ObjectiveVerdict::Pass) {

@@ -39,6 +39,8 @@ pub struct Summary {
     pub run: Numbers,
     /// How the replicas were used.
     pub utilization: Utilization,
+    /// How evenly the classes were served.
+    pub fairness: Fairness,
     /// Each class.
     pub classes: Vec<ClassSummary>,
     /// Each tenant that offered a request.
@@ -352,10 +354,137 @@ pub struct Waiting {
     pub entitlement: f64,
     /// The waiting time by what was waited for; the seconds sum to the queue time.
     pub waited_for: Vec<WaitedFor>,
+    /// The waiting time by what it falls on, the largest part first; the seconds sum to the queue
+    /// time of all measured requests of the class.
+    pub blame: Vec<BlamedPart>,
     /// Who held what while it waited, the most beyond its weight first; from samples.
     pub meanwhile: Vec<Meanwhile>,
     /// Requests that the guard let in.
     pub due: u64,
+    /// Quantiles of the queue time by the product-limit estimator, which takes waits that were
+    /// cut off for what they are.
+    pub survival: Survival,
+    /// Seat-seconds that less important classes held while it waited for seats.
+    pub inversion_seat_s: f64,
+    /// The longest that a request which had not started by the end of the run had waited.
+    pub oldest_at_end_s: Option<f64>,
+    /// Tokens computed again because of preemptions ÷ tokens of the class's requests.
+    pub preemption_waste: Option<f64>,
+    /// How far it fell behind its fluid share; null where it never did.
+    pub lag: Option<LagSummary>,
+}
+
+/// Kaplan-Meier quantiles in seconds; null where so many waits were cut off that it is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Survival {
+    /// The median.
+    pub p50: Option<f64>,
+    /// The 90th percentile.
+    pub p90: Option<f64>,
+    /// The 99th percentile.
+    pub p99: Option<f64>,
+}
+
+/// Engine time that a class got less than its fluid share: the most over any stretch of its
+/// backlog.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LagSummary {
+    /// Engine seconds.
+    pub seconds: f64,
+    /// From when.
+    pub from_s: f64,
+    /// To when.
+    pub to_s: f64,
+    /// In which replication, from 0.
+    pub replication: u32,
+    /// The engine time of the largest request at the run's mean price of a token: a fair share
+    /// may lag by twice as much.
+    pub largest_request_s: f64,
+}
+
+/// How evenly backlogged classes were served.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fairness {
+    /// Jain's index over used ÷ fluid share of the classes that were backlogged: 1 is even, 1/n is
+    /// all to one of n; null with fewer than two.
+    pub jain: Option<f64>,
+    /// The most by which two backlogged classes came apart; null where no two were.
+    pub service_gap: Option<ServiceGap>,
+}
+
+/// The most by which two classes came apart while both were backlogged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceGap {
+    /// The class that got more.
+    pub ahead: String,
+    /// The class that got less.
+    pub behind: String,
+    /// Engine seconds a unit of weight.
+    pub seconds: f64,
+    /// In which replication, from 0.
+    pub replication: u32,
+}
+
+/// A part of a class's waiting time, over all its measured requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BlamedPart {
+    /// What it falls on.
+    pub kind: BlameKind,
+    /// What was waited for: `seats`, `kv_memory`, `engine` (its own queue), or a bound of the
+    /// allocator; `untold` where the facts do not say.
+    pub resource: String,
+    /// The class that held it; null where no holder is to blame.
+    pub culprit: Option<String>,
+    /// How much.
+    pub seconds: f64,
+    /// Of all waiting time of the class.
+    pub share: f64,
+    /// The culprit's mean part of the resource while the class waited for it.
+    pub held: Option<f64>,
+}
+
+/// What waiting time falls on. A class's share of a resource is its weight among the classes that
+/// hold some of it or wait for it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum BlameKind {
+    /// Another class held more than its share: it starved this one.
+    AboveShare,
+    /// Another class held what is within its share: shortage.
+    WithinShare,
+    /// Requests of its own class held the resource: order within the class.
+    OwnClass,
+    /// Its own cap or quota.
+    OwnLimit,
+    /// A line of the policy keeps capacity back.
+    PolicyLine,
+    /// What is known of the backends is too old.
+    Signal,
+    /// No backend was there.
+    NoBackend,
+    /// Nobody held what was waited for.
+    Idle,
+    /// The facts do not say.
+    Untold,
+}
+
+impl BlameKind {
+    /// In plain words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            BlameKind::AboveShare => "above its share",
+            BlameKind::WithinShare => "within its share",
+            BlameKind::OwnClass => "its own class",
+            BlameKind::OwnLimit => "its own limit",
+            BlameKind::PolicyLine => "a policy line",
+            BlameKind::Signal => "stale signals",
+            BlameKind::NoBackend => "no backend",
+            BlameKind::Idle => "idle",
+            BlameKind::Untold => "untold",
+        }
+    }
 }
 
 /// What another class held while a class waited: averages over that class's waiting time.

@@ -81,6 +81,7 @@ impl Life {
             first_token: self.first.map(at),
             last_token: self.last.map(at),
             closed: at(self.closed),
+            tokens: u64::from(self.dispatched.is_some()) * 164,
             prompt_tokens: 100,
             output_tokens: self.tokens,
             output_cap: 64,
@@ -162,10 +163,15 @@ fn facts(lives: &[Life]) -> Vec<(Time, Fact)> {
         let arrival = Fact::Arrived { id, tenant, class: Some(class), prompt_tokens: 100 };
         facts.push((arrived, 3, arrival));
         if let Some(dispatched) = record.dispatched {
-            let (backend, reason, bound) =
-                (BackendId::first(0), Reason::ArrivalOrder, record.bound);
-            let fact = Fact::Dispatched { id, tenant, class, backend, reason, bound, arrived };
+            let (backend, reason) = (BackendId::first(0), Reason::ArrivalOrder);
+            let (bound, tokens) = (record.bound, record.tokens);
+            let fact =
+                Fact::Dispatched { id, tenant, class, backend, reason, bound, arrived, tokens };
             facts.push((dispatched, 4, fact));
+        }
+        if let Some(started) = record.started {
+            let backend = BackendId::first(0);
+            facts.push((started, 4, Fact::Started { id, class, backend, arrived }));
         }
         facts.push((record.closed, 4, Fact::Closed(record)));
     }
@@ -357,8 +363,11 @@ fn stream(plan: &Plan, let_in: impl Fn(u64) -> f64) -> Summary {
                 reason: Reason::ArrivalOrder,
                 bound: None,
                 arrived: record.arrived,
+                tokens: record.tokens,
             };
             facts.push((when, 1, fact));
+            let (id, backend, arrived) = (record.id, BackendId::first(0), record.arrived);
+            facts.push((when, 1, Fact::Started { id, class, backend, arrived }));
         }
         facts.push((record.closed, 2, Fact::Closed(record)));
     }
@@ -453,7 +462,7 @@ fn the_page_needs_nothing_from_outside() {
         assert!(!outside.contains(forbidden), "{forbidden}");
     }
     assert!(page.contains("default-src 'none'") && page.contains("chat &amp; &lt;b&gt;talk"));
-    assert_eq!(page.matches("<figure").count(), 5);
+    assert_eq!(page.matches("<figure").count(), 8);
     let charts = charts(&plan, &ledgers, &summary);
     for (name, svg) in &charts {
         assert!(name.ends_with(".svg") && svg.contains("<title>") && svg.contains("<desc>"));

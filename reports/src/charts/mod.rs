@@ -4,11 +4,14 @@
 //! stand. Black and white become the page's foreground and background, so that one drawing serves
 //! dark and light.
 
+mod blame;
 mod canvas;
+mod lanes;
 mod percentiles;
 mod phases;
 mod queue;
 mod scoreboard;
+mod shares;
 mod sparkline;
 mod utilization;
 
@@ -77,6 +80,9 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
         phases::draw(&subject),
         queue::draw(&subject),
         utilization::draw(&subject),
+        lanes::draw(&subject),
+        blame::draw(&subject),
+        shares::draw(&subject),
     ]
 }
 

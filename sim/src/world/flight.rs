@@ -98,6 +98,7 @@ impl Flight {
             first_token: None,
             last_token: None,
             closed: now,
+            tokens: 0,
             prompt_tokens: request.prompt_tokens,
             output_tokens: 0,
             output_cap: request.output_cap,

@@ -6,6 +6,7 @@
 //! happened ([`kernel::World::settle`]).
 
 mod arrivals;
+mod bounds;
 mod flight;
 mod sampling;
 mod timetable;
@@ -21,6 +22,7 @@ use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
 use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
+use bounds::Bounds;
 use flight::{Flight, Flights};
 use sampling::Sampling;
 use timetable::Timetable;
@@ -59,6 +61,8 @@ pub struct World<B, O> {
     timetable: Timetable,
     planned: Option<EventId>,
     sampling: Sampling,
+    /// What facts last said of what stops whom.
+    bounds: Bounds,
     notes: Vec<Note>,
     observer: O,
     over: bool,
@@ -93,6 +97,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             timetable: Timetable::new(&plan),
             planned: None,
             sampling: Sampling::new(classes),
+            bounds: Bounds::new(classes),
             notes: Vec::new(),
             observer,
             over: false,
@@ -198,6 +203,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         if !decided {
             self.queued.insert(id, key);
         }
+        self.tell_bounds(now);
         self.arrivals.announce(source, now, agenda);
         self.end_arrivals_when_dry(now, agenda);
     }
@@ -208,6 +214,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         while let Some(decision) = self.allocator.poll() {
             self.carry_out_queued(&decision, now, agenda);
         }
+        self.tell_bounds(now);
     }
 
     fn carry_out_queued(&mut self, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
@@ -239,6 +246,8 @@ impl<B: Batch, O: Observer> World<B, O> {
         let flight = &mut self.flights[key];
         flight.record.dispatched = Some(now);
         flight.record.backend = Some(backend);
+        let tokens = self.allocator.tokens(flight.record.id);
+        flight.record.tokens = tokens.expect("what is dispatched is held until it ends");
         let record = &flight.record;
         let fact = Fact::Dispatched {
             id: record.id,
@@ -248,6 +257,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             reason: record.reason.expect("a decision was written down"),
             bound: record.bound,
             arrived: record.arrived,
+            tokens: record.tokens,
         };
         self.observer.observe(now, &fact);
         self.engines[backend.index()].submit(Job {
@@ -295,14 +305,16 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     fn follow(&mut self, engine: u32, note: &Note, now: Time, agenda: &mut Agenda<Event>) {
         match *note {
-            Note::Started { key } => self.flights[key].start(now),
+            Note::Started { key } => self.start(key, engine, now),
             Note::Token { key } => self.flights[key].token(now),
             Note::Preempted { key, lost_tokens, delivered } => {
                 let flight = &mut self.flights[key];
                 flight.preempt(lost_tokens, delivered, now);
                 let class = flight.record.class.expect("what runs has a class");
                 let (id, backend) = (flight.record.id, BackendId::first(engine));
-                self.observer.observe(now, &Fact::Preempted { id, class, backend, lost_tokens });
+                let arrived = flight.record.arrived;
+                let fact = Fact::Preempted { id, class, backend, arrived, lost_tokens };
+                self.observer.observe(now, &fact);
             }
             Note::Gaps { .. } => self.observe_gaps(note, now),
             Note::Finished { key, gap_max } => {
@@ -318,6 +330,19 @@ impl<B: Batch, O: Observer> World<B, O> {
                 self.decide(now, Input::Ended(id, End::Finished, used), agenda);
             }
         }
+    }
+
+    fn start(&mut self, key: u32, engine: u32, now: Time) {
+        let flight = &mut self.flights[key];
+        flight.start(now);
+        let record = &flight.record;
+        let fact = Fact::Started {
+            id: record.id,
+            class: record.class.expect("what runs has a class"),
+            backend: BackendId::first(engine),
+            arrived: record.arrived,
+        };
+        self.observer.observe(now, &fact);
     }
 
     fn observe_gaps(&mut self, note: &Note, now: Time) {

@@ -1,0 +1,482 @@
+//! Who starved whom: the waiting time of each class, split over what it falls on.
+//!
+//! A request waits in the allocator, where [`Fact::Bound`] says what stops its class, and in the
+//! queue of an engine. At every instant its waiting falls
+//!
+//! - on the classes that hold what it waits for, each by its part and split into within and above
+//!   its share (`Holding` states the rule): seats by outstanding requests, KV memory by their
+//!   estimated tokens, an engine's own queue by who runs in that engine;
+//! - or on a line of the policy (a cap, a quota, a lane), a stale signal or a missing backend.
+//!
+//! That its own class holds the resource is a matter of order within the class, not of others.
+//!
+//! Work a fact is constant in the number of requests: what a wait adds to a table is one
+//! subtraction of running integrals a cell. Everything is an integer in 2⁻³² ns, so the parts of a
+//! class sum to its queue time exactly; this is asserted at the end of every run.
+
+mod cause;
+pub(crate) mod fairness;
+mod holding;
+pub(crate) mod lanes;
+pub(crate) mod told;
+
+use std::collections::BTreeSet;
+
+use plimsoll_base::{BackendId, Bound, ClassId, Fact, RequestId, RequestRecord, Span, Time};
+
+use cause::Layout;
+pub use cause::{Blamed, Cause, Resource};
+use fairness::Fairness;
+use holding::{FRACTION_BITS, Holding};
+use lanes::{Lanes, Mark};
+
+use crate::bins::first_width;
+use crate::plan::Plan;
+use crate::tally::measured;
+
+/// The attribution of one replication.
+#[derive(Clone, Debug)]
+pub(crate) struct Blame {
+    warm_up: Span,
+    now: Time,
+    layout: Layout,
+    weights: Vec<u32>,
+    seats: Holding,
+    memory: Holding,
+    /// By backend slot.
+    engines: Vec<Holding>,
+    /// By class row.
+    victims: Vec<Victim>,
+    /// The row of a request that arrived at this instant and may yet go at once.
+    fresh: Option<usize>,
+    /// Requests that wait in an engine's queue after a preemption.
+    preempted: BTreeSet<RequestId>,
+    pub lanes: Lanes,
+    pub fairness: Fairness,
+    /// The tokens of finished requests, and the most of one.
+    tokens: u128,
+    tokens_max: u64,
+}
+
+/// A class that waits.
+#[derive(Clone, Debug)]
+struct Victim {
+    /// Its requests in the allocator, and how many of them are measured.
+    waiting: u64,
+    measured: u64,
+    bound: Option<Bound>,
+    /// In 2⁻³² ns. Whoever begins to wait takes off the integrals of what it waits for, whoever
+    /// stops adds them, modulo 2¹²⁸; with what still waits added they are true sums.
+    cells: Vec<u128>,
+    /// The rows of less important classes.
+    lesser: Vec<usize>,
+    /// What they held while it waited for seats, in seat-nanoseconds, modulo 2¹²⁸ like the cells.
+    inversion: u128,
+    /// The queue time of its measured requests that are closed, in nanoseconds.
+    closed: u128,
+}
+
+impl Blame {
+    pub fn new(plan: &Plan) -> Blame {
+        let weights: Vec<u32> =
+            plan.classes.iter().map(|class| class.weight.max(1)).chain([1]).collect();
+        let layout = Layout { rows: weights.len() };
+        let victim = |row: usize| Victim {
+            lesser: lesser(plan, row),
+            inversion: 0,
+            waiting: 0,
+            measured: 0,
+            bound: None,
+            cells: vec![0; layout.cells()],
+            closed: 0,
+        };
+        Blame {
+            warm_up: plan.warm_up,
+            now: Time::ZERO,
+            layout,
+            seats: Holding::new(&weights),
+            memory: Holding::new(&weights),
+            engines: vec![Holding::new(&weights); plan.backends.len()],
+            victims: (0..weights.len()).map(victim).collect(),
+            lanes: Lanes::new(first_width(plan.duration), layout.cells() * weights.len()),
+            fairness: Fairness::new(&weights),
+            tokens: 0,
+            tokens_max: 0,
+            weights,
+            fresh: None,
+            preempted: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what happened.
+    #[inline(always)]
+    pub fn observe(&mut self, now: Time, fact: &Fact) {
+        if now > self.now {
+            self.settle_fresh();
+            self.now = now;
+            if self.lanes.is_due(now) {
+                self.mark();
+            }
+        }
+        match fact {
+            Fact::Arrived { class, .. } => {
+                self.settle_fresh();
+                self.fresh = Some(self.row(*class));
+            }
+            Fact::Dispatched { class, backend, arrived, tokens, .. } => {
+                self.leave_allocator(class.index(), *arrived);
+                self.dispatch(class.index(), *backend, *arrived, *tokens);
+            }
+            Fact::Started { id, class, backend, arrived } => {
+                if !self.preempted.is_empty() {
+                    self.preempted.remove(id);
+                }
+                self.leave_engine_queue(class.index(), *backend, *arrived);
+                self.engine(*backend).hold(now, class.index(), 1);
+            }
+            Fact::Preempted { id, class, backend, arrived, .. } => {
+                self.preempted.insert(*id);
+                self.engine(*backend).release(now, class.index(), 1);
+                self.enter_engine_queue(class.index(), *backend, *arrived);
+            }
+            Fact::Bound { class, bound } => self.rebind(class.index(), *bound),
+            Fact::Closed(record) => self.close(record),
+            Fact::ClassSampled { class, sample } => {
+                self.fairness.sample(now, class.index(), sample);
+            }
+            Fact::WarmedUp => self.warm(),
+            Fact::RunEnded => self.end(),
+            Fact::Gaps { .. } | Fact::BackendSampled { .. } | Fact::ArrivalsEnded => {}
+        }
+    }
+
+    /// The parts of the waiting time of a class, in a fixed order, without those that are nought.
+    /// They sum to the queue time of its measured requests, those included that wait still.
+    pub fn parts(&self, row: usize) -> Vec<Blamed> {
+        let mut now = self.clone();
+        now.settle_fresh();
+        let cells = now.totals(row);
+        let all: u128 = cells.iter().sum::<u128>() >> FRACTION_BITS;
+        let mut nanos: Vec<u128> = cells.iter().map(|cell| cell >> FRACTION_BITS).collect();
+        let rest = all - nanos.iter().sum::<u128>();
+        let largest = (0..cells.len()).fold(0, |a, b| if cells[b] > cells[a] { b } else { a });
+        nanos[largest] += rest;
+        let parts = nanos.into_iter().enumerate().filter(|&(_, nanos)| nanos > 0);
+        parts.map(|(cell, nanos)| Blamed { cause: self.layout.cause(cell), nanos }).collect()
+    }
+
+    fn row(&self, class: Option<ClassId>) -> usize {
+        class.map_or(self.victims.len() - 1, ClassId::index)
+    }
+
+    fn engine(&mut self, backend: BackendId) -> &mut Holding {
+        let slot = backend.index();
+        if slot >= self.engines.len() {
+            self.engines.resize_with(slot + 1, || Holding::new(&self.weights));
+        }
+        &mut self.engines[slot]
+    }
+
+    /// Whoever arrived at the instant that is over did not go at once: it waits.
+    #[inline]
+    fn settle_fresh(&mut self) {
+        if let Some(row) = self.fresh.take() {
+            let is_measured = u64::from(measured(self.now, self.warm_up));
+            self.victims[row].waiting += 1;
+            self.victims[row].measured += is_measured;
+            self.enter(row, (1, is_measured));
+        }
+    }
+
+    #[inline]
+    fn leave_allocator(&mut self, row: usize, arrived: Time) {
+        if arrived == self.now && self.fresh == Some(row) {
+            self.fresh = None;
+            return;
+        }
+        let is_measured = u64::from(measured(arrived, self.warm_up));
+        let victim = &mut self.victims[row];
+        victim.waiting = victim.waiting.checked_sub(1).expect("who leaves the queue stood in it");
+        victim.measured -= is_measured;
+        self.leave(row, (1, is_measured));
+    }
+
+    fn rebind(&mut self, row: usize, bound: Option<Bound>) {
+        let Victim { waiting, measured, bound: before, .. } = self.victims[row];
+        if bound != before {
+            self.leave(row, (waiting, measured));
+            self.victims[row].bound = bound;
+            self.enter(row, (waiting, measured));
+        }
+    }
+
+    /// So many requests of a class begin to wait for what binds it.
+    fn enter(&mut self, row: usize, counts: (u64, u64)) {
+        let now = self.now;
+        let victim = &mut self.victims[row];
+        match held(victim.bound) {
+            Some(resource) => {
+                let holding = match resource {
+                    Resource::KvMemory => &mut self.memory,
+                    Resource::Seats | Resource::Engine => &mut self.seats,
+                };
+                holding.wait(now, row, counts);
+                if counts.0 > 0 && holding.waiting(row) == counts.0 {
+                    victim.begin_inversion(resource, holding);
+                }
+                victim.take_off(self.layout.of(resource), holding.integral(now), counts.1);
+            }
+            None => {
+                let cell = self.layout.line_of(victim.bound);
+                victim.take_off(cell..cell + 1, &[clock(now)], counts.1);
+            }
+        }
+    }
+
+    fn leave(&mut self, row: usize, counts: (u64, u64)) {
+        let now = self.now;
+        let victim = &mut self.victims[row];
+        match held(victim.bound) {
+            Some(resource) => {
+                let holding = match resource {
+                    Resource::KvMemory => &mut self.memory,
+                    Resource::Seats | Resource::Engine => &mut self.seats,
+                };
+                holding.stop_waiting(now, row, counts);
+                if counts.0 > 0 && holding.waiting(row) == 0 {
+                    victim.end_inversion(resource, holding);
+                }
+                victim.add(self.layout.of(resource), holding.integral(now), counts.1);
+            }
+            None => {
+                let cell = self.layout.line_of(victim.bound);
+                victim.add(cell..cell + 1, &[clock(now)], counts.1);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, row: usize, backend: BackendId, arrived: Time, tokens: u64) {
+        self.seats.hold(self.now, row, 1);
+        self.memory.hold(self.now, row, tokens);
+        self.enter_engine_queue(row, backend, arrived);
+    }
+
+    fn enter_engine_queue(&mut self, row: usize, backend: BackendId, arrived: Time) {
+        let (now, is_measured) = (self.now, u64::from(measured(arrived, self.warm_up)));
+        self.engine(backend).wait(now, row, (1, is_measured));
+        let integral = self.engines[backend.index()].integral(now);
+        self.victims[row].take_off(self.layout.of(Resource::Engine), integral, is_measured);
+    }
+
+    fn leave_engine_queue(&mut self, row: usize, backend: BackendId, arrived: Time) {
+        let (now, is_measured) = (self.now, u64::from(measured(arrived, self.warm_up)));
+        self.engine(backend).stop_waiting(now, row, (1, is_measured));
+        let integral = self.engines[backend.index()].integral(now);
+        self.victims[row].add(self.layout.of(Resource::Engine), integral, is_measured);
+    }
+
+    #[inline(never)]
+    fn close(&mut self, record: &RequestRecord) {
+        let (now, row) = (self.now, self.row(record.class));
+        match record.backend {
+            None => self.leave_allocator(row, record.arrived),
+            Some(backend) => {
+                let waits = record.started.is_none()
+                    || (record.preemptions > 0 && self.preempted.remove(&record.id));
+                if waits {
+                    self.leave_engine_queue(row, backend, record.arrived);
+                } else {
+                    self.engine(backend).release(now, row, 1);
+                }
+                self.seats.release(now, row, 1);
+                self.memory.release(now, row, record.tokens);
+            }
+        }
+        if record.finished() {
+            let tokens = u64::from(record.prompt_tokens) + u64::from(record.output_tokens);
+            self.tokens += u128::from(tokens);
+            self.tokens_max = self.tokens_max.max(tokens);
+        }
+        if measured(record.arrived, self.warm_up) {
+            self.victims[row].closed += u128::from(record.phases.queue.nanos());
+        }
+    }
+
+    /// The true sums of a class at the latest instant: what still waits is added.
+    fn totals(&mut self, row: usize) -> Vec<u128> {
+        let now = self.now;
+        let mut victim = self.victims[row].clone();
+        let count = victim.measured;
+        match held(victim.bound) {
+            Some(Resource::KvMemory) => {
+                let cells = self.layout.of(Resource::KvMemory);
+                victim.add(cells, self.memory.integral(now), count);
+            }
+            Some(Resource::Seats | Resource::Engine) => {
+                victim.add(self.layout.of(Resource::Seats), self.seats.integral(now), count);
+            }
+            None => {
+                let cell = self.layout.line_of(victim.bound);
+                victim.add(cell..cell + 1, &[clock(now)], count);
+            }
+        }
+        for engine in &mut self.engines {
+            let count = engine.measured(row);
+            victim.add(self.layout.of(Resource::Engine), engine.integral(now), count);
+        }
+        victim.cells
+    }
+
+    /// Writes down what every class's waiting has come to.
+    #[cold]
+    fn mark(&mut self) {
+        let mut nanos = Vec::with_capacity(self.victims.len() * self.layout.cells());
+        for row in 0..self.victims.len() {
+            let cells = self.totals(row);
+            let whole = |cell: u128| u64::try_from(cell >> FRACTION_BITS).unwrap_or(u64::MAX);
+            nanos.extend(cells.into_iter().map(whole));
+        }
+        self.lanes.push(Mark { at: self.now, nanos });
+    }
+
+    /// What a class's waiting fell on between two instants, in no unit: only the parts matter.
+    /// Between two marks it is taken as even.
+    pub fn between(&self, row: usize, (from, to): (Time, Time)) -> Vec<(Cause, f64)> {
+        let mut parts = vec![0.0; self.layout.cells()];
+        let nothing = Mark { at: Time::ZERO, nanos: vec![0; self.victims.len() * parts.len()] };
+        let marks = &self.lanes.marks;
+        for (before, after) in std::iter::once(&nothing).chain(marks).zip(marks) {
+            let covered = to.min(after.at).saturating_since(from.max(before.at));
+            if covered == Span::ZERO {
+                continue;
+            }
+            let offset = row * parts.len();
+            let grown: Vec<f64> = (0..parts.len())
+                .map(|cell| (after.nanos[offset + cell] - before.nanos[offset + cell]) as f64)
+                .collect();
+            let all: f64 = grown.iter().sum();
+            if all > 0.0 {
+                let part_of = covered.secs_f64() / all;
+                parts.iter_mut().zip(grown).for_each(|(part, grown)| *part += part_of * grown);
+            }
+        }
+        let parts = parts.into_iter().enumerate().filter(|(_, part)| *part > 0.0);
+        parts.map(|(cell, part)| (self.layout.cause(cell), part)).collect()
+    }
+
+    /// The tokens of the largest finished request, and of all together.
+    pub fn tokens(&self) -> (u64, u128) {
+        (self.tokens_max, self.tokens)
+    }
+
+    /// Seat-nanoseconds that less important classes held since the warm-up while a class waited
+    /// for seats.
+    pub fn inversion(&self, row: usize) -> u128 {
+        let mut seats = self.seats.clone();
+        seats.integral(self.now);
+        let mut victim = self.victims[row].clone();
+        if seats.waiting(row) > 0 {
+            victim.end_inversion(Resource::Seats, &seats);
+        }
+        victim.inversion
+    }
+
+    /// What happened in the warm-up does not count.
+    fn warm(&mut self) {
+        self.fairness.warm();
+        self.seats.integral(self.now);
+        for (row, victim) in self.victims.iter_mut().enumerate() {
+            victim.inversion = 0;
+            if self.seats.waiting(row) > 0 {
+                victim.begin_inversion(Resource::Seats, &self.seats);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.fairness.end();
+        self.mark();
+        self.check();
+    }
+
+    /// Time is conserved: the parts of each class are its queue time, to the last fraction.
+    fn check(&self) {
+        for victim in &self.victims {
+            let all = victim.cells.iter().fold(0u128, |sum, cell| sum.wrapping_add(*cell));
+            assert_eq!(
+                all,
+                victim.closed << FRACTION_BITS,
+                "the parts of the waiting time sum to the queue time"
+            );
+        }
+    }
+}
+
+/// The rows of the classes that are less important than a class.
+fn lesser(plan: &Plan, row: usize) -> Vec<usize> {
+    let Some(own) = plan.classes.get(row) else { return Vec::new() };
+    (0..plan.classes.len()).filter(|&other| plan.classes[other].priority < own.priority).collect()
+}
+
+impl Victim {
+    fn begin_inversion(&mut self, resource: Resource, seats: &Holding) {
+        if resource == Resource::Seats {
+            self.inversion = self.inversion.wrapping_sub(seats.held_time(&self.lesser));
+        }
+    }
+    fn end_inversion(&mut self, resource: Resource, seats: &Holding) {
+        if resource == Resource::Seats {
+            self.inversion = self.inversion.wrapping_add(seats.held_time(&self.lesser));
+        }
+    }
+    fn take_off(&mut self, cells: std::ops::Range<usize>, integral: &[u128], count: u64) {
+        if count == 1 {
+            for (cell, value) in self.cells[cells].iter_mut().zip(integral) {
+                *cell = cell.wrapping_sub(*value);
+            }
+        } else if count > 0 {
+            for (cell, value) in self.cells[cells].iter_mut().zip(integral) {
+                *cell = cell.wrapping_sub(value.wrapping_mul(u128::from(count)));
+            }
+        }
+    }
+    fn add(&mut self, cells: std::ops::Range<usize>, integral: &[u128], count: u64) {
+        if count == 1 {
+            for (cell, value) in self.cells[cells].iter_mut().zip(integral) {
+                *cell = cell.wrapping_add(*value);
+            }
+        } else if count > 0 {
+            for (cell, value) in self.cells[cells].iter_mut().zip(integral) {
+                *cell = cell.wrapping_add(value.wrapping_mul(u128::from(count)));
+            }
+        }
+    }
+}
+
+impl Layout {
+    fn line_of(self, bound: Option<Bound>) -> usize {
+        bound.map_or(self.untold(), |bound| self.line(bound))
+    }
+}
+
+/// The resource that others hold, if it is one.
+fn held(bound: Option<Bound>) -> Option<Resource> {
+    match bound? {
+        Bound::Seats => Some(Resource::Seats),
+        Bound::KvMemory => Some(Resource::KvMemory),
+        Bound::ClassRequests
+        | Bound::ClassTokens
+        | Bound::Quota
+        | Bound::HeavyLane
+        | Bound::Adaptive
+        | Bound::Breaker
+        | Bound::StaleSignal
+        | Bound::Site
+        | Bound::NoBackend => None,
+    }
+}
+
+/// The integral of one over time.
+fn clock(now: Time) -> u128 {
+    u128::from(now.nanos()) << FRACTION_BITS
+}

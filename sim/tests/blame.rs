@@ -1,0 +1,306 @@
+//! The attribution of waiting time against one that looks at every request in every interval
+//! between two facts, over random whole runs.
+
+mod random;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_base::{BackendId, Bound, ClassId, Fact, Observer, RequestId, Span, Time};
+use plimsoll_policy::config::Window;
+use plimsoll_report::{Blamed, Cause, ClassPlan, Ledger, Plan, Resource};
+use plimsoll_sim::Model;
+use random::{CLASSES, facts, random_model};
+
+const SEEDS: u64 = 60;
+
+fn plan(model: &Model) -> Plan {
+    let class = |class: &plimsoll_policy::config::Class| ClassPlan {
+        priority: class.priority,
+        weight: class.weight,
+        wait_max: class.wait_max,
+        ..ClassPlan::default()
+    };
+    Plan {
+        warm_up: model.plan.warm_up,
+        duration: model.plan.duration,
+        names: plimsoll_base::Names {
+            classes: (0..CLASSES).map(|class| format!("c{class}")).collect(),
+            pools: vec!["gpu".to_owned()],
+            ..plimsoll_base::Names::default()
+        },
+        classes: model.policy.classes.iter().map(class).collect(),
+        backends: vec![plimsoll_base::PoolId(0); model.pools[0].replicas as usize],
+        pools: vec![plimsoll_report::PoolPlan {
+            replicas: model.pools[0].replicas,
+            seats: model.pools[0].engine.seats,
+            ..plimsoll_report::PoolPlan::default()
+        }],
+        ..Plan::default()
+    }
+}
+
+fn fold(plan: &Plan, facts: &[(Time, Fact)]) -> Ledger {
+    let mut ledger = Ledger::new(plan);
+    facts.iter().for_each(|(now, fact)| ledger.observe(*now, fact));
+    ledger
+}
+
+/// Where a request is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Allocator,
+    EngineQueue(BackendId),
+    Batch(BackendId),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    class: ClassId,
+    arrived: Time,
+    tokens: u64,
+    place: Place,
+}
+
+/// Everything that is so at an instant.
+#[derive(Default)]
+struct State {
+    open: BTreeMap<RequestId, Open>,
+    bounds: BTreeMap<ClassId, Bound>,
+}
+
+impl State {
+    fn follow(&mut self, now: Time, fact: &Fact) {
+        match fact {
+            Fact::Arrived { id, class, .. } => {
+                let class = class.expect("every request claims a class");
+                let place = Place::Allocator;
+                self.open.insert(*id, Open { class, arrived: now, tokens: 0, place });
+            }
+            Fact::Dispatched { id, backend, tokens, .. } => {
+                let open = self.open.get_mut(id).expect("what is dispatched has arrived");
+                (open.tokens, open.place) = (*tokens, Place::EngineQueue(*backend));
+            }
+            Fact::Started { id, backend, .. } => {
+                self.open.get_mut(id).expect("it has arrived").place = Place::Batch(*backend);
+            }
+            Fact::Preempted { id, backend, .. } => {
+                self.open.get_mut(id).expect("it has arrived").place = Place::EngineQueue(*backend);
+            }
+            Fact::Bound { class, bound } => {
+                match bound {
+                    Some(bound) => self.bounds.insert(*class, *bound),
+                    None => self.bounds.remove(class),
+                };
+            }
+            Fact::Closed(record) => {
+                self.open.remove(&record.id).expect("what closes has arrived");
+            }
+            Fact::Gaps { .. }
+            | Fact::BackendSampled { .. }
+            | Fact::ClassSampled { .. }
+            | Fact::WarmedUp
+            | Fact::ArrivalsEnded
+            | Fact::RunEnded => {}
+        }
+    }
+
+    /// What a request waits for, if it waits: the resource or the line.
+    fn waits_for(&self, open: &Open) -> Option<Result<(Resource, Option<BackendId>), Bound>> {
+        match open.place {
+            Place::Batch(_) => None,
+            Place::EngineQueue(backend) => Some(Ok((Resource::Engine, Some(backend)))),
+            Place::Allocator => Some(match self.bounds[&open.class] {
+                Bound::Seats => Ok((Resource::Seats, None)),
+                Bound::KvMemory => Ok((Resource::KvMemory, None)),
+                line => Err(line),
+            }),
+        }
+    }
+
+    /// What each class holds of a resource.
+    fn held(&self, resource: (Resource, Option<BackendId>)) -> Vec<u64> {
+        let mut held = vec![0; CLASSES];
+        for open in self.open.values() {
+            held[open.class.index()] += match (resource, open.place) {
+                ((Resource::Engine, Some(here)), Place::Batch(at)) => u64::from(here == at),
+                ((Resource::Seats, _), Place::EngineQueue(_) | Place::Batch(_)) => 1,
+                ((Resource::KvMemory, _), Place::EngineQueue(_) | Place::Batch(_)) => open.tokens,
+                _ => 0,
+            };
+        }
+        held
+    }
+}
+
+/// The parts of one nanosecond of waiting, in 2⁻³² ns, by the rule of the fold's documentation.
+fn split(
+    state: &State,
+    weights: &[u32],
+    resource: (Resource, Option<BackendId>),
+) -> Vec<(Cause, u128)> {
+    let held = state.held(resource);
+    let all: u64 = held.iter().sum();
+    if all == 0 {
+        return vec![(Cause::Idle(resource.0), 1 << 32)];
+    }
+    let waiting: BTreeSet<ClassId> = (state.open.values())
+        .filter(|open| state.waits_for(open) == Some(Ok(resource)))
+        .map(|open| open.class)
+        .collect();
+    let active = |class: usize| held[class] > 0 || waiting.contains(&ClassId(class as u16));
+    let weights_active: u128 =
+        (0..CLASSES).filter(|&class| active(class)).map(|class| u128::from(weights[class])).sum();
+    let mut parts: Vec<u128> =
+        held.iter().map(|&held| (u128::from(held) << 32) / u128::from(all)).collect();
+    let rest = (1 << 32) - parts.iter().sum::<u128>();
+    let most = (0..CLASSES).rev().max_by_key(|&class| held[class]).expect("there are classes");
+    parts[most] += rest;
+    let mut split = Vec::new();
+    for (class, part) in parts.into_iter().enumerate() {
+        let share = (u128::from(weights[class]) << 32) / weights_active;
+        let id = Some(ClassId(class as u16));
+        split.push((Cause::Within(resource.0, id), part.min(share)));
+        split.push((Cause::Above(resource.0, id), part.saturating_sub(share)));
+    }
+    split
+}
+
+/// The parts of each class's waiting time in whole nanoseconds.
+fn naive(facts: &[(Time, Fact)], weights: &[u32], warm_up: Span) -> Vec<BTreeMap<Cause, u128>> {
+    let mut state = State::default();
+    let mut cells = vec![BTreeMap::<Cause, u128>::new(); CLASSES];
+    for (index, (now, fact)) in facts.iter().enumerate() {
+        state.follow(*now, fact);
+        let Some((next, _)) = facts.get(index + 1) else { continue };
+        let span = u128::from((*next - *now).nanos());
+        if span == 0 {
+            continue;
+        }
+        for open in state.open.values().filter(|open| open.arrived >= Time::ZERO + warm_up) {
+            let parts = match state.waits_for(open) {
+                None => continue,
+                Some(Err(line)) => vec![(Cause::Line(line), 1 << 32)],
+                Some(Ok(resource)) => split(&state, weights, resource),
+            };
+            for (cause, part) in parts {
+                *cells[open.class.index()].entry(cause).or_default() += part * span;
+            }
+        }
+    }
+    cells.into_iter().map(whole).collect()
+}
+
+/// Rounded down to whole nanoseconds; what is lacking goes to the largest, of equals to the first
+/// by resource, then within before above, then by class.
+fn whole(cells: BTreeMap<Cause, u128>) -> BTreeMap<Cause, u128> {
+    let all = cells.values().sum::<u128>() >> 32;
+    let place = |cause: &Cause| match *cause {
+        Cause::Within(resource, class) => (resource as usize, 0, class, *cause),
+        Cause::Above(resource, class) => (resource as usize, 1, class, *cause),
+        Cause::Idle(resource) => (resource as usize, 2, None, *cause),
+        Cause::Line(_) | Cause::Untold => (usize::MAX, 0, None, *cause),
+    };
+    let largest = cells.iter().max_by_key(|(cause, nanos)| (**nanos, Reverse(place(cause))));
+    let largest = largest.map(|(cause, _)| *cause);
+    let mut nanos: BTreeMap<Cause, u128> =
+        cells.into_iter().map(|(cause, nanos)| (cause, nanos >> 32)).collect();
+    let rest = all - nanos.values().sum::<u128>();
+    if let Some(largest) = largest {
+        *nanos.get_mut(&largest).expect("it is one of them") += rest;
+    }
+    nanos.retain(|_, nanos| *nanos > 0);
+    nanos
+}
+
+fn queue_time(facts: &[(Time, Fact)], class: ClassId, warm_up: Span) -> u128 {
+    let closed = facts.iter().filter_map(|(_, fact)| match fact {
+        Fact::Closed(record) => Some(record),
+        _ => None,
+    });
+    let measured = closed
+        .filter(|r| r.class == Some(class) && r.arrived.saturating_since(Time::ZERO) >= warm_up);
+    measured.map(|record| u128::from(record.phases.queue.nanos())).sum()
+}
+
+#[test]
+fn the_parts_are_those_of_every_request_in_every_interval_and_sum_to_the_queue_time() {
+    let mut kinds = BTreeMap::<&str, u128>::new();
+    for seed in 0..SEEDS {
+        let mut model = random_model(seed);
+        // The oracle is slow: shorter runs, with some that are cut off while many wait.
+        model.plan.duration = Some(Span::from_secs(20));
+        model.plan.drain_max = Span::from_secs(seed % 3 * 5);
+        let plan = plan(&model);
+        let facts = facts(&model, u64::MAX);
+        let ledger = fold(&plan, &facts);
+        let weights: Vec<u32> = plan.classes.iter().map(|class| class.weight).collect();
+        let expected = naive(&facts, &weights, model.plan.warm_up);
+        for class in (0..CLASSES).map(|class| ClassId(class as u16)) {
+            let parts = ledger.blamed(class);
+            let sum: u128 = parts.iter().map(|part| part.nanos).sum();
+            assert_eq!(sum, queue_time(&facts, class, plan.warm_up), "seed {seed} class {class}");
+            let parts: BTreeMap<Cause, u128> =
+                parts.into_iter().map(|Blamed { cause, nanos }| (cause, nanos)).collect();
+            assert_eq!(parts, expected[class.index()], "seed {seed} class {class}");
+            parts.iter().for_each(|(cause, nanos)| *kinds.entry(kind(cause)).or_default() += nanos);
+        }
+        let mut last = facts.len();
+        while last > 0 && seed % 10 == 0 {
+            last /= 2;
+            check_so_far(&plan, &facts[..last]);
+        }
+    }
+    println!("{kinds:?}");
+    for kind in ["seats within", "seats above", "memory", "engine", "own cap"] {
+        assert!(kinds.get(kind) > Some(&1_000_000_000), "the runs must show {kind}: {kinds:?}");
+    }
+    assert_eq!(kinds.get("untold"), None, "what stops whoever waits is told");
+}
+
+/// Facts may break off anywhere: the parts are those of what has been waited so far.
+fn check_so_far(plan: &Plan, facts: &[(Time, Fact)]) {
+    let ledger = fold(plan, facts);
+    let weights: Vec<u32> = plan.classes.iter().map(|class| class.weight).collect();
+    let expected = naive(facts, &weights, plan.warm_up);
+    for class in (0..CLASSES).map(|class| ClassId(class as u16)) {
+        let parts = ledger.blamed(class).into_iter().map(|part| (part.cause, part.nanos));
+        assert_eq!(parts.collect::<BTreeMap<_, _>>(), expected[class.index()]);
+    }
+}
+
+fn kind(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Within(Resource::Seats, _) => "seats within",
+        Cause::Above(Resource::Seats, _) => "seats above",
+        Cause::Within(Resource::KvMemory, _) | Cause::Above(Resource::KvMemory, _) => "memory",
+        Cause::Within(Resource::Engine, _) | Cause::Above(Resource::Engine, _) => "engine",
+        Cause::Idle(_) => "idle",
+        Cause::Line(_) => "own cap",
+        Cause::Untold => "untold",
+    }
+}
+
+/// The window is open: all waiting is inside engines.
+#[test]
+fn waits_inside_engines_are_split_by_who_runs_there() {
+    for seed in 0..20 {
+        let mut model = random_model(seed);
+        model.policy.window = Window::None;
+        for class in &mut model.policy.classes {
+            (class.requests_max, class.tokens_max) = (None, None);
+        }
+        let ledger = fold(&plan(&model), &facts(&model, u64::MAX));
+        for class in (0..CLASSES).map(|class| ClassId(class as u16)) {
+            let in_engine = |part: &Blamed| {
+                matches!(
+                    part.cause,
+                    Cause::Within(Resource::Engine, _)
+                        | Cause::Above(Resource::Engine, _)
+                        | Cause::Idle(Resource::Engine)
+                )
+            };
+            assert!(ledger.blamed(class).iter().all(in_engine), "seed {seed}");
+        }
+    }
+}
