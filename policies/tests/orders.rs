@@ -312,6 +312,26 @@ fn a_light_request_is_next_once_the_heavy_lane_is_full() {
     );
 }
 
+/// The other way round: the light one was too large for its class while the heavy lane was full.
+#[test]
+fn a_heavy_request_is_next_once_the_heavy_lane_is_free() {
+    let mut classes = vec![class(), class()];
+    classes[0].tokens_max = Some(100);
+    check(
+        heavy_lane(50, 1, config(Share::Fcfs, classes)),
+        vec![
+            (0, seats(9), ""),
+            (0, new(0, 0, 40), "0 arrival_order"),
+            (0, new(1, 1, 60), "1 arrival_order"),
+            (1, new(2, 0, 55), ""),
+            // Light, because half of it is cached, and too large to fit beside 0.
+            (2, matched(3, 40), ""),
+            (2, new(3, 0, 80), ""),
+            (3, end(1), "2 arrival_order heavy_lane"),
+        ],
+    );
+}
+
 #[test]
 fn what_fits_goes_past_what_does_not_so_many_times() {
     let policy = |bypass_max| Config { bypass_max, ..config(Share::Fcfs, vec![class()]) };
