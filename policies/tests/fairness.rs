@@ -3,8 +3,24 @@
 //! run dry and come back; the gap of two flows is looked for in every interval in which both have
 //! work.
 //!
-//! The rules were broken on purpose, one change at a time; MUTANTS
-//! To try one again, make the change and run `cargo test -p plimsoll-policy`.
+//! The rules were broken by hand, one change at a time, and each change made a test here, in
+//! `shares.rs` or among the storms of `reference.rs` fail (a star: one here):
+//!
+//! - counters: no lift on return *; charge only at the end *; settle nothing *; forget the
+//!   weight *;
+//! - start-time fair: the time stands still *; it goes back; a busy period never ends;
+//! - stride: charge tokens *;
+//! - dominant resource: add the times up *; forget the memory *, or the outputs *;
+//! - deficit round robin: no carry *; savings outlast an empty queue *; forget the weight *; charge
+//!   only at the end *;
+//! - deficit longest prefix: credit is never used up *; savings outlast an empty queue; a grant
+//!   forgives debts *; a debt of many rounds is let go after one *; cached tokens are charged *;
+//!   outputs are free at dispatch *; forget the weight *; the shortest match first;
+//! - accounts: forget everyone idle, or no one; take a workflow for a tenant; lose a flow when a
+//!   class first steps aside.
+//!
+//! To try one again, make the change and run
+//! `cargo test -p plimsoll-policy --no-fail-fast --lib --test fairness --test shares --test reference`.
 
 mod support;
 
