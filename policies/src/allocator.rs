@@ -1,5 +1,9 @@
 //! The machine: inputs in, decisions out.
 
+mod snapshot;
+
+pub use snapshot::{BackendState, ClassState, Snapshot};
+
 use plimsoll_base::{
     BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, TenantId, Time,
 };

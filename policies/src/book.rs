@@ -4,6 +4,8 @@
 //! out, which is what the share and the order look at; and the *age list* of their class over all
 //! flows, in order of arrival, which time-to-live, the guard and gauges look at.
 
+use std::collections::BTreeSet;
+
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 
 use crate::class_set::ClassSet;
@@ -131,6 +133,12 @@ impl Book {
     }
     pub fn entry_mut(&mut self, slot: u32) -> &mut Entry {
         &mut self.entries[slot as usize]
+    }
+    /// Every request held, in no order. Slow: to be looked at, not to decide by.
+    pub fn held(&self) -> impl Iterator<Item = &Entry> {
+        let free: BTreeSet<u32> = self.free.iter().copied().collect();
+        let slots = (0..).zip(&self.entries);
+        slots.filter(move |(slot, _)| !free.contains(slot)).map(|(_, entry)| entry)
     }
     pub fn queued(&self, class: ClassId) -> u32 {
         self.queued.get(class.index()).copied().unwrap_or(0)

@@ -21,6 +21,7 @@ mod guard;
 mod hints;
 mod index;
 mod list;
+pub mod log;
 mod message;
 mod order;
 mod place;
@@ -28,7 +29,7 @@ pub mod rules;
 mod sentence;
 mod share;
 
-pub use allocator::Allocator;
+pub use allocator::{Allocator, BackendState, ClassState, Snapshot};
 pub use check::{ConfigError, Field, Problem};
 pub use config::Config;
 pub use message::{
