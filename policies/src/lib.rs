@@ -27,6 +27,7 @@ mod order;
 mod place;
 pub mod rules;
 mod sentence;
+mod shadow;
 mod share;
 
 pub use allocator::{Allocator, BackendState, ClassState, Snapshot};
@@ -36,3 +37,4 @@ pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,
 };
+pub use shadow::{Agreement, Shadows, Verdict};

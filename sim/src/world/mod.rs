@@ -13,6 +13,7 @@ mod timetable;
 use plimsoll_base::{
     BackendId, ClassId, End, Fact, Observer, Outcome, PoolId, RequestId, SourceId, Span, Time,
 };
+use plimsoll_policy::log::Writer;
 use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
 use rustc_hash::FxHashMap;
 
@@ -59,18 +60,21 @@ pub struct World<B, O> {
     sampling: Sampling,
     notes: Vec<Note>,
     observer: O,
+    /// Writes down what the allocator is told and decides, where that was asked for.
+    log: Option<Box<Writer>>,
     over: bool,
 }
 
 impl<B: Batch, O: Observer> World<B, O> {
-    /// A world before its first event.
+    /// A world before its first event. Facts go to the observer, what the allocator is told and
+    /// decides goes to the log, if there is one.
     ///
     /// # Errors
     /// If the policy contradicts itself, or a source breaks at its first request.
     pub fn new(
         model: &Model,
         sources: Vec<Box<dyn Source>>,
-        observer: O,
+        (observer, log): (O, Option<Box<Writer>>),
         agenda: &mut Agenda<Event>,
     ) -> Result<World<B, O>, StartError> {
         let plan = model.plan;
@@ -92,6 +96,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             sampling: Sampling::new(classes),
             notes: Vec::new(),
             observer,
+            log,
             over: false,
         };
         world.join_backends(model, classes);
@@ -112,7 +117,8 @@ impl<B: Batch, O: Observer> World<B, O> {
                     context_max: engine.context_max,
                     ..BackendInfo::default()
                 };
-                self.allocator.handle(Time::ZERO, Input::Joined(id, info));
+                self.tell(Time::ZERO, Input::Joined(id, info));
+                assert!(self.heed().is_none(), "nobody waits before the run begins");
                 self.engines.push(Engine::new(engine, classes));
                 self.boundaries.push(None);
             }
@@ -165,6 +171,11 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
+    /// The log, to carry its bytes away.
+    pub fn log(&mut self) -> &mut Option<Box<Writer>> {
+        &mut self.log
+    }
+
     /// Requests offered so far.
     pub fn offered(&self) -> u64 {
         self.offered
@@ -177,13 +188,13 @@ impl<B: Batch, O: Observer> World<B, O> {
         let source_id = SourceId(source);
         let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
-        self.allocator.handle(now, Input::Arrived(id, arrivals::visible(&request, source_id)));
+        self.tell(now, Input::Arrived(id, arrivals::visible(&request, source_id)));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
         let Request { tenant, prompt_tokens, .. } = request;
         self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
-        while let Some(decision) = self.allocator.poll() {
+        while let Some(decision) = self.heed() {
             if decision.id == id {
                 decided = true;
                 self.carry_out(key, &decision, now, agenda);
@@ -198,10 +209,36 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.end_arrivals_when_dry(now, agenda);
     }
 
+    /// Hands the allocator an input.
+    #[inline(always)]
+    fn tell(&mut self, now: Time, input: Input) {
+        if let Some(log) = &mut self.log {
+            log.input(now, &input);
+        }
+        self.allocator.handle(now, input);
+    }
+
+    /// The allocator's next decision.
+    #[inline(always)]
+    fn heed(&mut self) -> Option<Decision> {
+        let decision = self.allocator.poll();
+        if let Some(log) = &mut self.log {
+            match &decision {
+                Some(decision) => log.decision(decision),
+                None => {
+                    while let Some(signal) = self.allocator.poll_signal() {
+                        log.signal(&signal)
+                    }
+                }
+            }
+        }
+        decision
+    }
+
     fn decide(&mut self, now: Time, input: Input, agenda: &mut Agenda<Event>) {
         self.consulted = true;
-        self.allocator.handle(now, input);
-        while let Some(decision) = self.allocator.poll() {
+        self.tell(now, input);
+        while let Some(decision) = self.heed() {
             self.carry_out_queued(&decision, now, agenda);
         }
     }
