@@ -113,7 +113,9 @@ impl Shadow {
                 self.open.entry(id).or_default();
                 self.tell(now, input.clone());
             }
-            Input::Ended(id, end, used) => self.close(now, id, (end, used)),
+            Input::Ended(id, end, used) if self.acts_on(id) => self.close(now, id, (end, used)),
+            // The acting one ignores the end of what it does not run: time passes, no more.
+            Input::Ended(..) => self.tell(now, Input::Deadline),
             // Its own deadlines before this instant were kept; one at it is kept by any input.
             Input::Deadline
             | Input::Withdrawn(_)
@@ -135,6 +137,12 @@ impl Shadow {
                 self.close(now, decision.id, (End::Cancelled, Used::default()));
             }
         }
+    }
+
+    /// Whether the acting allocator has sent this request to a backend.
+    fn acts_on(&self, id: RequestId) -> bool {
+        let acting = self.open.get(&id).and_then(|open| open.acting);
+        matches!(acting, Some(Verdict::Dispatched(_)))
     }
 
     fn keep_deadlines(&mut self, now: Time) {
