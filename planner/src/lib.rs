@@ -131,7 +131,7 @@ where
             .map_err(study_error)?;
         loop {
             let at = run.advance(PORTION);
-            if let Some(log) = run.log() {
+            if let Some(log) = run.writer() {
                 keeper.keep(replication, log.bytes()).map_err(StudyError::Log)?;
                 log.bytes().clear();
             }
@@ -145,7 +145,7 @@ where
                 break;
             }
         }
-        if let Some(log) = run.log().take() {
+        if let Some(log) = run.writer().take() {
             keeper.keep(replication, &log.finish()).map_err(StudyError::Log)?;
         }
         run.finish().map_err(StudyError::Source)

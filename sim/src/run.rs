@@ -70,10 +70,10 @@ impl<O: Observer> Run<O> {
 
     /// The log, if one is written: to carry its bytes away between portions, and to take it out
     /// before the end.
-    pub fn log(&mut self) -> &mut Option<Box<Writer>> {
+    pub fn writer(&mut self) -> &mut Option<Box<Writer>> {
         match &mut self.0 {
-            Stepped::Macro(portions) => portions.world.log(),
-            Stepped::Single(portions) => portions.world.log(),
+            Stepped::Macro(portions) => portions.world.writer(),
+            Stepped::Single(portions) => portions.world.writer(),
         }
     }
 

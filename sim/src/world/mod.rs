@@ -172,7 +172,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// The log, to carry its bytes away.
-    pub fn log(&mut self) -> &mut Option<Box<Writer>> {
+    pub fn writer(&mut self) -> &mut Option<Box<Writer>> {
         &mut self.log
     }
 
