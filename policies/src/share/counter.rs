@@ -12,8 +12,8 @@
 //! and an output token, `L_input` the longest prompt, `M` the tokens a batch holds). Here a
 //! request is charged at dispatch as predicted and settled at its end, so that a burst cannot run
 //! up service before it is booked: the gap in booked service is at most `2 · (C + E)`, `C` the
-//! cost of the largest request and `E` the largest total error of prediction of the requests of
-//! the two flows in flight, all divided by the flow's weight. With true predictions it is
+//! cost of the largest request and `E` the largest total error of prediction of the requests in
+//! flight, all divided by the flow's weight. With true predictions it is
 //! `2 · C`, and one-sided `C`.
 //!
 //! A flow whose classes are all at their caps is passed over and keeps its counter. A counter is
