@@ -42,6 +42,7 @@ impl Arrivals {
     }
 
     /// Puts a source's next arrival on the agenda, or moves it.
+    #[inline(always)]
     pub fn announce(&mut self, source: u16, now: Time, agenda: &mut Agenda<Event>) {
         let line = &mut self.lines[usize::from(source)];
         let next = match line.source.next_at() {
