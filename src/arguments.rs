@@ -125,7 +125,7 @@ pub enum ReplayFormat {
 /// Options of `check`.
 #[derive(Args, Debug)]
 pub struct CheckOptions {
-    /// A scenario file, or the name of a shipped one
+    /// A scenario or policy file, or the name of a shipped one
     pub file: PathBuf,
     /// Override a value of the file
     #[arg(long = "set", value_name = "PATH=VALUE")]

@@ -10,7 +10,7 @@ use plimsoll_planner::{
 };
 use plimsoll_policy::Agreement;
 use plimsoll_report::{Ledger, Plan, Summary};
-use plimsoll_scenario::Scenario;
+use plimsoll_scenario::{Loaded, Scenario};
 
 use crate::arguments::{Format, RunOptions};
 use crate::decisions::Decisions;
@@ -77,19 +77,28 @@ fn tell_agreements(options: &RunOptions, agreements: &[Agreement]) {
 
 /// Reads a scenario from a file, or a shipped one by its name.
 pub fn open(file: &Path, overrides: &[String]) -> Result<Scenario, Failure> {
+    Ok(plimsoll_scenario::load(&locate(file)?, overrides)?)
+}
+
+/// Reads a scenario or a policy from a file, or a shipped one by its name.
+pub fn open_either(file: &Path, overrides: &[String]) -> Result<Loaded, Failure> {
+    Ok(plimsoll_scenario::load_either(&locate(file)?, overrides)?)
+}
+
+/// Where a file or a shipped scenario is to be read from.
+fn locate(file: &Path) -> Result<PathBuf, Failure> {
     let name = file.to_str().unwrap_or_default();
     if file.exists() {
-        return Ok(plimsoll_scenario::load(file, overrides)?);
+        return Ok(file.to_owned());
     }
     if plimsoll_scenario::template(name).is_some() {
-        let path = PathBuf::from(format!("shipped:{name}"));
-        return Ok(plimsoll_scenario::load(&path, overrides)?);
+        return Ok(PathBuf::from(format!("shipped:{name}")));
     }
     if let Some(near) = plimsoll_config::nearest::nearest(name, plimsoll_scenario::templates()) {
         let message = format!("no file and no scenario is called `{name}`; did you mean `{near}`?");
         return Err(Failure::Usage(message));
     }
-    Ok(plimsoll_scenario::load(file, overrides)?)
+    Ok(file.to_owned())
 }
 
 fn read_template(path: &Path) -> Result<String, Failure> {

@@ -153,6 +153,72 @@ fn the_first_difference_is_told() {
     assert!(json["got"][0]["priority"].as_i64().expect("a number") >= 0, "{json}");
 }
 
+/// `neighbours` under another share, beside the log.
+fn other_share(folder: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(scenario("neighbours")).expect("the scenario is there");
+    let other = text.replace("share = \"priority\"", "share = \"fcfs\"");
+    assert!(other != text);
+    let path = folder.join("other.toml");
+    std::fs::write(&path, other).expect("it can be written");
+    path
+}
+
+#[test]
+fn another_policy_is_compared_and_never_called_parity() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    record("neighbours", &[], scratch.path());
+    let log = scratch.path().join("decisions.plog");
+    let against = |policy: &Path| {
+        let policy = policy.to_str().expect("paths are UTF-8");
+        let (json, code) = verdict(&log, &["--policy", policy]);
+        assert_eq!((code, &json["level"], &json["parity"]), (Some(0), &"L4".into(), &false.into()));
+        json
+    };
+    // Under its own policy everything happens as it did.
+    let same = against(&scenario("neighbours"));
+    assert_eq!(same["agreement"]["rate"], 1.0, "{same}");
+    assert_eq!(same["guessed_services"], 0, "{same}");
+    for class in ["chat", "batch"] {
+        let class = &same["classes"][class];
+        assert_eq!(class["recorded"], class["other"], "{same}");
+    }
+    // First come, first served: chat waits for batch.
+    let other = against(&other_share(scratch.path()));
+    let wait = |json: &Value, class: &str, policy: &str| {
+        let wait = json["classes"][class][policy]["wait_mean_s"].as_str().expect("some ran");
+        wait.parse::<f64>().expect("a number of seconds")
+    };
+    assert_eq!(wait(&other, "chat", "recorded"), wait(&same, "chat", "recorded"));
+    assert!(wait(&other, "chat", "other") > 2.0 * wait(&other, "chat", "recorded"), "{other}");
+    let output = replay(&log, &["--policy", "noisy-neighbour"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("noisy-neighbour: the other policy has a class `agents`"), "{said}");
+    let file = scratch.path().join("policy.toml");
+    let rules = "schema_version = 1\nname = \"p\"\n[[class]]\nname = \"batch\"\n\
+        [[class]]\nname = \"chat\"\n[policy]\nshare = \"fcfs\"\n";
+    std::fs::write(&file, rules).expect("it can be written");
+    let output = replay(&log, &["--policy", file.to_str().expect("paths are UTF-8")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("This is a counterfactual (L4), not parity"), "{said}");
+}
+
+#[test]
+fn a_shadow_of_the_same_policy_agrees_and_another_does_not() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let mut command = plimsoll();
+    command.arg("run").arg(scenario("neighbours")).args(["--no-files", "--no-gate", "--quiet"]);
+    command.arg("--shadow").arg(scenario("neighbours"));
+    command.arg("--shadow").arg(other_share(scratch.path()));
+    let output = command.output().expect("the command starts");
+    let said = text(&output.stderr);
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("shadow ")).collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines[0].ends_with(" decisions (100.0 %)"), "{said}");
+    assert!(!lines[1].contains("(100.0 %)"), "{said}");
+}
+
 /// A log, and the bytes at which its blocks begin.
 fn small_log(folder: &Path) -> (Vec<u8>, Vec<usize>) {
     record("neighbours", &[], folder);
@@ -214,7 +280,6 @@ fn every_malformed_log_has_its_message() {
     check(&changed(first + 99), format!("byte {}: {payload}", first + 18));
     check(&changed(trailer), format!("byte {trailer}: {head}"));
     check(&without(0), "byte 10: the log does not begin with a header".into());
-    let header = first - 10;
     check(&[&log[..first], &log[10..]].concat(), format!("byte {first}: a second header"));
     let cut = [&log[..first], &log[trailer..]].concat();
     check(&cut, format!("byte {first}: the trailer counts other inputs or decisions"));
@@ -229,7 +294,6 @@ fn every_malformed_log_has_its_message() {
         begins[2]
     );
     assert!(said.starts_with(&gap), "{said}");
-    assert!(header > 100, "the header holds the policy");
     let missing = replay(&folder.join("none.plog"), &[]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("cannot read `"), "{}", text(&missing.stderr));

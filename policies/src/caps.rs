@@ -83,6 +83,8 @@ impl Caps {
 pub(crate) struct Stops {
     /// Classes at their cap of requests.
     pub requests: ClassSet,
+    /// Queues that may send nothing because the heavy lane is full.
+    pub heavy: ClassSet,
     /// Classes whose next request did not fit their cap of tokens.
     pub tokens: ClassSet,
     /// What stopped everyone else.
@@ -90,10 +92,12 @@ pub(crate) struct Stops {
 }
 
 impl Stops {
-    /// What stopped a request of `class`: its own cap before what stopped everyone.
-    pub fn bound(&self, class: ClassId) -> Option<Bound> {
+    /// What stopped a request of `class` in `queue`: its own cap before what stopped everyone.
+    pub fn bound(&self, class: ClassId, queue: ClassId) -> Option<Bound> {
         if self.requests.contains(class) {
             Some(Bound::ClassRequests)
+        } else if self.heavy.contains(queue) {
+            Some(Bound::HeavyLane)
         } else if self.tokens.contains(class) {
             Some(Bound::ClassTokens)
         } else {

@@ -5,8 +5,12 @@ use std::fmt;
 use plimsoll_base::{ClassId, Span};
 
 use crate::class_set::CLASSES_MAX;
-use crate::config::{Becomes, Class, ClassifyRule, Config, Share, TokenCost};
+use crate::config::{
+    Becomes, Capacity, Class, ClassifyRule, Config, Order, Partition, Share, TokenCost,
+};
 use crate::guard::DISPATCH;
+use crate::heavy_lane;
+use crate::share::ACCOUNTS_MAX;
 
 /// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
 pub(crate) const PRICE_MAX: u32 = 1_000_000;
@@ -14,8 +18,14 @@ pub(crate) const PRICE_MAX: u32 = 1_000_000;
 pub(crate) const WEIGHT_MAX: u32 = 65_536;
 /// The largest quantum in cost units: more than the largest cost there is.
 pub(crate) const QUANTUM_MAX: u64 = 1 << 60;
+/// The largest capacity in tokens or tokens a second; a token still takes thousands of the units in
+/// which the time of a resource is counted.
+pub(crate) const CAPACITY_MAX: u64 = 1_000_000_000_000;
 /// The largest boost: 100 years, so that an arrival plus a boost is still an instant.
 pub(crate) const BOOST_MAX: Span = Span::from_secs(100 * 365 * 86_400);
+
+/// Accounts of workflows there may be: what fits some 300 MB.
+const WORKFLOWS_MAX: u64 = 1 << 22;
 
 /// The part of a [`Config`] that is wrong, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,42 +42,66 @@ pub enum ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
+    AccountsMax,
+    Aging,
     Boost,
     Claims,
     Class,
     Classes,
     Classify,
     Cost,
+    Deadline,
+    DecodeTokens,
     DueShare,
     Guard,
+    HeavyMax,
+    KvTokens,
+    Order,
+    OutputToken,
+    Partition,
+    PrefillTokens,
     PromptTokensMax,
     Quantum,
     RequestsMax,
     TimeToLive,
+    Token,
     TokensMax,
     WaitMax,
     Weight,
+    WorkflowsMax,
 }
 
 impl Field {
     /// The field's name in [`crate::config`].
     pub const fn name(self) -> &'static str {
         match self {
+            Field::AccountsMax => "accounts_max",
+            Field::Aging => "aging",
             Field::Boost => "boost",
             Field::Claims => "claims",
             Field::Class => "class",
             Field::Classes => "classes",
             Field::Classify => "classify",
             Field::Cost => "cost",
+            Field::Deadline => "deadline",
+            Field::DecodeTokens => "decode_tokens",
             Field::DueShare => "due_share_ppm",
             Field::Guard => "guard",
+            Field::HeavyMax => "max",
+            Field::KvTokens => "kv_tokens",
+            Field::Order => "order",
+            Field::OutputToken => "output_token",
+            Field::Partition => "partition",
+            Field::PrefillTokens => "prefill_tokens",
             Field::PromptTokensMax => "prompt_tokens_max",
             Field::Quantum => "quantum",
             Field::RequestsMax => "requests_max",
             Field::TimeToLive => "time_to_live",
+            Field::Token => "token",
             Field::TokensMax => "tokens_max",
             Field::WaitMax => "wait_max",
             Field::Weight => "weight",
+            Field::WorkflowsMax => "workflows_max",
         }
     }
 }
@@ -89,6 +123,14 @@ pub enum Problem {
     ExpiresBeforeDue,
     /// The guard needs a class that states `wait_max`.
     GuardsNothing,
+    /// The share picks requests by their prefix, so that no order but that of arrival counts.
+    OrdersItself,
+    /// Earliest deadline first needs a class with a deadline.
+    NoDeadline,
+    /// There may be one heavy lane, and then at most 32 classes.
+    TwoHeavyLanes,
+    /// The same.
+    TooManyBesideHeavyLane,
 }
 
 impl std::error::Error for ConfigError {}
@@ -117,6 +159,14 @@ impl fmt::Display for Problem {
             Problem::MatchesNothing => f.write_str("is less than prompt_tokens_min"),
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
+            Problem::OrdersItself => {
+                f.write_str("must be fcfs or aging: the share picks by the cached prefix")
+            }
+            Problem::NoDeadline => f.write_str("needs a class with a deadline"),
+            Problem::TwoHeavyLanes => f.write_str("states a heavy lane twice"),
+            Problem::TooManyBesideHeavyLane => {
+                write!(f, "must be at most {} beside a heavy lane", heavy_lane::CLASSES_MAX)
+            }
         }
     }
 }
@@ -131,6 +181,7 @@ impl Config {
         policy(within(Field::Classify, self.classify.len() as u64, 1, u64::MAX))?;
         // The greatest 32-bit number marks the end of lists.
         policy(within(Field::RequestsMax, self.requests_max.into(), 1, u64::from(u32::MAX) - 1))?;
+        policy(within(Field::AccountsMax, self.accounts_max.into(), 1, ACCOUNTS_MAX as u64))?;
         for (index, class) in self.classes.iter().enumerate() {
             check_class(class)
                 .map_err(|(field, problem)| ConfigError::Class(index, field, problem))?;
@@ -140,7 +191,52 @@ impl Config {
                 .map_err(|(field, problem)| ConfigError::Rule(index, field, problem))?;
         }
         policy(check_share(&self.share))?;
+        policy(self.check_order())?;
+        policy(self.check_partition())?;
         policy(self.check_guard())
+    }
+
+    fn check_order(&self) -> Result<(), (Field, Problem)> {
+        let orders_itself = matches!(self.share, Share::DeficitLongestPrefix { .. });
+        if orders_itself && !matches!(self.order, Order::Fcfs | Order::Aging) {
+            return Err((Field::Order, Problem::OrdersItself));
+        }
+        match self.order {
+            Order::Fcfs | Order::Aging => Ok(()),
+            Order::EarliestDeadline => {
+                match self.classes.iter().any(|class| class.deadline.is_some()) {
+                    true => Ok(()),
+                    false => Err((Field::Order, Problem::NoDeadline)),
+                }
+            }
+            Order::ShortestPredicted { aging } => {
+                within(Field::Aging, aging.unwrap_or(BOOST_MAX).nanos(), 1, BOOST_MAX.nanos())
+            }
+            Order::LeastAttained { cost, workflows_max } => {
+                check_cost(cost)?;
+                within(Field::WorkflowsMax, workflows_max.into(), 1, WORKFLOWS_MAX)
+            }
+            Order::LongestPrefix { token } => {
+                within(Field::Token, token.nanos(), 1, BOOST_MAX.nanos())
+            }
+        }
+    }
+
+    fn check_partition(&self) -> Result<(), (Field, Problem)> {
+        for rule in &self.partition {
+            match *rule {
+                Partition::HeavyLane { over_tokens: _, max } => {
+                    within(Field::HeavyMax, max.into(), 1, u64::MAX)?;
+                }
+            }
+        }
+        let heavy = |rule: &&Partition| matches!(rule, Partition::HeavyLane { .. });
+        match self.partition.iter().filter(heavy).count() {
+            0 => Ok(()),
+            1 if self.classes.len() <= heavy_lane::CLASSES_MAX => Ok(()),
+            1 => Err((Field::Classes, Problem::TooManyBesideHeavyLane)),
+            _ => Err((Field::Partition, Problem::TwoHeavyLanes)),
+        }
     }
 
     fn check_guard(&self) -> Result<(), (Field, Problem)> {
@@ -159,6 +255,7 @@ fn check_class(class: &Class) -> Result<(), (Field, Problem)> {
     within(Field::RequestsMax, class.requests_max.unwrap_or(1).into(), 1, u64::MAX)?;
     within(Field::TokensMax, class.tokens_max.unwrap_or(1), 1, u64::MAX)?;
     within(Field::TimeToLive, class.time_to_live.unwrap_or(Span::MAX).nanos(), 1, u64::MAX)?;
+    within(Field::Deadline, class.deadline.unwrap_or(Span::MAX).nanos(), 1, u64::MAX)?;
     match (class.wait_max, class.time_to_live) {
         (Some(wait_max), Some(time_to_live)) if wait_max >= time_to_live => {
             Err((Field::WaitMax, Problem::ExpiresBeforeDue))
@@ -188,14 +285,26 @@ fn check_rule(rule: &ClassifyRule, classes: usize) -> Result<(), (Field, Problem
 
 fn check_share(share: &Share) -> Result<(), (Field, Problem)> {
     match *share {
-        Share::Fcfs | Share::Priority => Ok(()),
-        Share::DeficitRoundRobin { per: _, quantum, cost } => {
+        Share::Fcfs | Share::Priority | Share::Stride { per: _ } => Ok(()),
+        Share::DeficitRoundRobin { per: _, quantum, cost }
+        | Share::DeficitLongestPrefix { per: _, quantum, cost } => {
             check_cost(cost)?;
             // A round pays for at least one token of either kind.
             within(Field::Quantum, quantum, cost.prompt.max(cost.output).into(), QUANTUM_MAX)
         }
-        Share::VirtualTokenCounter { per: _, cost } => check_cost(cost),
+        Share::VirtualTokenCounter { per: _, cost } | Share::StartTimeFair { per: _, cost } => {
+            check_cost(cost)
+        }
+        Share::DominantResource { per: _, capacity } => check_capacity(capacity),
     }
+}
+
+fn check_capacity(capacity: Capacity) -> Result<(), (Field, Problem)> {
+    let Capacity { prefill_tokens, decode_tokens, kv_tokens, output_token } = capacity;
+    within(Field::PrefillTokens, prefill_tokens, 1, CAPACITY_MAX)?;
+    within(Field::DecodeTokens, decode_tokens, 1, CAPACITY_MAX)?;
+    within(Field::KvTokens, kv_tokens, 1, CAPACITY_MAX)?;
+    within(Field::OutputToken, output_token.nanos(), 1, u64::MAX)
 }
 
 fn check_cost(cost: TokenCost) -> Result<(), (Field, Problem)> {

@@ -2,7 +2,7 @@
 
 use plimsoll_base::{ClassId, WorkflowId};
 
-use crate::config::{Becomes, ClassifyRule};
+use crate::config::{Becomes, ClassifyRule, Config};
 use crate::message::RequestInfo;
 
 /// The rules, in the order in which they are tried.
@@ -35,8 +35,26 @@ impl Classifier {
         if self.claims_win && claimed.is_some() {
             return claimed;
         }
-        let named = |rule| matches(rule, info, uncached).then(|| becomes(rule, claimed)).flatten();
-        self.rules.iter().find_map(named)
+        class_of(&self.rules, info, claimed, uncached)
+    }
+}
+
+fn class_of(
+    rules: &[ClassifyRule],
+    info: &RequestInfo,
+    claimed: Option<ClassId>,
+    uncached: u32,
+) -> Option<ClassId> {
+    let named = |rule| matches(rule, info, uncached).then(|| becomes(rule, claimed)).flatten();
+    rules.iter().find_map(named)
+}
+
+impl Config {
+    /// The class of such a request, none of whose prompt is cached: that of the first rule that
+    /// matches.
+    pub fn class_of(&self, info: &RequestInfo) -> Option<ClassId> {
+        let claimed = info.claims.filter(|class| class.index() < self.classes.len());
+        class_of(&self.classify, info, claimed, info.prompt_tokens)
     }
 }
 

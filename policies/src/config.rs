@@ -32,12 +32,18 @@ pub struct Config {
     pub window: Window,
     /// What adapts to what happens.
     pub feedback: Vec<Feedback>,
+    /// How many requests may go past one that is next and fits no backend now, because they fit.
+    /// With 0 it is waited for.
+    pub bypass_max: u32,
     /// The liveness guard; `None` leaves waiting without a bound.
     pub guard: Option<Guard>,
     /// How output length is predicted from what a gateway can see.
     pub predict: Predict,
     /// Queued and dispatched requests the allocator holds at most; more is refused (`QueueFull`).
     pub requests_max: u32,
+    /// Accounts of tenants or workflows that the share keeps at most. Idle ones make room; if
+    /// none is idle, a newcomer is refused (`QueueFull`).
+    pub accounts_max: u32,
 }
 
 impl Config {
@@ -55,9 +61,11 @@ impl Config {
             place: Place::LeastTokens,
             window: Window::Seats,
             feedback: Vec::new(),
+            bypass_max: 0,
             guard: None,
             predict: Predict::DeclaredCap,
             requests_max: 1_000_000,
+            accounts_max: 65_536,
         }
     }
 }
@@ -177,7 +185,17 @@ pub enum Admit {}
 /// What a class, or a group of classes, may hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub enum Partition {}
+pub enum Partition {
+    /// At most so many heavy requests of all classes are outstanding at once. They queue apart, so
+    /// that one that may not go blocks nobody light behind it. At most one such rule, and then at
+    /// most 32 classes.
+    HeavyLane {
+        /// Heavy is what is estimated to compute more tokens: prompt − cached + predicted output.
+        over_tokens: u64,
+        /// How many; at least 1.
+        max: u32,
+    },
+}
 
 /// What adapts to what happens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +211,9 @@ pub enum Per {
     Class,
     /// One flow a tenant (weight 1 each; orders within the tenant by [`Order`]).
     Tenant,
+    /// One flow a workflow (weight 1 each); a request that is part of none belongs to its
+    /// tenant's.
+    Workflow,
 }
 
 /// Token prices in cost units a token.
@@ -203,6 +224,20 @@ pub struct TokenCost {
     pub prompt: u32,
     /// An output token.
     pub output: u32,
+}
+
+/// What all backends together can do, as far as [`Share::DominantResource`] is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// Prompt tokens a second.
+    pub prefill_tokens: u64,
+    /// Output tokens a second.
+    pub decode_tokens: u64,
+    /// KV memory in tokens.
+    pub kv_tokens: u64,
+    /// How long an output token of one request takes, for how long it holds its KV memory.
+    pub output_token: Span,
 }
 
 /// Whose turn it is.
@@ -229,6 +264,34 @@ pub enum Share {
         /// Token prices.
         cost: TokenCost,
     },
+    /// Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
+    StartTimeFair {
+        /// Who owns a queue.
+        per: Per,
+        /// Token prices.
+        cost: TokenCost,
+    },
+    /// Stride scheduling (Waldspurger and Weihl, 1995): one unit a request, whatever its tokens.
+    Stride {
+        /// Who owns a queue.
+        per: Per,
+    },
+    /// Memoryless dominant resource fair queueing (Ghodsi et al., SIGCOMM 2012).
+    DominantResource {
+        /// Who owns a queue.
+        per: Per,
+        /// What there is to share.
+        capacity: Capacity,
+    },
+    /// Deficits, and among flows that have credit the longest cached prefix (Cao et al., 2025).
+    DeficitLongestPrefix {
+        /// Who owns a queue.
+        per: Per,
+        /// Cost units a round and weight.
+        quantum: u64,
+        /// Prices of a prompt token that is not cached, and of an output token.
+        cost: TokenCost,
+    },
 }
 
 /// Who goes first within a turn.
@@ -240,6 +303,27 @@ pub enum Order {
     Fcfs,
     /// By arrival minus the class's boost: a static key, no clock.
     Aging,
+    /// By deadline (arrival + [`Class::deadline`]); what has missed its own goes when nothing in
+    /// its turn can still make it, and what has none goes last.
+    EarliestDeadline,
+    /// By predicted tokens (prompt + predicted output).
+    ShortestPredicted {
+        /// How much waiting a token is worth; `None` lets long requests wait for ever.
+        aging: Option<Span>,
+    },
+    /// By what the request's workflow had been given when the request arrived (Luo et al.,
+    /// Autellix, NSDI 2025).
+    LeastAttained {
+        /// Token prices.
+        cost: TokenCost,
+        /// Accounts of workflows at most; those used longest ago are forgotten.
+        workflows_max: u32,
+    },
+    /// By arrival minus what the cached tokens of the prompt are worth.
+    LongestPrefix {
+        /// How much waiting a cached token is worth.
+        token: Span,
+    },
 }
 
 /// Which backend.

@@ -18,8 +18,10 @@ mod classify;
 pub mod config;
 mod decided;
 mod guard;
+mod heavy_lane;
 mod hints;
 mod index;
+mod keyed;
 mod list;
 pub mod log;
 mod message;
@@ -29,6 +31,7 @@ pub mod rules;
 mod sentence;
 mod shadow;
 mod share;
+mod wait;
 
 pub use allocator::{Allocator, BackendState, ClassState, Snapshot};
 pub use check::{ConfigError, Field, Problem};
@@ -38,3 +41,4 @@ pub use message::{
     Used,
 };
 pub use shadow::{Agreement, Shadows, Verdict};
+pub use wait::{Because, Machine, WaitBound, WhyNot, wait_bounds};

@@ -7,7 +7,7 @@ mod naive;
 mod storm;
 
 use plimsoll_base::ClassId;
-use plimsoll_policy::config::Window;
+use plimsoll_policy::config::{Partition, Window};
 use plimsoll_policy::{Action, Allocator, Config};
 use proptest::prelude::*;
 
@@ -71,6 +71,11 @@ fn limits_hold(config: &Config, allocator: &Allocator, naive: &Naive) {
         assert!(running <= 1 || rule.tokens_max.is_none_or(|max| tokens <= max));
         assert!(rule.queue_max.is_none_or(|max| allocator.queued(class) <= max));
     }
+    for rule in &config.partition {
+        let Partition::HeavyLane { max, .. } = *rule;
+        let heavy = naive.held.iter().filter(|h| h.at.is_some() && naive.is_heavy(h));
+        assert!(heavy.count() <= max as usize);
+    }
     for (&id, info) in &naive.backends {
         let on = || naive.held.iter().filter(|h| h.at == Some(id));
         if config.window == Window::Seats {
@@ -84,7 +89,8 @@ fn caps_admit(naive: &Naive, held: &Held) -> bool {
     let rule = &naive.config.classes[held.class.index()];
     let running = naive.outstanding(held.class).count();
     let tokens: u64 = naive.outstanding(held.class).map(Held::tokens).sum();
-    rule.requests_max.is_none_or(|max| running < max as usize)
+    !(naive.is_heavy(held) && naive.heavy_lane_is_full())
+        && rule.requests_max.is_none_or(|max| running < max as usize)
         && (running == 0 || rule.tokens_max.is_none_or(|max| tokens + held.tokens() <= max))
 }
 
@@ -94,7 +100,7 @@ fn storms_reach_every_decision() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         let config = storm::config().new_tree(&mut runner).expect("a policy").current();
         let acts = storm::acts().new_tree(&mut runner).expect("a storm").current();
         storm::run(config, acts, |_, _, _, decisions| {
@@ -111,11 +117,23 @@ fn storms_reach_every_decision() {
         });
     }
     let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
-    // Six kinds of bound (none included) for each rule that picks; five for what waited.
-    for rule in ["arrival_order", "priority", "deficit", "virtual_counter"] {
-        assert_eq!(all(rule), 6, "{rule}: {seen:?}");
+    // At least six kinds of bound (none included) for each rule that picks; five for what waited.
+    let rules = [
+        "arrival_order",
+        "priority",
+        "deficit",
+        "virtual_counter",
+        "start_time",
+        "stride",
+        "dominant_share",
+        "deficit_prefix",
+    ];
+    for rule in rules {
+        assert!(all(rule) >= 6, "{rule}: {seen:?}");
     }
-    for (rule, least) in [("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)] {
+    for (rule, least) in
+        [("bypass", 5), ("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)]
+    {
         assert!(all(rule) >= least, "{rule}: {seen:?}");
     }
     for rule in ["queue_bound", "no_rule", "draining"] {

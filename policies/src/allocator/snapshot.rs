@@ -27,7 +27,7 @@ pub struct ClassState {
     pub queued: u32,
     /// When the oldest of them arrived.
     pub oldest: Option<Time>,
-    /// What stops them, if any wait.
+    /// What stops the oldest of them.
     pub stopped_by: Option<Bound>,
     /// Requests outstanding at backends.
     pub outstanding: u32,
@@ -54,8 +54,9 @@ impl Allocator {
             .map(|index| {
                 let class = ClassId(index as u16);
                 let queued = self.book.queued(class);
-                let stopped_by = if queued > 0 { self.stops.bound(class) } else { None };
-                let oldest = self.oldest_arrival(class);
+                let first = self.book.oldest(class);
+                let stopped_by = first.and_then(|first| self.stops.bound(class, first.queue));
+                let oldest = first.map(|first| first.arrived);
                 ClassState { queued, oldest, stopped_by, ..ClassState::default() }
             })
             .collect();

@@ -1,31 +1,44 @@
 //! A binary heap of flows whose keys change in place.
 
+use super::flows::FLOW_BITS;
 use crate::list::NONE;
 
-/// Low bits of a key that hold the flow's number.
-pub(crate) const FLOW_BITS: u32 = 20;
-
-/// The flow a key belongs to.
-pub(crate) fn flow_of(key: i128) -> u32 {
-    (key & ((1 << FLOW_BITS) - 1)) as u32
+/// What orders a flow among others; no two of a heap are equal.
+pub(crate) trait Key: Copy + PartialOrd {
+    /// The flow it belongs to.
+    fn flow(self) -> u32;
 }
 
-/// The flow with the least key on top; O(log n) to add, remove and change. A key holds the flow's
-/// number in its low bits, so that one comparison orders by counter and then by flow.
-#[derive(Debug, Default)]
-pub(crate) struct Heap {
-    keys: Vec<i128>,
+/// A counter above the number of its flow, so that one comparison orders by counter and then by
+/// flow.
+impl Key for i128 {
+    fn flow(self) -> u32 {
+        (self & ((1 << FLOW_BITS) - 1)) as u32
+    }
+}
+
+/// The flow with the least key on top; O(log n) to add, remove and change.
+#[derive(Debug)]
+pub(crate) struct Heap<K> {
+    keys: Vec<K>,
     /// Indexed by flow: where its key stands; [`NONE`] if not in the heap.
     positions: Vec<u32>,
 }
 
-impl Heap {
-    pub fn least(&self) -> Option<i128> {
+impl<K: Key> Heap<K> {
+    pub const EMPTY: Heap<K> = Heap { keys: Vec::new(), positions: Vec::new() };
+
+    pub fn least(&self) -> Option<K> {
         self.keys.first().copied()
     }
 
-    pub fn push(&mut self, key: i128) {
-        let flow = flow_of(key) as usize;
+    /// All keys, in no order.
+    pub fn keys(&self) -> &[K] {
+        &self.keys
+    }
+
+    pub fn push(&mut self, key: K) {
+        let flow = key.flow() as usize;
         if self.positions.len() <= flow {
             self.positions.resize(flow + 1, NONE);
         }
@@ -36,7 +49,7 @@ impl Heap {
 
     pub fn remove(&mut self, flow: u32) {
         let at = self.positions[flow as usize] as usize;
-        assert!(flow_of(self.keys[at]) == flow, "a flow stands where its position says");
+        assert!(self.keys[at].flow() == flow, "a flow stands where its position says");
         self.positions[flow as usize] = NONE;
         self.keys.swap_remove(at);
         if at < self.keys.len() {
@@ -46,8 +59,8 @@ impl Heap {
     }
 
     /// Gives the flow of `key` this key, if the flow is in the heap.
-    pub fn change(&mut self, key: i128) {
-        let at = self.positions.get(flow_of(key) as usize).copied().unwrap_or(NONE);
+    pub fn change(&mut self, key: K) {
+        let at = self.positions.get(key.flow() as usize).copied().unwrap_or(NONE);
         if at != NONE {
             self.keys[at as usize] = key;
             let at = self.rise(at as usize);
@@ -82,8 +95,8 @@ impl Heap {
         self.put(at, key);
     }
 
-    fn put(&mut self, at: usize, key: i128) {
+    fn put(&mut self, at: usize, key: K) {
         self.keys[at] = key;
-        self.positions[flow_of(key) as usize] = at as u32;
+        self.positions[key.flow() as usize] = at as u32;
     }
 }

@@ -5,16 +5,19 @@
 //! the policy part into [`plimsoll_policy::Config`]. Whatever is wrong comes back as
 //! [`Diagnostics`], rendered as rustc renders its errors.
 
+pub mod classify;
 mod code;
 mod decode;
 mod diagnostic;
 mod effective;
 mod examples;
+mod file;
 mod layer;
 pub mod nearest;
 pub mod objectives;
+mod order;
 pub mod policy;
-mod policy_file;
+mod share;
 mod source;
 pub mod spec;
 pub mod tree;
@@ -25,8 +28,8 @@ pub use code::{Code, explain};
 pub use decode::decode;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use effective::{Effective, EffectiveRow};
+pub use file::{PolicyFile, PolicyFileSpec, TenantSpec};
 pub use layer::{Layered, SHIPPED_PREFIX, Shipped, read, reason};
 pub use objectives::{ClassObjectives, Metric, Objective};
-pub use policy_file::{NamedPolicy, is_scenario, named_policy};
 pub use source::{Place, Position, Source, Sources};
 pub use values::{At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue};
