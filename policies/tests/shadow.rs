@@ -42,8 +42,7 @@ fn agreements(acting: Config, shadows: Vec<Config>, requests: u64) -> Vec<Agreem
             told(number, Input::Ended(RequestId(number - 5), End::Finished, used));
         }
     }
-    let found = shadows.agreements().collect();
-    found
+    shadows.agreements().collect()
 }
 
 #[test]
