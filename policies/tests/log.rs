@@ -8,12 +8,15 @@ mod naive;
 #[allow(dead_code, reason = "only its policies and acts are used here")]
 mod storm;
 
+use flate2::FlushDecompress;
 use plimsoll_base::{
     BackendId, Bound, ClassId, End, ModelId, Names, PoolId, Reason, Refusal, RequestId, SessionId,
     SiteId, SourceId, Span, StageId, TenantId, Time, WorkflowId,
 };
 use plimsoll_policy::config::{Class, Config, Share};
-use plimsoll_policy::log::{Ending, Header, LogError, Problem, Reader, Record, Replay, Writer};
+use plimsoll_policy::log::{
+    Ending, Header, LogError, Malformed, Problem, Reader, Record, Replay, Writer,
+};
 use plimsoll_policy::{
     Action, Allocator, BackendInfo, Decision, EnginePriority, Input, Labels, Load, RequestInfo,
     Signal, Used,
@@ -258,6 +261,33 @@ proptest! {
         }
     }
 
+    /// Whoever computes the checksums anew gets past them: what stands in the blocks may then be
+    /// anything, and still nothing panics.
+    #[test]
+    fn forged_blocks_never_panic(
+        records in records(30),
+        edits in vec((any::<usize>(), any::<u8>(), 0u8..3), 0..4),
+        which in 0usize..3,
+    ) {
+        let bytes = written(&plain(), &records);
+        let mut log = bytes[..10].to_vec();
+        for (index, block) in blocks(&bytes).into_iter().enumerate() {
+            let (kind, mut raw) = opened(&bytes[block]);
+            for &(at, byte, edit) in edits.iter().filter(|_| index == which) {
+                let at = at % raw.len().max(1);
+                match edit {
+                    0 if at < raw.len() => raw[at] = byte,
+                    1 => raw.truncate(at),
+                    _ => raw.insert(at.min(raw.len()), byte),
+                }
+            }
+            log.extend(forged(kind, &raw));
+        }
+        if let (_, Err(error)) = read(&log) {
+            assert!(error.at <= log.len() as u64 && !error.to_string().is_empty());
+        }
+    }
+
     /// A log that was cut off anywhere after its header gives its first records and says so.
     #[test]
     fn a_cut_is_told_from_damage(records in records(40), at in any::<usize>()) {
@@ -354,6 +384,90 @@ fn blocks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
         at += 18 + stored as usize;
     }
     blocks
+}
+
+/// A block's kind and its content.
+fn opened(block: &[u8]) -> (u8, Vec<u8>) {
+    let (kind, coding, payload) = (block[0], block[1], &block[18..]);
+    if coding == 0 {
+        return (kind, payload.to_vec());
+    }
+    let size = u32::from_le_bytes(*block[6..].first_chunk().expect("a head"));
+    let mut raw = Vec::with_capacity(size as usize + 1);
+    let mut decompress = flate2::Decompress::new(false);
+    decompress.decompress_vec(payload, &mut raw, FlushDecompress::Finish).expect("it is deflated");
+    (kind, raw)
+}
+
+/// A block that is not compressed, with checksums that are right.
+fn forged(kind: u8, raw: &[u8]) -> Vec<u8> {
+    let crc = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum().to_le_bytes()
+    };
+    let size = (raw.len() as u32).to_le_bytes();
+    let mut block = vec![kind, 0];
+    for word in [size, size, crc(raw)] {
+        block.extend(word);
+    }
+    block.extend(crc(&block));
+    block.extend(raw);
+    block
+}
+
+/// The problem of a log whose block of this index was made anew.
+fn changed(index: usize, change: impl Fn(&mut Vec<u8>)) -> LogError {
+    let bytes = written(&plain(), &long()[..3]);
+    let mut log = bytes[..10].to_vec();
+    for (at, block) in blocks(&bytes).into_iter().enumerate() {
+        let (kind, mut raw) = opened(&bytes[block]);
+        if at == index {
+            change(&mut raw);
+        }
+        log.extend(forged(kind, &raw));
+    }
+    read(&log).1.expect_err("it was changed")
+}
+
+#[test]
+fn blocks_that_mean_nothing_are_told() {
+    let header = changed(0, |raw| {
+        let text = String::from_utf8(raw.clone()).expect("JSON is UTF-8");
+        let text = text.replace("\"0.1.0\"", "\"9.9.9\"").replace("\"Fcfs\"", "\"Lottery\"");
+        *raw = text.into_bytes();
+    });
+    let said = header.to_string();
+    let start = "byte 10: the header was written by plimsoll 9.9.9, and this build cannot read it: \
+        unknown variant `Lottery`";
+    assert!(said.starts_with(start), "{said}");
+    let said = changed(0, |raw| raw.truncate(9)).to_string();
+    assert!(said.contains("written by plimsoll of an unknown version"), "{said}");
+    let record = changed(1, |raw| raw[3] = 31);
+    assert!(matches!(record.problem, Problem::Record(Malformed::Unknown("input", 31), 3)));
+    let said = record.to_string();
+    let end = ": a record means nothing: no input has the code 31 (byte 3 of the open block)";
+    assert!(said.ends_with(end), "{said}");
+    let record = changed(1, |raw| drop(raw.drain(7..)));
+    assert!(matches!(record.problem, Problem::Record(Malformed::Ends(_), _)), "{record}");
+    let number = changed(1, |raw| raw.splice(4..5, [255; 10]).for_each(drop));
+    assert!(matches!(number.problem, Problem::Record(Malformed::TooLarge(_), _)), "{number}");
+    let first = changed(1, |raw| raw[0] = 5);
+    assert_eq!(first.problem, Problem::Gap(5, 0));
+    let time = changed(1, |raw| raw[1] = 5);
+    assert!(matches!(time.problem, Problem::BlockOrder(_)), "{time}");
+    let late = changed(1, |raw| {
+        // A later record of the block comes 2⁶⁴ − 1 ns after the one before it.
+        let later = raw.iter().skip(4).position(|&tag| tag == 32).expect("a later record");
+        let step = later + 5;
+        raw.splice(step..step + 1, [255, 255, 255, 255, 255, 255, 255, 255, 255, 1]).for_each(drop);
+    });
+    assert!(matches!(late.problem, Problem::Time(_)), "{late}");
+    let hash = changed(1, |raw| *raw.last_mut().expect("a hash") ^= 1);
+    assert!(matches!(hash.problem, Problem::Hash(..)), "{hash}");
+    let hash = changed(2, |raw| *raw.last_mut().expect("a hash") ^= 1);
+    assert!(matches!(hash.problem, Problem::Hash(..)), "{hash}");
+    assert_eq!(changed(2, |raw| raw[0] += 1).problem, Problem::Counts);
 }
 
 #[test]

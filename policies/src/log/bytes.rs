@@ -62,9 +62,6 @@ impl<'a> Cursor<'a> {
     pub fn at(&self) -> usize {
         self.at
     }
-    pub fn left(&self) -> usize {
-        self.bytes.len() - self.at
-    }
 
     pub fn byte(&mut self, what: &'static str) -> Result<u8, Malformed> {
         let byte = *self.bytes.get(self.at).ok_or(Malformed::Ends(what))?;

@@ -177,7 +177,8 @@ impl<'a> Reader<'a> {
             return Err(self.error(Problem::Gap(first, self.totals.inputs)));
         }
         if base != self.base {
-            return Err(self.error(Problem::Time(first)));
+            let what = "the block does not begin where the one before it ended";
+            return Err(self.error(Problem::BlockOrder(what)));
         }
         self.within = cursor.at();
         Ok(())

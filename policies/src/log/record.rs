@@ -52,10 +52,6 @@ pub(super) fn read(
         few => few.into(),
     };
     let advised = if tag & SIGNALS == 0 { 0 } else { from.number("a number of signals")? };
-    // Each takes at least two bytes: what is claimed beyond that is not there.
-    if count.max(advised) > from.left() as u64 {
-        return Err(Malformed::TooLarge("a number of decisions"));
-    }
     let Some(now) = base.now.checked_add(step) else { return Ok(None) };
     base.now = now;
     let input = input::read(tag & KIND_MAX, from, base)?;
