@@ -1,5 +1,9 @@
 //! The machine: inputs in, decisions out.
 
+mod snapshot;
+
+pub use snapshot::{BackendState, ClassState, Snapshot};
+
 use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
 
 use crate::admit::{Predictions, RETRY_MIN, retry_after};
@@ -12,7 +16,7 @@ use crate::config::Config;
 use crate::decided::Decided;
 use crate::guard::{DISPATCH, Due, Guard};
 use crate::heavy_lane::{HeavyLane, Queues};
-use crate::hints::{Hint, Hints};
+use crate::hints::Hints;
 use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo, Signal, Used};
 use crate::order::{LATE, Order};
 use crate::place::{Backends, Placed};
@@ -120,11 +124,14 @@ impl Allocator {
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
-            Input::Accepted(_) | Input::FirstToken(_) | Input::Progressed(..) => {}
             Input::Ended(id, _, used) => self.ended(id, used),
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
-            Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
-            Input::Reported(..) => {}
+            // No rule reads these yet.
+            Input::Accepted(_)
+            | Input::FirstToken(_)
+            | Input::Progressed(..)
+            | Input::Predicted(..)
+            | Input::Reported(..) => {}
             Input::Joined(backend, info) => self.backends.join(backend, &info),
             Input::Left(backend) => self.backends.leave(backend),
             Input::Draining => self.draining = true,
@@ -175,7 +182,6 @@ impl Allocator {
                 || self.order.needs_matches()
                 || self.queues.needs_matches()
                 || self.share.needs_matches(),
-            predictions: self.predictions.needs_hints(),
             ..Needs::default()
         }
     }
@@ -227,14 +233,14 @@ impl Allocator {
     /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.
     #[inline(never)]
     fn arrived(&mut self, id: RequestId, info: &RequestInfo) {
-        let Hint { matched, output_tokens } = self.hints.take(id);
+        let matched = self.hints.take(id);
         let uncached = info.prompt_tokens.saturating_sub(matched.tokens);
         self.latest_class = self.classifier.classify(info, uncached);
         let Some(class) = self.latest_class else {
             return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
         let RequestInfo { prompt_tokens, output_cap, .. } = *info;
-        let output_predicted = self.predictions.output(class, output_cap, output_tokens);
+        let output_predicted = self.predictions.output(class, output_cap);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
         let queue = self.queues.queue(class, u64::from(uncached) + u64::from(output_predicted));

@@ -4,11 +4,13 @@
 //! units and error messages live; [`Config::check`] states what must hold between the parts.
 
 use plimsoll_base::{ClassId, ModelId, SourceId, Span, StageId, TenantId};
+use serde::{Deserialize, Serialize};
 
 use crate::message::Labels;
 
 /// A whole policy: the classes and one rule list per stage of the pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The classes, indexed by [`ClassId`]; at least one, at most 64.
     pub classes: Vec<Class>,
@@ -69,7 +71,8 @@ impl Config {
 }
 
 /// What latency is owed, and how much may wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Class {
     /// Importance: higher is more important.
     pub priority: i32,
@@ -117,7 +120,8 @@ impl Default for Class {
 }
 
 /// A condition on a request that only the driver can see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Label {
     /// A header has this value.
     Header {
@@ -133,7 +137,8 @@ pub enum Label {
 }
 
 /// One classification rule: a request matches if every stated condition holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClassifyRule {
     /// Only this tenant.
     pub tenant: Option<TenantId>,
@@ -162,7 +167,8 @@ pub struct ClassifyRule {
 }
 
 /// The class that a matching request gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Becomes {
     /// The class it claims; no match if it claims none.
     #[default]
@@ -172,11 +178,13 @@ pub enum Becomes {
 }
 
 /// Whether a request may come in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Admit {}
 
 /// What a class, or a group of classes, may hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Partition {
     /// At most so many heavy requests of all classes are outstanding at once. They queue apart, so
     /// that one that may not go blocks nobody light behind it. At most one such rule, and then at
@@ -190,11 +198,13 @@ pub enum Partition {
 }
 
 /// What adapts to what happens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Feedback {}
 
 /// Who owns a queue of its own in a [`Share`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Per {
     /// One flow a class.
     #[default]
@@ -207,7 +217,8 @@ pub enum Per {
 }
 
 /// Token prices in cost units a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenCost {
     /// A prompt token.
     pub prompt: u32,
@@ -216,7 +227,8 @@ pub struct TokenCost {
 }
 
 /// What all backends together can do, as far as [`Share::DominantResource`] is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Capacity {
     /// Prompt tokens a second.
     pub prefill_tokens: u64,
@@ -229,7 +241,8 @@ pub struct Capacity {
 }
 
 /// Whose turn it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Share {
     /// One queue for all.
     Fcfs,
@@ -282,7 +295,8 @@ pub enum Share {
 }
 
 /// Who goes first within a turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Order {
     /// By arrival.
     #[default]
@@ -313,7 +327,8 @@ pub enum Order {
 }
 
 /// Which backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Place {
     /// In turn, skipping backends whose window is full.
     RoundRobin,
@@ -323,7 +338,8 @@ pub enum Place {
 }
 
 /// How much may be outstanding at a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Window {
     /// Requests up to its seats and estimated tokens up to its KV memory, so that waiting happens
     /// where policy can act.
@@ -335,14 +351,16 @@ pub enum Window {
 
 /// The liveness guard: a head older than its class's `wait_max` is due, and due heads own a
 /// fraction of dispatches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Guard {
     /// Their fraction of dispatches in millionths, 1 to 1,000,000.
     pub due_share_ppm: u32,
 }
 
 /// How output length is predicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Predict {
     /// The client's cap.
     DeclaredCap,

@@ -19,21 +19,23 @@ pub mod config;
 mod decided;
 pub mod detect;
 mod guard;
+mod heap;
 mod heavy_lane;
 mod hints;
 mod index;
-mod keyed;
 mod list;
+pub mod log;
 mod message;
 mod order;
 mod place;
 pub mod rules;
 mod sentence;
+mod shadow;
 mod share;
 mod standing;
 mod wait;
 
-pub use allocator::Allocator;
+pub use allocator::{Allocator, BackendState, ClassState, Snapshot};
 pub use check::{ConfigError, Field, Problem};
 pub use config::Config;
 pub use detect::{Alarm, AlarmKind, Detector};
@@ -41,5 +43,6 @@ pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,
 };
+pub use shadow::{Agreement, Shadows, Verdict};
 pub use standing::Standing;
 pub use wait::{Because, Machine, WaitBound, WhyNot, wait_bounds};

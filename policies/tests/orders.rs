@@ -1,27 +1,22 @@
 //! Orders within a turn, the heavy lane and bounded bypass: each on a script, and what each
 //! promises over random loads.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 
-use plimsoll_base::{BackendId, End, Reason, RequestId, Span, TenantId, WorkflowId};
+use plimsoll_base::{End, Reason, RequestId, Span, TenantId, WorkflowId};
 use plimsoll_policy::config::{Class, Guard, Order, Partition, Per, Share, TokenCost};
 use plimsoll_policy::{
     Action, Allocator, Config, ConfigError, Decision, Field, Input, Problem, RequestInfo, Used,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+use script::{Line, end as used, matched, new, play, seats};
 use support::{arrive, class, config, join, request, step};
 
-/// One line of a script: at these nanoseconds, this input, these decisions.
-type Line = (u64, Input, &'static str);
-
 fn check(policy: Config, script: Vec<Line>) {
-    let mut allocator = Allocator::new(policy).expect("a valid policy");
-    for (number, (at, input, expected)) in script.into_iter().enumerate() {
-        let told = format!("line {number}: {input:?}");
-        let found: Vec<String> = step(&mut allocator, at, input).iter().map(tell).collect();
-        assert_eq!(found.join("; "), expected, "{told}");
-    }
+    play(policy, script, tell);
 }
 
 /// `3 priority seats`: request 3 was dispatched by priority and had waited for a seat.
@@ -37,21 +32,8 @@ fn tell(decision: &Decision) -> String {
     format!("{id}{ended} {}{bound}", reason.name())
 }
 
-/// Arrival of a request that costs its `tokens` of prompt and has no output.
-fn new(id: u64, class: u16, tokens: u32) -> Input {
-    arrive(id, request(class, tokens, 0))
-}
 fn end(id: u64) -> Input {
     Input::Ended(RequestId(id), End::Finished, Used::default())
-}
-fn used(id: u64, prompt_tokens: u32) -> Input {
-    Input::Ended(RequestId(id), End::Finished, Used { prompt_tokens, output_tokens: 0 })
-}
-fn seats(seats: u32) -> Input {
-    join(0, seats, 1_000)
-}
-fn matched(id: u64, tokens: u32) -> Input {
-    Input::Matched(RequestId(id), BackendId::first(0), tokens)
 }
 fn ordered(order: Order, classes: Vec<Class>) -> Config {
     Config { order, ..config(Share::Fcfs, classes) }

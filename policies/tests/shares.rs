@@ -1,42 +1,34 @@
 //! The share rules on scripts: inputs at instants, and who goes.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 
-use plimsoll_base::{BackendId, End, RequestId, Span, TenantId, WorkflowId};
+use plimsoll_base::{End, RequestId, Span, TenantId, WorkflowId};
 use plimsoll_policy::config::{Capacity, Class, Per, Share, TokenCost};
 use plimsoll_policy::{
-    Action, Allocator, Config, ConfigError, Field, Input, Problem, RequestInfo, Used,
+    Action, Allocator, Config, ConfigError, Decision, Field, Input, Problem, RequestInfo, Used,
 };
-use support::{arrive, class, config, join, request, step};
+use script::{end, matched as cached, new, play, seats};
+use support::{arrive, class, config, join, request};
 
 const PRICE: TokenCost = TokenCost { prompt: 1, output: 1 };
 
-/// Hands in the inputs one after the other; who goes with each, and why.
-fn check(policy: Config, script: Vec<(Input, &str)>) {
-    let mut allocator = Allocator::new(policy).expect("a valid policy");
-    for (number, (input, expected)) in script.into_iter().enumerate() {
-        let told = format!("line {number}: {input:?}");
-        let found = step(&mut allocator, 0, input);
-        let found = found.iter().map(|decision| match decision.action {
-            Action::Dispatch(..) => format!("{} {}", decision.id, decision.reason.name()),
-            Action::Reject(refusal, _) => format!("{} {}", decision.id, refusal.name()),
-            Action::Close(_) | Action::Preempt(_) | Action::Cancel(_) => "?".to_owned(),
-        });
-        assert_eq!(found.collect::<Vec<_>>().join("; "), expected, "{told}");
+/// Hands in the inputs at one instant; who goes with each, and why.
+fn check(policy: Config, script: Vec<(Input, &'static str)>) {
+    play(policy, script.into_iter().map(|(input, line)| (0, input, line)).collect(), tell);
+}
+
+fn tell(decision: &Decision) -> String {
+    match decision.action {
+        Action::Dispatch(..) => format!("{} {}", decision.id, decision.reason.name()),
+        Action::Reject(refusal, _) => format!("{} {}", decision.id, refusal.name()),
+        Action::Close(_) | Action::Preempt(_) | Action::Cancel(_) => "?".to_owned(),
     }
 }
 
-fn new(id: u64, class: u16, tokens: u32) -> Input {
-    arrive(id, request(class, tokens, 0))
-}
-fn end(id: u64, prompt_tokens: u32) -> Input {
-    Input::Ended(RequestId(id), End::Finished, Used { prompt_tokens, output_tokens: 0 })
-}
-fn cached(id: u64, tokens: u32) -> Input {
-    Input::Matched(RequestId(id), BackendId::first(0), tokens)
-}
 fn one_seat() -> Input {
-    join(0, 1, 1_000)
+    seats(1)
 }
 fn of(tenant: u32, workflow: u64, prompt_tokens: u32) -> RequestInfo {
     let (tenant, workflow) = (TenantId(tenant), WorkflowId(workflow));

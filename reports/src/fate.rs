@@ -10,7 +10,8 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summary::{
     ClassSummary, Fairness, Fate, LagSummary, Meanwhile, ObjectiveResult, ObjectiveVerdict,
-    Overload, ServiceGap, Summary, Survival, WaitedFor, Waiting, WithoutService, WorstWaitSummary,
+    Overload, ServiceGap, StarvedBy, Summary, Survival, WaitedFor, Waiting, WithoutService,
+    WorstWaitSummary,
 };
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
 use crate::{survival, words};
@@ -130,7 +131,12 @@ impl Bench<'_> {
             drought.is_some_and(|(_, drought)| drought.span() > patience && drought.others_served);
         let behind =
             worst > patience && lag.as_ref().is_some_and(|l| l.seconds > 2.0 * l.largest_request_s);
-        let fate = if starved || behind {
+        let starved_by = match (starved, behind) {
+            (true, _) => Some(StarvedBy::NoService),
+            (false, true) => Some(StarvedBy::Lag),
+            (false, false) => None,
+        };
+        let fate = if starved_by.is_some() {
             Fate::Starved
         } else if overload.is_some() {
             Fate::Overload
@@ -141,6 +147,7 @@ impl Bench<'_> {
         };
         let mut waiting = Waiting {
             fate,
+            starved_by,
             sentence: String::new(),
             longest_without_service: drought.map(|found| self.without_service(row, found)),
             worst_wait: self.worst_wait(row),
@@ -273,11 +280,10 @@ impl Bench<'_> {
     ) -> Option<String> {
         match waiting.fate {
             Fate::Starved => {
-                let gap = waiting.longest_without_service.as_ref();
-                let Some(gap) = gap.filter(|gap| gap.seconds > self.patience(row).secs_f64())
-                else {
+                if waiting.starved_by == Some(StarvedBy::Lag) {
                     return waiting.lag.as_ref().map(lag_clause);
-                };
+                }
+                let gap = waiting.longest_without_service.as_ref()?;
                 let what = if gap.in_engine { "got engine time" } else { "was let in" };
                 Some(format!(
                     "starved: no request {what} for {} while {} waited and {} {} served \
@@ -318,9 +324,11 @@ impl Bench<'_> {
     ) -> Option<String> {
         let class = self.plan.classes.get(row)?;
         match waiting.fate {
+            Fate::Starved if waiting.starved_by == Some(StarvedBy::Lag) => (self.plan.one_queue)
+                .then(|| "a share rule with weights would keep each to its share".to_owned()),
             Fate::Starved if !class.guarded => Some("a guard would bound this wait".to_owned()),
             Fate::Starved => Some("the guard is on, but its share is too small".to_owned()),
-            Fate::Overload => Some(waiting_overload(overload)),
+            Fate::Overload => Some(shortage(overload)),
             Fate::Unlucky | Fate::Fine if missed => {
                 let names = &self.plan.names.classes;
                 let lesser = |taker: &&Meanwhile| {
@@ -352,7 +360,7 @@ fn waste(tally: &Tally) -> Option<f64> {
 }
 
 /// That it is shortage, and how much.
-fn waiting_overload(overload: Option<&Overload>) -> String {
+fn shortage(overload: Option<&Overload>) -> String {
     match overload {
         Some(half) if half.closed > 0 && half.arrived > half.closed => {
             let (arrived, closed) = (half.arrived as f64, half.closed as f64);
@@ -381,17 +389,16 @@ fn lag_clause(lag: &LagSummary) -> String {
 /// How a verdict line says that a class starved.
 pub(crate) fn starved(class: &ClassSummary) -> String {
     let waiting = &class.waiting;
-    let is_drought = !waiting.sentence.contains("starved: it was served");
-    match (&waiting.longest_without_service, &waiting.lag) {
-        (Some(gap), _) if is_drought => {
-            format!("{} starved for {}", class.name, words::secs(gap.seconds))
-        }
-        (_, Some(lag)) => format!(
+    match (waiting.starved_by, &waiting.lag) {
+        (Some(StarvedBy::Lag), Some(lag)) => format!(
             "{} starved, {} of engine time behind its share",
             class.name,
             words::secs(lag.seconds)
         ),
-        (_, None) => format!("{} starved", class.name),
+        (Some(StarvedBy::NoService | StarvedBy::Lag) | None, _) => {
+            let gap = waiting.longest_without_service.as_ref().map_or(0.0, |gap| gap.seconds);
+            format!("{} starved for {}", class.name, words::secs(gap))
+        }
     }
 }
 

@@ -365,6 +365,7 @@ impl Observer for Ledger {
     fn close(&mut self, now: Time, record: &RequestRecord) {
         self.now = now;
         self.series.advance(now);
+        self.blame.close(now, record);
         self.count_close(now, record);
     }
 }

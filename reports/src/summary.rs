@@ -337,11 +337,23 @@ impl Fate {
     }
 }
 
+/// How a class was starved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StarvedBy {
+    /// None of it was served for too long while others were.
+    NoService,
+    /// It was served, but fell too far behind its share.
+    Lag,
+}
+
 /// Who waited for what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Waiting {
     /// In one word.
     pub fate: Fate,
+    /// What it was starved by; null where it was not.
+    pub starved_by: Option<StarvedBy>,
     /// In one sentence.
     pub sentence: String,
     /// The longest time without service while some of the class waited.

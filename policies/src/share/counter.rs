@@ -23,13 +23,13 @@
 use plimsoll_base::{ClassId, Reason};
 
 use super::flows::FLOW_BITS;
-use super::heap::Key;
 use super::line::Line;
 use super::price::Price;
 use super::weights;
 use crate::book::{Book, Turned};
 use crate::class_set::ClassSet;
 use crate::config::{Config, Per};
+use crate::heap::Key;
 
 /// Counter units of one cost unit at weight 1.
 const SCALE: i128 = 1 << 36;
@@ -80,7 +80,7 @@ impl State {
 
 /// A key without the flow's number.
 fn counter_of(key: i128) -> i128 {
-    key - i128::from(key.flow())
+    key - i128::from(key.member())
 }
 
 impl Counters {
@@ -148,7 +148,7 @@ impl Counters {
             // those that begin meanwhile start where it stood.
             Lift::StartTag { time, .. } => *time = (*time).max(counter_of(least)),
         }
-        least.flow()
+        least.member()
     }
 
     pub fn charge(&mut self, flow: u32, prompt_tokens: u32, output_predicted: u32) {

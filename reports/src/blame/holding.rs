@@ -67,6 +67,13 @@ impl Holding {
         &self.integral
     }
 
+    /// What [`integral`](Holding::integral) would be, without getting there.
+    pub fn integral_at(&self, now: Time) -> Vec<u128> {
+        let mut then = self.clone();
+        then.advance(now);
+        then.integral
+    }
+
     /// Requests of a class that wait for it.
     #[inline]
     pub fn waiting(&self, row: usize) -> u64 {

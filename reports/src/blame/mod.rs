@@ -111,13 +111,7 @@ impl Blame {
     /// Takes in what happened.
     #[inline(always)]
     pub fn observe(&mut self, now: Time, fact: &Fact) {
-        if now > self.now {
-            self.settle_fresh();
-            self.now = now;
-            if self.lanes.is_due(now) {
-                self.mark();
-            }
-        }
+        self.reach(now);
         match fact {
             Fact::Arrived { class, .. } => {
                 self.settle_fresh();
@@ -140,7 +134,7 @@ impl Blame {
                 self.enter_engine_queue(class.index(), *backend, *arrived);
             }
             Fact::Bound { class, bound } => self.rebind(class.index(), *bound),
-            Fact::Closed(record) => self.close(record),
+            Fact::Closed(record) => self.leave_everything(record),
             Fact::ClassSampled { class, sample } => {
                 self.fairness.sample(now, class.index(), sample);
             }
@@ -150,12 +144,29 @@ impl Blame {
         }
     }
 
+    /// Takes in that a request's life is over.
+    #[inline(always)]
+    pub fn close(&mut self, now: Time, record: &RequestRecord) {
+        self.reach(now);
+        self.leave_everything(record);
+    }
+
+    /// The instants before `now` are over.
+    #[inline(always)]
+    fn reach(&mut self, now: Time) {
+        if now > self.now {
+            self.settle_fresh();
+            self.now = now;
+            if self.lanes.is_due(now) {
+                self.mark();
+            }
+        }
+    }
+
     /// The parts of the waiting time of a class, in a fixed order, without those that are nought.
     /// They sum to the queue time of its measured requests, those included that wait still.
     pub fn parts(&self, row: usize) -> Vec<Blamed> {
-        let mut now = self.clone();
-        now.settle_fresh();
-        let cells = now.totals(row);
+        let cells = self.totals(row);
         let all: u128 = cells.iter().sum::<u128>() >> FRACTION_BITS;
         let mut nanos: Vec<u128> = cells.iter().map(|cell| cell >> FRACTION_BITS).collect();
         let rest = all - nanos.iter().sum::<u128>();
@@ -276,7 +287,7 @@ impl Blame {
     }
 
     #[inline(never)]
-    fn close(&mut self, record: &RequestRecord) {
+    fn leave_everything(&mut self, record: &RequestRecord) {
         let (now, row) = (self.now, self.row(record.class));
         match record.backend {
             None => self.leave_allocator(row, record.arrived),
@@ -302,27 +313,28 @@ impl Blame {
         }
     }
 
-    /// The true sums of a class at the latest instant: what still waits is added.
-    fn totals(&mut self, row: usize) -> Vec<u128> {
+    /// The true sums of a class at the latest instant: what still waits is added. (Whoever has just
+    /// arrived has not waited yet.)
+    fn totals(&self, row: usize) -> Vec<u128> {
         let now = self.now;
         let mut victim = self.victims[row].clone();
         let count = victim.measured;
         match held(victim.bound) {
             Some(Resource::KvMemory) => {
                 let cells = self.layout.of(Resource::KvMemory);
-                victim.add(cells, self.memory.integral(now), count);
+                victim.add(cells, &self.memory.integral_at(now), count);
             }
             Some(Resource::Seats | Resource::Engine) => {
-                victim.add(self.layout.of(Resource::Seats), self.seats.integral(now), count);
+                victim.add(self.layout.of(Resource::Seats), &self.seats.integral_at(now), count);
             }
             None => {
                 let cell = self.layout.line_of(victim.bound);
                 victim.add(cell..cell + 1, &[clock(now)], count);
             }
         }
-        for engine in &mut self.engines {
-            let count = engine.measured(row);
-            victim.add(self.layout.of(Resource::Engine), engine.integral(now), count);
+        for engine in self.engines.iter().filter(|engine| engine.measured(row) > 0) {
+            let integral = engine.integral_at(now);
+            victim.add(self.layout.of(Resource::Engine), &integral, engine.measured(row));
         }
         victim.cells
     }

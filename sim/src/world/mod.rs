@@ -15,6 +15,7 @@ mod timetable;
 use plimsoll_base::{
     BackendId, ClassId, End, Fact, Observer, Outcome, PoolId, RequestId, SourceId, Span, Time,
 };
+use plimsoll_policy::log::Writer;
 use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
 use rustc_hash::FxHashMap;
 
@@ -73,17 +74,20 @@ pub struct World<B, O> {
     /// Keys of the requests that an engine has just finished and nobody else was told of.
     finished: Vec<u32>,
     observer: O,
+    /// Writes down what the allocator is told and decides, where that was asked for.
+    log: Option<Box<Writer>>,
 }
 
 impl<B: Batch, O: Observer> World<B, O> {
-    /// A world before its first event.
+    /// A world before its first event. Facts go to the observer, what the allocator is told and
+    /// decides goes to the log, if there is one.
     ///
     /// # Errors
     /// If the policy contradicts itself, or a source breaks at its first request.
     pub fn new(
         model: &Model,
         sources: Vec<Box<dyn Source>>,
-        observer: O,
+        (observer, log): (O, Option<Box<Writer>>),
         agenda: &mut Agenda<Event>,
     ) -> Result<World<B, O>, StartError> {
         let plan = model.plan;
@@ -106,6 +110,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             bounds: Bounds::new(classes),
             finished: Vec::new(),
             observer,
+            log,
         };
         world.join_backends(model, classes);
         world.keep_timetable(agenda);
@@ -125,7 +130,8 @@ impl<B: Batch, O: Observer> World<B, O> {
                     context_max: engine.context_max,
                     ..BackendInfo::default()
                 };
-                self.allocator.handle(Time::ZERO, Input::Joined(id, info));
+                self.tell(Time::ZERO, Input::Joined(id, info));
+                assert!(self.heed().is_none(), "nobody waits before the run begins");
                 self.backends
                     .push(Backend { engine: Engine::new(engine, classes), boundary: None });
             }
@@ -178,6 +184,11 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
+    /// The log, to carry its bytes away.
+    pub fn writer(&mut self) -> &mut Option<Box<Writer>> {
+        &mut self.log
+    }
+
     /// Requests offered so far.
     pub fn offered(&self) -> u64 {
         self.offered
@@ -191,13 +202,13 @@ impl<B: Batch, O: Observer> World<B, O> {
         let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
         let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
-        self.allocator.handle(now, Input::Arrived(id, info));
+        self.tell(now, Input::Arrived(id, info));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
         let Request { tenant, prompt_tokens, .. } = request;
         self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
-        while let Some(decision) = self.allocator.poll() {
+        while let Some(decision) = self.heed() {
             if decision.id == id {
                 decided = true;
                 self.carry_out(key, &decision, now, agenda);
@@ -213,11 +224,37 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.end_arrivals_when_dry(now, agenda);
     }
 
+    /// Hands the allocator an input.
+    #[inline(always)]
+    fn tell(&mut self, now: Time, input: Input) {
+        if let Some(log) = &mut self.log {
+            log.input(now, &input);
+        }
+        self.allocator.handle(now, input);
+    }
+
+    /// The allocator's next decision.
+    #[inline(always)]
+    fn heed(&mut self) -> Option<Decision> {
+        let decision = self.allocator.poll();
+        if let Some(log) = &mut self.log {
+            match &decision {
+                Some(decision) => log.decision(decision),
+                None => {
+                    while let Some(signal) = self.allocator.poll_signal() {
+                        log.signal(&signal)
+                    }
+                }
+            }
+        }
+        decision
+    }
+
     #[inline(always)]
     fn decide(&mut self, now: Time, input: Input, agenda: &mut Agenda<Event>) {
         self.consulted = true;
-        self.allocator.handle(now, input);
-        while let Some(decision) = self.allocator.poll() {
+        self.tell(now, input);
+        while let Some(decision) = self.heed() {
             self.carry_out_queued(&decision, now, agenda);
         }
         self.tell_bounds(now);
