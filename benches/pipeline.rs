@@ -14,9 +14,12 @@ fn pipeline_throughput(criterion: &mut Criterion) {
         let overrides = scenario::sized(replicas, 100_000);
         let requests = Run::load(&pipeline(), &overrides).requests();
         group.throughput(Throughput::Elements(requests));
-        group.bench_function(format!("replicas-{replicas}"), |bencher| {
-            bencher.iter(|| Run::load(&pipeline(), &overrides).requests());
-        });
+        let attributed = scenario::attributed(overrides.clone());
+        for (name, overrides) in [("replicas", &overrides), ("attributed", &attributed)] {
+            group.bench_function(format!("{name}-{replicas}"), |bencher| {
+                bencher.iter(|| Run::load(&pipeline(), overrides).requests());
+            });
+        }
     }
     group.finish();
 }

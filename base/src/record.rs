@@ -51,7 +51,8 @@ pub struct RequestRecord {
     pub last_token: Option<Time>,
     /// When it was closed.
     pub closed: Time,
-    /// Estimated tokens that the allocator counted for it when it let it go; 0 before.
+    /// Estimated tokens that the allocator counted for it when it let it go; 0 before,
+    /// and without attribution.
     pub tokens: u64,
     /// Prompt length in tokens.
     pub prompt_tokens: u32,

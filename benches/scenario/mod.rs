@@ -34,6 +34,12 @@ pub fn sized(replicas: u32, requests: u64) -> Vec<String> {
     ]
 }
 
+/// Waiting is attributed to whoever held what was waited for.
+pub fn attributed(mut overrides: Vec<String>) -> Vec<String> {
+    overrides.push("run.attribution=\"on\"".to_owned());
+    overrides
+}
+
 /// A scenario that is ready to run.
 pub struct Run {
     scenario: Scenario,

@@ -23,6 +23,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         seed,
         warm_up: model.plan.warm_up,
         duration: model.plan.duration,
+        attribution: model.plan.attribution,
         names: model.names.clone(),
         classes: classes(scenario),
         pools: pools

@@ -2,9 +2,9 @@
 
 use plimsoll_base::{Bound, Span, Time};
 
-use crate::blame::fairness::{Gap, Lag, jain};
 use crate::blame::told;
 use crate::estimate::{percentile, seconds, tidy};
+use crate::fairness::{Gap, Lag, jain};
 use crate::flow::Drought;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
@@ -168,9 +168,10 @@ impl Bench<'_> {
         waiting
     }
 
-    fn inversion(&self, row: usize) -> f64 {
-        let each = self.ledgers.iter().map(|ledger| ledger.blame.inversion(row));
-        seconds(each.sum::<u128>() as f64)
+    /// `None` without attribution.
+    fn inversion(&self, row: usize) -> Option<f64> {
+        let each = self.ledgers.iter().map(|ledger| Some(ledger.blame.as_ref()?.inversion(row)));
+        each.sum::<Option<u128>>().map(|nanos| seconds(nanos as f64))
     }
 
     /// How far a class fell behind over all replications, and in which.
@@ -179,7 +180,7 @@ impl Bench<'_> {
             .ledgers
             .iter()
             .enumerate()
-            .map(|(replication, ledger)| (replication as u32, ledger.blame.fairness.lag(row)));
+            .map(|(replication, ledger)| (replication as u32, ledger.fairness.lag(row)));
         let most = |a: (u32, Lag), b: (u32, Lag)| if b.1.seconds > a.1.seconds { b } else { a };
         let (replication, lag) = found.reduce(most).filter(|(_, lag)| lag.seconds > 0.0)?;
         Some(LagSummary {
@@ -195,10 +196,10 @@ impl Bench<'_> {
     fn largest_request(&self) -> f64 {
         let busy: f64 = (self.ledgers.iter())
             .flat_map(|ledger| &ledger.backends)
-            .map(|backend| backend.last_busy().secs_f64())
+            .map(|backend| backend.used.busy.secs_f64())
             .sum();
-        let tokens: f64 = self.ledgers.iter().map(|l| l.blame.tokens().1 as f64).sum();
-        let largest = self.ledgers.iter().map(|l| l.blame.tokens().0).max().unwrap_or(0);
+        let tokens = (self.run.prompt_tokens + self.run.output_tokens) as f64;
+        let largest = self.ledgers.iter().map(|ledger| ledger.largest).max().unwrap_or(0);
         if tokens > 0.0 { tidy(busy / tokens * largest as f64) } else { 0.0 }
     }
 
@@ -407,7 +408,7 @@ pub(crate) fn fairness(plan: &Plan, ledgers: &[Ledger]) -> Fairness {
     let mut shares: Vec<(f64, f64)> = Vec::new();
     let mut gap: Option<(u32, Gap)> = None;
     for (replication, ledger) in ledgers.iter().enumerate() {
-        let fairness = &ledger.blame.fairness;
+        let fairness = &ledger.fairness;
         shares.resize(plan.class_rows(), (0.0, 0.0));
         for (all, (used, fluid)) in shares.iter_mut().zip(fairness.shares()) {
             (all.0, all.1) = (all.0 + used, all.1 + fluid);

@@ -8,6 +8,7 @@ use plimsoll_base::{
 use crate::bins::{Series, first_width};
 use crate::blame::{Blame, Blamed};
 use crate::count::{ClassCount, GroupCount};
+use crate::fairness::Fairness;
 use crate::flow::Flow;
 use crate::plan::{Limits, Plan};
 use crate::tally::{Outcomes, Tally, TenantTally, measured};
@@ -23,7 +24,11 @@ pub struct Ledger {
     groups: Vec<Option<Box<GroupCount>>>,
     pub(crate) backends: Vec<BackendLedger>,
     pub(crate) series: Series,
-    pub(crate) blame: Blame,
+    /// Where attribution is on.
+    pub(crate) blame: Option<Box<Blame>>,
+    pub(crate) fairness: Fairness,
+    /// Tokens of the largest finished request.
+    pub(crate) largest: u64,
     dispatched: u64,
     busy: Span,
     pub(crate) now: Time,
@@ -64,13 +69,6 @@ pub(crate) struct Used {
     pub kv_token_millis: u64,
 }
 
-impl BackendLedger {
-    /// Time spent computing, by the latest sample.
-    pub fn last_busy(&self) -> Span {
-        self.last.1.busy
-    }
-}
-
 impl Used {
     pub fn add(&mut self, other: &Used) {
         self.observed += other.observed;
@@ -100,7 +98,9 @@ impl Ledger {
             groups: Vec::new(),
             backends: plan.backends.iter().map(|pool| backend(pool.index())).collect(),
             series: Series::new(first_width(plan.duration), plan.class_rows(), plan.pools.len()),
-            blame: Blame::new(plan),
+            blame: plan.attribution.is_on().then(|| Box::new(Blame::new(plan))),
+            fairness: Fairness::new(&plan.weights()),
+            largest: 0,
             dispatched: 0,
             busy: Span::ZERO,
             now: Time::ZERO,
@@ -114,8 +114,9 @@ impl Ledger {
         &self.series
     }
     /// What the waiting time of a class's measured requests falls on; the parts sum to it exactly.
+    /// None without attribution.
     pub fn blamed(&self, class: ClassId) -> Vec<Blamed> {
-        self.blame.parts(class.index())
+        self.blame.as_ref().map_or(Vec::new(), |blame| blame.parts(class.index()))
     }
     /// The latest instant seen.
     pub fn now(&self) -> Time {
@@ -208,6 +209,10 @@ impl Ledger {
         let rows = self.classes.len();
         let class = &mut self.classes[row];
         let finished = record.finished();
+        if finished {
+            let tokens = u64::from(record.prompt_tokens) + u64::from(record.output_tokens);
+            self.largest = self.largest.max(tokens);
+        }
         if finished || record.outcome != Outcome::Unfinished {
             if record.dispatched.is_none() {
                 class.flow.leave(now, self.dispatched - class.flow.dispatched);
@@ -293,6 +298,7 @@ impl Ledger {
     #[inline(never)]
     fn end(&mut self, now: Time) {
         self.ended = true;
+        self.fairness.end();
         for row in 0..self.classes.len() {
             let flow = &mut self.classes[row].flow;
             flow.end(now, self.dispatched - flow.dispatched);
@@ -335,7 +341,9 @@ impl Observer for Ledger {
     fn observe(&mut self, now: Time, fact: &Fact) {
         self.now = now;
         self.series.advance(now);
-        self.blame.observe(now, fact);
+        if let Some(blame) = &mut self.blame {
+            blame.observe(now, fact);
+        }
         match fact {
             Fact::Arrived { tenant, class, .. } => self.arrive(now, *tenant, self.row(*class)),
             Fact::Dispatched { class, .. } => self.dispatch(now, class.index()),
@@ -351,10 +359,12 @@ impl Observer for Ledger {
                 self.sample_backend(now, backend.index(), sample);
             }
             Fact::ClassSampled { class, sample } => {
+                self.fairness.sample(now, class.index(), sample);
                 self.sample_class(now, class.index(), sample);
             }
             Fact::WarmedUp => {
                 self.warm = true;
+                self.fairness.warm();
                 self.classes.iter_mut().for_each(|class| class.flow.warm(now));
             }
             Fact::ArrivalsEnded => self.end_arrivals(now),
@@ -365,7 +375,9 @@ impl Observer for Ledger {
     fn close(&mut self, now: Time, record: &RequestRecord) {
         self.now = now;
         self.series.advance(now);
-        self.blame.close(now, record);
+        if let Some(blame) = &mut self.blame {
+            blame.close(now, record);
+        }
         self.count_close(now, record);
     }
 }

@@ -10,6 +10,7 @@ mod charts;
 mod count;
 mod definitions;
 mod estimate;
+mod fairness;
 mod fate;
 mod flow;
 mod folder;

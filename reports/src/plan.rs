@@ -1,6 +1,6 @@
 //! What a report must know of a run beside its facts.
 
-use plimsoll_base::{Names, PoolId, Span};
+use plimsoll_base::{Attribution, Names, PoolId, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ pub struct Plan {
     pub warm_up: Span,
     /// When arrivals stop; `None` runs every source to its end.
     pub duration: Option<Span>,
+    /// Whether waiting is split over what it falls on.
+    pub attribution: Attribution,
     /// The names behind the ids.
     pub names: Names,
     /// What each class was promised, indexed by `ClassId`.
@@ -148,6 +150,10 @@ impl Plan {
     /// Replicas in all.
     pub fn replicas(&self) -> u32 {
         self.pools.iter().map(|pool| pool.replicas).sum()
+    }
+    /// The weight of each row of a per-class table, at least 1.
+    pub(crate) fn weights(&self) -> Vec<u32> {
+        self.classes.iter().map(|class| class.weight.max(1)).chain([1]).collect()
     }
     /// The rows of a per-class table: every class, and one for requests that no rule classified.
     pub(crate) fn class_rows(&self) -> usize {

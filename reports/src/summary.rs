@@ -376,8 +376,9 @@ pub struct Waiting {
     /// Quantiles of the queue time by the product-limit estimator, which takes waits that were
     /// cut off for what they are.
     pub survival: Survival,
-    /// Seat-seconds that less important classes held while it waited for seats.
-    pub inversion_seat_s: f64,
+    /// Seat-seconds that less important classes held while it waited for seats; null without
+    /// attribution.
+    pub inversion_seat_s: Option<f64>,
     /// The longest that a request which had not started by the end of the run had waited.
     pub oldest_at_end_s: Option<f64>,
     /// Tokens computed again because of preemptions ÷ tokens of the class's requests.

@@ -58,6 +58,19 @@ pub struct RunSpec {
     pub drain_max: Option<SpanValue>,
     /// How engines step; both give the same results. Default "macro".
     pub stepping: Option<SteppingSpec>,
+    /// Whether the report says who held what others waited for. Default "on".
+    pub attribution: Option<AttributionSpec>,
+}
+
+/// Whether waiting is attributed to whoever held what was waited for.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename = "attribution", rename_all = "kebab-case")]
+#[schemars(rename = "AttributionSpec")]
+pub enum AttributionSpec {
+    /// Every nanosecond of waiting is split over what it falls on, and alarms are raised.
+    On,
+    /// Faster; the report says for what each class waited, not who held it.
+    Off,
 }
 
 /// How engines step.

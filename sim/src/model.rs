@@ -1,6 +1,6 @@
 //! A scenario, valid by construction: what the simulator runs.
 
-use plimsoll_base::{Names, Span};
+use plimsoll_base::{Attribution, Names, Span};
 use plimsoll_policy::Config;
 
 use crate::workload::Workload;
@@ -32,6 +32,8 @@ pub struct RunPlan {
     pub drain_max: Span,
     /// How engines step.
     pub stepping: Stepping,
+    /// Whether facts tell what stops whom.
+    pub attribution: Attribution,
 }
 
 /// How engines step. Both give the same results to the byte; `Single` is the slow witness.

@@ -15,7 +15,6 @@
 //! class sum to its queue time exactly; this is asserted at the end of every run.
 
 mod cause;
-pub(crate) mod fairness;
 mod holding;
 pub(crate) mod lanes;
 pub(crate) mod told;
@@ -26,7 +25,6 @@ use plimsoll_base::{BackendId, Bound, ClassId, Fact, RequestId, RequestRecord, S
 
 use cause::Layout;
 pub use cause::{Blamed, Cause, Resource};
-use fairness::Fairness;
 use holding::{FRACTION_BITS, Holding};
 use lanes::{Lanes, Mark};
 
@@ -52,10 +50,6 @@ pub(crate) struct Blame {
     /// Requests that wait in an engine's queue after a preemption.
     preempted: BTreeSet<RequestId>,
     pub lanes: Lanes,
-    pub fairness: Fairness,
-    /// The tokens of finished requests, and the most of one.
-    tokens: u128,
-    tokens_max: u64,
 }
 
 /// A class that waits.
@@ -78,8 +72,7 @@ struct Victim {
 
 impl Blame {
     pub fn new(plan: &Plan) -> Blame {
-        let weights: Vec<u32> =
-            plan.classes.iter().map(|class| class.weight.max(1)).chain([1]).collect();
+        let weights = plan.weights();
         let layout = Layout { rows: weights.len() };
         let victim = |row: usize| Victim {
             lesser: lesser(plan, row),
@@ -99,9 +92,6 @@ impl Blame {
             engines: vec![Holding::new(&weights); plan.backends.len()],
             victims: (0..weights.len()).map(victim).collect(),
             lanes: Lanes::new(first_width(plan.duration), layout.cells() * weights.len()),
-            fairness: Fairness::new(&weights),
-            tokens: 0,
-            tokens_max: 0,
             weights,
             fresh: None,
             preempted: BTreeSet::new(),
@@ -135,12 +125,12 @@ impl Blame {
             }
             Fact::Bound { class, bound } => self.rebind(class.index(), *bound),
             Fact::Closed(record) => self.leave_everything(record),
-            Fact::ClassSampled { class, sample } => {
-                self.fairness.sample(now, class.index(), sample);
-            }
             Fact::WarmedUp => self.warm(),
             Fact::RunEnded => self.end(),
-            Fact::Gaps { .. } | Fact::BackendSampled { .. } | Fact::ArrivalsEnded => {}
+            Fact::Gaps { .. }
+            | Fact::BackendSampled { .. }
+            | Fact::ClassSampled { .. }
+            | Fact::ArrivalsEnded => {}
         }
     }
 
@@ -303,11 +293,6 @@ impl Blame {
                 self.memory.release(now, row, record.tokens);
             }
         }
-        if record.finished() {
-            let tokens = u64::from(record.prompt_tokens) + u64::from(record.output_tokens);
-            self.tokens += u128::from(tokens);
-            self.tokens_max = self.tokens_max.max(tokens);
-        }
         if measured(record.arrived, self.warm_up) {
             self.victims[row].closed += u128::from(record.phases.queue.nanos());
         }
@@ -376,11 +361,6 @@ impl Blame {
         parts.map(|(cell, part)| (self.layout.cause(cell), part)).collect()
     }
 
-    /// The tokens of the largest finished request, and of all together.
-    pub fn tokens(&self) -> (u64, u128) {
-        (self.tokens_max, self.tokens)
-    }
-
     /// Seat-nanoseconds that less important classes held since the warm-up while a class waited
     /// for seats.
     pub fn inversion(&self, row: usize) -> u128 {
@@ -395,7 +375,6 @@ impl Blame {
 
     /// What happened in the warm-up does not count.
     fn warm(&mut self) {
-        self.fairness.warm();
         self.seats.integral(self.now);
         for (row, victim) in self.victims.iter_mut().enumerate() {
             victim.inversion = 0;
@@ -406,7 +385,6 @@ impl Blame {
     }
 
     fn end(&mut self) {
-        self.fairness.end();
         self.mark();
         self.check();
     }

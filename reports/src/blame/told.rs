@@ -19,7 +19,7 @@ const NAMED_MIN: f64 = 0.05;
 /// The parts of a class's waiting time over all replications, the largest first.
 pub(crate) fn parts(plan: &Plan, ledgers: &[Ledger], row: usize) -> Vec<BlamedPart> {
     let mut nanos = BTreeMap::<Cause, u128>::new();
-    for part in ledgers.iter().flat_map(|ledger| ledger.blame.parts(row)) {
+    for part in ledgers.iter().filter_map(|l| l.blame.as_ref()).flat_map(|blame| blame.parts(row)) {
         *nanos.entry(part.cause).or_default() += part.nanos;
     }
     let all: u128 = nanos.values().sum();

@@ -46,7 +46,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
 
 fn lane<'a>(subject: &Subject<'_>, row: usize, class: &'a ClassSummary) -> Option<Lane<'a>> {
     let worst = class.waiting.worst_wait.as_ref()?;
-    let blame = &subject.ledgers[worst.replication as usize].blame;
+    let blame = &subject.ledgers[worst.replication as usize].blame.as_ref()?;
     let from = Time::ZERO + Span::from_secs_f64(worst.arrived_s);
     let wait = Span::from_secs_f64(worst.seconds).nanos();
     let edge = |slice: i32| {

@@ -74,16 +74,18 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
     let pool = |row: usize| merged(tallies.iter().map(|rows| &rows[row]));
     let pooled = (0..plan.classes.len()).map(pool).collect();
     let subject = Subject { plan, summary, ledgers, tallies, pooled };
-    vec![
+    let mut charts = vec![
         scoreboard::draw(&subject),
         percentiles::draw(&subject),
         phases::draw(&subject),
         queue::draw(&subject),
         utilization::draw(&subject),
-        lanes::draw(&subject),
-        blame::draw(&subject),
-        shares::draw(&subject),
-    ]
+    ];
+    if plan.attribution.is_on() {
+        charts.extend([lanes::draw(&subject), blame::draw(&subject)]);
+    }
+    charts.push(shares::draw(&subject));
+    charts
 }
 
 /// The charts as files: (file name, SVG that stands alone, dark or light as the viewer prefers).

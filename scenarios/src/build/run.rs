@@ -1,10 +1,10 @@
 //! `[run]`.
 
-use plimsoll_base::Span;
+use plimsoll_base::{Attribution, Span};
 use plimsoll_config::{Code, Diagnostic};
 use plimsoll_sim::model::{RunPlan, Stepping};
 
-use crate::spec::{RunSpec, SteppingSpec};
+use crate::spec::{AttributionSpec, RunSpec, SteppingSpec};
 
 const DRAIN_MAX_DEFAULT: Span = Span::from_secs(3_600);
 
@@ -36,6 +36,10 @@ pub(crate) fn plan(spec: &RunSpec, found: &mut Vec<Diagnostic>) -> RunPlan {
         stepping: match spec.stepping {
             None | Some(SteppingSpec::Macro) => Stepping::Macro,
             Some(SteppingSpec::Single) => Stepping::Single,
+        },
+        attribution: match spec.attribution {
+            None | Some(AttributionSpec::On) => Attribution::On,
+            Some(AttributionSpec::Off) => Attribution::Off,
         },
     }
 }

@@ -23,6 +23,9 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Tells what has changed since it was told last; mostly nothing has.
     #[inline]
     pub(super) fn tell_bounds(&mut self, now: Time) {
+        if !self.plan.attribution.is_on() {
+            return;
+        }
         let standing = self.allocator.standing();
         if standing != self.bounds.standing {
             self.bounds.standing = standing;

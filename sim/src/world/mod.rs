@@ -300,8 +300,10 @@ impl<B: Batch, O: Observer> World<B, O> {
         let flight = &mut self.flights[key];
         flight.record.dispatched = Some(now);
         flight.record.backend = Some(backend);
-        let tokens = self.allocator.tokens(flight.record.id);
-        flight.record.tokens = tokens.expect("what is dispatched is held until it ends");
+        if self.plan.attribution.is_on() {
+            let tokens = self.allocator.tokens(flight.record.id);
+            flight.record.tokens = tokens.expect("what is dispatched is held until it ends");
+        }
         let record = &flight.record;
         let fact = Fact::Dispatched {
             id: record.id,

@@ -73,6 +73,7 @@ pub fn random_model(seed: u64) -> Model {
         workload(2, Arrivals::Closed { users: draw(1, 6) as u32, think }),
     ];
     let plan = RunPlan {
+        attribution: plimsoll_base::Attribution::On,
         duration: Some(Span::from_secs(60)),
         warm_up: Span::from_secs(5),
         drain_max: Span::from_secs(draw(0, 60)),
