@@ -64,6 +64,14 @@ fn first_come_first_served_lets_batch_hurt_chat() {
         for part in ["because batch held", "above its share (weight 1 of 13)", "waited for seats"] {
             assert!(words.contains(part), "{words}");
         }
+        let line = summary["verdict_line"].as_str().expect("a line");
+        assert!(line.contains("(because batch held the seats)"), "{line}");
+        let above = matrix(&summary, "chat", "batch", "above_share");
+        assert!(above > 0.25, "{above} of its waiting falls on batch above its share");
+        let alarms = summary["alarms"].as_array().expect("alarms");
+        let lag = alarms.iter().find(|alarm| alarm["kind"] == "lag" && alarm["class"] == "chat");
+        let lag = lag.unwrap_or_else(|| panic!("{alarms:?}"));
+        assert_eq!((&lag["culprit"], &lag["resource"]), (&"batch".into(), &"seats".into()));
         let next = summary["next"].to_string();
         assert!(next.contains("chat waited behind batch, which is less important"), "{next}");
     }
@@ -141,4 +149,68 @@ fn the_first_scenario_passes() {
         assert_eq!(summary["verdict"], "pass", "seed {seed}");
         assert_eq!(summary["conservation"]["offered"], summary["conservation"]["finished"]);
     }
+}
+
+/// How much of a class's waiting falls on another that held the seats.
+fn matrix(summary: &Value, victim: &str, culprit: &str, kind: &str) -> f64 {
+    let parts = class(summary, victim)["waiting"]["blame"].as_array().expect("parts");
+    let is_meant = |part: &&Value| {
+        part["kind"] == kind && part["culprit"] == culprit && part["resource"] == "seats"
+    };
+    parts.iter().find(is_meant).map_or(0.0, |part| number(&part["share"]))
+}
+
+#[test]
+fn the_parts_of_waiting_sum_to_it_to_the_nanosecond() {
+    for name in [
+        "noisy-neighbour",
+        "noisy-neighbour-priority",
+        "noisy-neighbour-priority-guard",
+        "noisy-neighbour-vtc",
+        "noisy-neighbour-aging",
+        "noisy-neighbour-caps",
+        "quickstart",
+    ] {
+        let summary = run(name, 1);
+        for class in summary["classes"].as_array().expect("classes") {
+            let waiting = &class["waiting"];
+            let parts = waiting["blame"].as_array().expect("parts");
+            let nanos = |value: &Value| value.as_u64().expect("a whole number");
+            let all: u64 = parts.iter().map(|part| nanos(&part["nanos"])).sum();
+            assert_eq!(all, nanos(&waiting["waited_nanos"]), "{name}: {class}");
+            let causes = waiting["waited_for"].as_array().expect("causes");
+            let seconds: f64 = causes.iter().map(|cause| number(&cause["seconds"])).sum();
+            assert!((seconds * 1e9 - all as f64).abs() <= 1e-7 * all as f64, "{name}: {class}");
+        }
+    }
+}
+
+/// What attribution adds is all that it changes.
+#[test]
+fn attribution_changes_nothing_else() {
+    let run = |attribution: &str| {
+        let mut command = plimsoll();
+        command.args(["run", "noisy-neighbour", "--quiet", "--no-files", "--no-gate"]);
+        command.args(["--format", "json", "--set", &format!("run.attribution={attribution}")]);
+        let output = command.assert().success().get_output().stdout.clone();
+        let summary: Value = serde_json::from_slice(&output).expect("summary.json is JSON");
+        summary
+    };
+    let (on, mut off) = (run("on"), run("off"));
+    for (class, with) in off["classes"]
+        .as_array_mut()
+        .expect("classes")
+        .iter_mut()
+        .zip(on["classes"].as_array().expect("classes"))
+    {
+        assert_eq!(class["waiting"]["blame"], serde_json::json!([]));
+        for key in ["blame", "inversion_seat_s", "sentence"] {
+            class["waiting"][key] = with["waiting"][key].clone();
+        }
+    }
+    assert_eq!(off["alarms"], serde_json::json!([]));
+    off["alarms"] = on["alarms"].clone();
+    off["verdict_line"] = on["verdict_line"].clone();
+    off["scenario"]["hash"] = on["scenario"]["hash"].clone();
+    assert_eq!(on, off);
 }

@@ -2,7 +2,7 @@
 //! folds over facts and know nothing else.
 
 use crate::{
-    BackendId, Bound, ClassId, Reason, RequestId, RequestRecord, Span, TenantId, Ticks, Time,
+    Alarm, BackendId, Bound, ClassId, Reason, RequestId, RequestRecord, Span, TenantId, Ticks, Time,
 };
 
 /// Something that happened.
@@ -102,6 +102,8 @@ pub enum Fact {
         /// Its gauges and counters.
         sample: ClassSample,
     },
+    /// A detector beside the allocator raised an alarm.
+    Alarmed(Alarm),
     /// The run has warmed up: what arrives from now on is measured.
     WarmedUp,
     /// The last arrival has happened or the horizon was reached; what is in flight drains.

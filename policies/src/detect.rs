@@ -35,7 +35,7 @@
 //!
 //! # Lag
 //!
-//! Service is counted in the share rule's token prices (1 and 2 where it has none), charged when a
+//! Service is counted at the share rule's prices (1 and 2 a token where it has none), charged when a
 //! request is let in and settled when it ends. A virtual time `V` grows by cost ÷ the weights of
 //! all classes that wait or hold something (as in self-clocked fair queueing, Golestani 1994).
 //! While a class waits for what others hold, its lag is `weight · ΔV − its own cost`, never below
@@ -50,11 +50,13 @@
 //! engines are beyond it. Free seats are those that were neither let out to requests nor, where
 //! backends report, in use by their own word, so that an end that was lost shows as idleness.
 
+pub use plimsoll_base::{Alarm, AlarmKind};
 use plimsoll_base::{BackendId, Bound, ClassId, End, RequestId, Span, Time};
 
 use crate::allocator::Allocator;
 use crate::config::{Class, Config, Share, TokenCost};
 use crate::message::{Action, Decision, Input, Signal};
+use crate::share::{Price, Times};
 
 /// Alarms kept until they are polled; what comes on top is dropped, and counted.
 const ALARMS_MAX: usize = 64;
@@ -97,67 +99,11 @@ impl Default for Limits {
     }
 }
 
-/// What went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AlarmKind {
-    /// None of the class was let in for too long while others were.
-    NoService,
-    /// The class got too much less than its share.
-    Lag,
-    /// Whoever joins the queue now will miss the class's deadline.
-    Deadline,
-    /// Requests of the class are preempted again and again, and none finishes.
-    Livelock,
-    /// Seats are free, somebody waits for them, and nobody is let in.
-    Idle,
-    /// Less important work held what the class waited for, for too long.
-    Inversion,
-}
-
-impl AlarmKind {
-    /// All of them.
-    pub const ALL: [AlarmKind; 6] = [
-        AlarmKind::NoService,
-        AlarmKind::Lag,
-        AlarmKind::Deadline,
-        AlarmKind::Livelock,
-        AlarmKind::Idle,
-        AlarmKind::Inversion,
-    ];
-    /// The name in logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            AlarmKind::NoService => "no_service",
-            AlarmKind::Lag => "lag",
-            AlarmKind::Deadline => "deadline",
-            AlarmKind::Livelock => "livelock",
-            AlarmKind::Idle => "idle",
-            AlarmKind::Inversion => "inversion",
-        }
-    }
-}
-
-/// An alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alarm {
-    /// What went wrong.
-    pub kind: AlarmKind,
-    /// Whom it hurts.
-    pub victim: ClassId,
-    /// The class that holds most above its share; the victim itself where its own limit stops it;
-    /// `None` where nobody is to blame.
-    pub culprit: Option<ClassId>,
-    /// What the victim waits for.
-    pub resource: Option<Bound>,
-    /// Since when.
-    pub since: Time,
-}
-
 /// Watches an allocator.
 #[derive(Clone, Debug)]
 pub struct Detector {
     limits: Limits,
-    cost: TokenCost,
+    price: Price,
     /// What a share rule may owe a class beside the largest requests, a unit of weight.
     round: u64,
     classes: Vec<Watch>,
@@ -284,10 +230,10 @@ impl Detector {
             inversion: 0,
             episodes: Default::default(),
         };
-        let (cost, round) = prices(&config.share);
+        let (price, round) = prices(&config.share);
         Detector {
             limits,
-            cost,
+            price,
             round,
             classes: config.classes.iter().map(watch).collect(),
             backends: Vec::new(),
@@ -306,6 +252,7 @@ impl Detector {
     }
 
     /// Takes an input in, before the allocator does.
+    #[inline]
     pub fn input(&mut self, now: Time, input: &Input, allocator: &Allocator) {
         match input {
             Input::Ended(id, end, used) => {
@@ -349,6 +296,7 @@ impl Detector {
     }
 
     /// Looks at the conditions, if it is time to.
+    #[inline]
     pub fn settle(&mut self, now: Time, allocator: &Allocator) {
         if now >= self.looked.saturating_add(self.limits.every) || self.looked == Time::ZERO {
             self.look(now, allocator);
@@ -358,6 +306,12 @@ impl Detector {
     /// When to call [`settle`](Detector::settle) though nothing happens; `None` while nobody waits.
     pub fn next_check(&self) -> Option<Time> {
         self.next
+    }
+
+    /// Whether alarms wait to be polled.
+    #[inline]
+    pub fn has_alarms(&self) -> bool {
+        !self.alarms.is_empty()
     }
 
     /// The next alarm, in the order in which they were raised.
@@ -379,8 +333,7 @@ impl Detector {
     }
 
     fn price(&self, prompt_tokens: u32, output_tokens: u32) -> u64 {
-        u64::from(prompt_tokens) * u64::from(self.cost.prompt)
-            + u64::from(output_tokens) * u64::from(self.cost.output)
+        u64::try_from(self.price.of(prompt_tokens, output_tokens)).unwrap_or(u64::MAX)
     }
 
     fn dispatched(&mut self, now: Time, class: ClassId, cost: u64) {
@@ -401,7 +354,7 @@ impl Detector {
 
     /// Books service of a class: virtual time grows, and its own lag shrinks by the cost.
     fn charge(&mut self, class: ClassId, cost: i128) {
-        let grown = (cost << VIRTUAL_BITS) / i128::from(self.weights.max(1));
+        let grown = divide(cost << VIRTUAL_BITS, self.weights.max(1));
         self.virtual_time = self.virtual_time.saturating_add_signed(grown);
         let virtual_time = self.virtual_time;
         let watch = &mut self.classes[class.index()];
@@ -460,6 +413,7 @@ impl Detector {
         self.backends.get_mut(id.index())?.as_mut().filter(|backend| backend.id == id)
     }
 
+    #[inline(never)]
     fn look(&mut self, now: Time, allocator: &Allocator) {
         let passed = now - self.looked;
         self.looked = now;
@@ -644,14 +598,24 @@ fn is_own_limit(bound: Bound) -> bool {
     }
 }
 
+/// A quotient, rounded towards nought; mostly of numbers that a machine divides in one go.
+fn divide(number: i128, by: u64) -> i128 {
+    match (i64::try_from(number), i64::try_from(by)) {
+        (Ok(number), Ok(by)) => i128::from(number / by),
+        (Err(_), _) | (_, Err(_)) => number / i128::from(by),
+    }
+}
+
 /// What service costs by the share rule, and what a round of it gives a unit of weight.
-fn prices(share: &Share) -> (TokenCost, u64) {
+fn prices(share: &Share) -> (Price, u64) {
     match share {
-        Share::Fcfs | Share::Priority | Share::Stride { .. } | Share::DominantResource { .. } => {
-            (TokenCost { prompt: 1, output: 2 }, 0)
-        }
+        Share::Fcfs | Share::Priority => (Price::Tokens(TokenCost { prompt: 1, output: 2 }), 0),
+        Share::Stride { .. } => (Price::Requests, 0),
+        Share::DominantResource { capacity, .. } => (Price::Dominant(Times::new(capacity)), 0),
         Share::DeficitRoundRobin { cost, quantum, .. }
-        | Share::DeficitLongestPrefix { cost, quantum, .. } => (*cost, *quantum),
-        Share::VirtualTokenCounter { cost, .. } | Share::StartTimeFair { cost, .. } => (*cost, 0),
+        | Share::DeficitLongestPrefix { cost, quantum, .. } => (Price::Tokens(*cost), *quantum),
+        Share::VirtualTokenCounter { cost, .. } | Share::StartTimeFair { cost, .. } => {
+            (Price::Tokens(*cost), 0)
+        }
     }
 }

@@ -4,7 +4,7 @@
 use plimsoll_base::{
     BackendId, Bound, ClassId, End, Reason, RequestId, Span, Stream, StreamKey, TenantId, Time,
 };
-use plimsoll_policy::config::{Class, Guard, Per, Share, TokenCost};
+use plimsoll_policy::config::{Capacity, Class, Guard, Per, Share, TokenCost};
 use plimsoll_policy::detect::Limits;
 use plimsoll_policy::{
     Action, Alarm, AlarmKind, Allocator, BackendInfo, Config, Decision, Detector, EnginePriority,
@@ -311,6 +311,13 @@ fn an_alarm_is_raised_once_an_episode() {
     assert_eq!(bench.detector.dropped(), 0);
 }
 
+const CAPACITY: Capacity = Capacity {
+    prefill_tokens: 10_000,
+    decode_tokens: 16_000,
+    kv_tokens: 1_000_000,
+    output_token: MILLI,
+};
+
 /// Random requests, twice what there is, for five minutes under each rule that keeps shares: all
 /// wait, all the time, and each gets its share.
 #[test]
@@ -320,6 +327,10 @@ fn fair_overload_raises_no_alarm() {
     for (number, share) in [
         Share::VirtualTokenCounter { per, cost },
         Share::DeficitRoundRobin { per, quantum: 500, cost },
+        Share::StartTimeFair { per, cost },
+        Share::Stride { per },
+        Share::DominantResource { per, capacity: CAPACITY },
+        Share::DeficitLongestPrefix { per, quantum: 500, cost },
     ]
     .into_iter()
     .enumerate()

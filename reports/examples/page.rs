@@ -67,6 +67,7 @@ fn plan() -> Plan {
         objectives,
     };
     Plan {
+        attribution: plimsoll_base::Attribution::On,
         one_queue: true,
         scenario: "noisy-neighbour (invented)".to_owned(),
         description: "Interactive chat, an agent team and a nightly batch on one pool.".to_owned(),

@@ -138,6 +138,10 @@ impl ClassCount {
         self.preemptions += u64::from(record.preemptions);
         self.recomputed_tokens += u64::from(record.recomputed_tokens);
         if !finished && matches!(record.outcome, Outcome::Refused(_)) {
+            // One that waited and was then sent away.
+            if record.phases.queue > Span::ZERO {
+                self.wait(record, false);
+            }
             return;
         }
         let e2e = record.e2e();

@@ -9,9 +9,9 @@ use crate::flow::Drought;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summary::{
-    ClassSummary, Fairness, Fate, LagSummary, Meanwhile, ObjectiveResult, ObjectiveVerdict,
-    Overload, ServiceGap, StarvedBy, Summary, Survival, WaitedFor, Waiting, WithoutService,
-    WorstWaitSummary,
+    BlamedPart, ClassSummary, Fairness, Fate, LagSummary, Meanwhile, ObjectiveResult,
+    ObjectiveVerdict, Overload, ServiceGap, StarvedBy, Summary, Survival, WaitedFor, Waiting,
+    WithoutService, WorstWaitSummary,
 };
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
 use crate::{survival, words};
@@ -154,7 +154,8 @@ impl Bench<'_> {
             engine_share: self.engine_share(row),
             entitlement: self.entitlement(row),
             waited_for: waited_for(tally),
-            blame: told::parts(self.plan, self.ledgers, row),
+            waited_nanos: waited(tally),
+            blame: self.blame(row),
             meanwhile: self.meanwhile(row),
             due: tally.due,
             survival: survival(tally),
@@ -166,6 +167,19 @@ impl Bench<'_> {
         };
         waiting.sentence = self.sentence(row, &waiting, overload, objectives);
         waiting
+    }
+
+    /// What its waiting falls on.
+    ///
+    /// # Panics
+    /// If the parts do not sum to the waiting time exactly: time is conserved in every build.
+    fn blame(&self, row: usize) -> Vec<BlamedPart> {
+        let parts = told::parts(self.plan, self.ledgers, row);
+        if self.plan.attribution.is_on() && self.ledgers.iter().all(|ledger| ledger.ended) {
+            let all: u64 = parts.iter().map(|part| part.nanos).sum();
+            assert_eq!(all, waited(&self.pooled[row]), "the parts of a wait sum to the wait");
+        }
+        parts
     }
 
     /// `None` without attribution.
@@ -349,6 +363,12 @@ impl Bench<'_> {
     }
 }
 
+/// All queue time together.
+fn waited(tally: &Tally) -> u64 {
+    let nanos: u128 = tally.waited.iter().map(|waited| waited.nanos).sum();
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
 fn survival(tally: &Tally) -> Survival {
     let [p50, p90, p99] = survival::quantiles(&tally.queue)
         .map(|quantile| quantile.map(|nanos| seconds(nanos as f64)));
@@ -387,10 +407,10 @@ fn lag_clause(lag: &LagSummary) -> String {
     )
 }
 
-/// How a verdict line says that a class starved.
+/// How a verdict line says that a class starved, and by whom.
 pub(crate) fn starved(class: &ClassSummary) -> String {
     let waiting = &class.waiting;
-    match (waiting.starved_by, &waiting.lag) {
+    let how = match (waiting.starved_by, &waiting.lag) {
         (Some(StarvedBy::Lag), Some(lag)) => format!(
             "{} starved, {} of engine time behind its share",
             class.name,
@@ -400,6 +420,13 @@ pub(crate) fn starved(class: &ClassSummary) -> String {
             let gap = waiting.longest_without_service.as_ref().map_or(0.0, |gap| gap.seconds);
             format!("{} starved for {}", class.name, words::secs(gap))
         }
+    };
+    match told::culprit(&waiting.blame) {
+        Some(part) => {
+            let who = part.culprit.as_deref().unwrap_or("nobody");
+            format!("{how} (because {who} held {})", told::resource_words(&part.resource))
+        }
+        None => how,
     }
 }
 

@@ -1,10 +1,11 @@
 //! The fold: facts of one replication in, counts out, in memory that does not grow with the run.
 
 use plimsoll_base::{
-    BackendSample, ClassId, ClassSample, Fact, Observer, Outcome, RequestRecord, Span, TenantId,
-    Time,
+    Alarm, BackendSample, ClassId, ClassSample, Fact, Observer, Outcome, RequestRecord, Span,
+    TenantId, Time,
 };
 
+use crate::alarms::ALARMS_MAX;
 use crate::bins::{Series, first_width};
 use crate::blame::{Blame, Blamed};
 use crate::count::{ClassCount, GroupCount};
@@ -27,6 +28,8 @@ pub struct Ledger {
     /// Where attribution is on.
     pub(crate) blame: Option<Box<Blame>>,
     pub(crate) fairness: Fairness,
+    /// The first alarms.
+    pub(crate) alarms: Vec<(Time, Alarm)>,
     /// Tokens of the largest finished request.
     pub(crate) largest: u64,
     dispatched: u64,
@@ -101,6 +104,7 @@ impl Ledger {
             blame: plan.attribution.is_on().then(|| Box::new(Blame::new(plan))),
             fairness: Fairness::new(&plan.weights()),
             largest: 0,
+            alarms: Vec::new(),
             dispatched: 0,
             busy: Span::ZERO,
             now: Time::ZERO,
@@ -230,6 +234,13 @@ impl Ledger {
         }
     }
 
+    #[cold]
+    fn alarm(&mut self, now: Time, alarm: &Alarm) {
+        if self.alarms.len() < ALARMS_MAX {
+            self.alarms.push((now, *alarm));
+        }
+    }
+
     #[inline(never)]
     fn sample_backend(&mut self, now: Time, slot: usize, sample: &BackendSample) {
         let backend = &mut self.backends[slot];
@@ -339,11 +350,15 @@ impl Observer for Ledger {
     // Where a fact is told its kind is known, and only its arm remains.
     #[inline(always)]
     fn observe(&mut self, now: Time, fact: &Fact) {
-        self.now = now;
-        self.series.advance(now);
         if let Some(blame) = &mut self.blame {
             blame.observe(now, fact);
         }
+        // These concern the attribution alone.
+        if matches!(fact, Fact::Bound { .. } | Fact::Started { .. } | Fact::Preempted { .. }) {
+            return;
+        }
+        self.now = now;
+        self.series.advance(now);
         match fact {
             Fact::Arrived { tenant, class, .. } => self.arrive(now, *tenant, self.row(*class)),
             Fact::Dispatched { class, .. } => self.dispatch(now, class.index()),
@@ -362,6 +377,7 @@ impl Observer for Ledger {
                 self.fairness.sample(now, class.index(), sample);
                 self.sample_class(now, class.index(), sample);
             }
+            Fact::Alarmed(alarm) => self.alarm(now, alarm),
             Fact::WarmedUp => {
                 self.warm = true;
                 self.fairness.warm();

@@ -59,6 +59,7 @@ pub fn page(
             numbers => numbers(summary),
             tenants => tenants(summary),
             tenants_left_out => summary.tenants.len().saturating_sub(TENANTS_MAX),
+            alarms => crate::alarms::lines(&summary.alarms),
             next => summary.next.iter().map(|line| code(line)).collect::<Vec<_>>(),
             provenance => provenance(summary),
         },

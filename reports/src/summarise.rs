@@ -65,6 +65,7 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
         classes,
         tenants: tenants(plan, ledgers, &measured),
         pools: pools(plan, ledgers),
+        alarms: crate::alarms::alarms(plan, ledgers),
         next: Vec::new(),
         assumptions: plan.assumptions.clone(),
         definitions: definitions(),

@@ -47,6 +47,9 @@ pub struct Summary {
     pub tenants: Vec<TenantSummary>,
     /// Each pool.
     pub pools: Vec<PoolSummary>,
+    /// The detector's alarms, in the order in which they were raised; the first 1,000 of each
+    /// replication. Empty without attribution.
+    pub alarms: Vec<AlarmSummary>,
     /// What to do next, a sentence each.
     pub next: Vec<String>,
     /// What was assumed where nothing was measured.
@@ -366,8 +369,9 @@ pub struct Waiting {
     pub entitlement: f64,
     /// The waiting time by what was waited for; the seconds sum to the queue time.
     pub waited_for: Vec<WaitedFor>,
-    /// The waiting time by what it falls on, the largest part first; the seconds sum to the queue
-    /// time of all measured requests of the class.
+    /// The queue time of all its measured requests together, in whole nanoseconds.
+    pub waited_nanos: u64,
+    /// The waiting time by what it falls on, the largest part first. Empty without attribution.
     pub blame: Vec<BlamedPart>,
     /// Who held what while it waited, the most beyond its weight first; from samples.
     pub meanwhile: Vec<Meanwhile>,
@@ -438,6 +442,28 @@ pub struct ServiceGap {
     pub replication: u32,
 }
 
+/// An alarm of the detector that stood beside the allocator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlarmSummary {
+    /// `no_service`, `lag`, `deadline`, `livelock`, `idle` or `inversion`.
+    pub kind: String,
+    /// Whom it hurts.
+    pub class: String,
+    /// The class that held most for its weight; the class itself where its own limit stops it;
+    /// null where nobody is to blame.
+    pub culprit: Option<String>,
+    /// What the class waited for.
+    pub resource: Option<String>,
+    /// When it was raised.
+    pub at_s: f64,
+    /// Since when its condition held.
+    pub since_s: f64,
+    /// In which replication.
+    pub replication: u32,
+    /// In one sentence.
+    pub sentence: String,
+}
+
 /// A part of a class's waiting time, over all its measured requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BlamedPart {
@@ -450,6 +476,8 @@ pub struct BlamedPart {
     pub culprit: Option<String>,
     /// How much.
     pub seconds: f64,
+    /// The same in whole nanoseconds: over all parts they sum to `waited_nanos` exactly.
+    pub nanos: u64,
     /// Of all waiting time of the class.
     pub share: f64,
     /// The culprit's mean part of the resource while the class waited for it.

@@ -71,6 +71,9 @@ pub fn table(summary: &Summary, format: Format, width: usize) -> String {
                 text.push_str(&wrap(&format!("{bullet}{}", class.waiting.sentence), format, width));
             }
             text.push('\n');
+            for line in crate::alarms::lines(&summary.alarms) {
+                text.push_str(&wrap(&format!("! {line}"), format, width));
+            }
             text.push_str(&wrap(&conservation(summary), format, width));
             text.push_str(&wrap(&notes(summary), format, width));
             for line in &summary.next {

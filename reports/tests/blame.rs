@@ -226,7 +226,7 @@ fn what_less_important_classes_hold_meanwhile_is_inversion() {
     facts.bound(4, BATCH, Some(Bound::ClassTokens));
     let summary = summarise(&plan, &[facts.end(10)], false);
     // Seven seats for four seconds.
-    assert_eq!(summary.classes[1].waiting.inversion_seat_s, 28.0);
-    assert_eq!(summary.classes[0].waiting.inversion_seat_s, 0.0);
+    assert_eq!(summary.classes[1].waiting.inversion_seat_s, Some(28.0));
+    assert_eq!(summary.classes[0].waiting.inversion_seat_s, Some(0.0));
     assert_eq!(summary.classes[1].waiting.oldest_at_end_s, Some(10.0));
 }

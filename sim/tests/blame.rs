@@ -99,6 +99,7 @@ impl State {
             Fact::Gaps { .. }
             | Fact::BackendSampled { .. }
             | Fact::ClassSampled { .. }
+            | Fact::Alarmed(_)
             | Fact::WarmedUp
             | Fact::ArrivalsEnded
             | Fact::RunEnded => {}

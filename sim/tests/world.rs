@@ -112,6 +112,7 @@ fn check_conservation(
             | Fact::Preempted { .. }
             | Fact::Gaps { .. }
             | Fact::ClassSampled { .. }
+            | Fact::Alarmed(_)
             | Fact::WarmedUp
             | Fact::ArrivalsEnded
             | Fact::RunEnded => {}

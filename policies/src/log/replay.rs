@@ -52,7 +52,9 @@ impl Replay {
         while let Some(signal) = self.allocator.poll_signal() {
             self.signals.push(signal);
         }
-        if self.decisions == record.decisions && self.signals == record.signals {
+        // Alarms are the word of a detector that stood beside the allocator.
+        let advice = record.signals.iter().filter(|signal| !matches!(signal, Signal::Alarm(_)));
+        if self.decisions == record.decisions && self.signals.iter().eq(advice) {
             return Ok(());
         }
         Err(Box::new(Difference {

@@ -58,7 +58,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    fn new(capacity: &Capacity) -> Times {
+    pub fn new(capacity: &Capacity) -> Times {
         Times {
             prompt_token: over(SECOND, capacity.prefill_tokens),
             output_token: over(SECOND, capacity.decode_tokens),

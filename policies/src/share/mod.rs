@@ -20,10 +20,11 @@ use crate::config::{Class, Config, Per, Share as Rule};
 use crate::message::{RequestInfo, Used};
 use counter::{Counters, Lift};
 use deficit::Deficits;
+pub(crate) use dominant::Times;
 pub(crate) use flows::ACCOUNTS_MAX;
 use flows::{Flows, Found};
 use prefix::Prefixes;
-use price::Price;
+pub(crate) use price::Price;
 use priority::Bands;
 
 /// The share rule and its state.

@@ -130,6 +130,7 @@ impl Blame {
             Fact::Gaps { .. }
             | Fact::BackendSampled { .. }
             | Fact::ClassSampled { .. }
+            | Fact::Alarmed(_)
             | Fact::ArrivalsEnded => {}
         }
     }

@@ -43,6 +43,7 @@ pub(crate) fn parts(plan: &Plan, ledgers: &[Ledger], row: usize) -> Vec<BlamedPa
             resource: resource_name(cause).to_owned(),
             culprit: culprit.map(|class| class_name(plan, class)),
             seconds: seconds(part as f64),
+            nanos: u64::try_from(part).unwrap_or(u64::MAX),
             share: tidy(part as f64 / all as f64),
             held: match cause {
                 Cause::Within(resource, class) | Cause::Above(resource, class) => {
@@ -59,7 +60,8 @@ pub(crate) fn parts(plan: &Plan, ledgers: &[Ledger], row: usize) -> Vec<BlamedPa
         };
         match parts.iter_mut().find(same) {
             Some(other) => {
-                other.seconds = tidy(other.seconds + told.seconds);
+                other.nanos += told.nanos;
+                other.seconds = seconds(other.nanos as f64);
                 other.share = tidy(other.share + told.share);
             }
             None => parts.push(told),
@@ -122,6 +124,11 @@ pub(crate) fn clause(plan: &Plan, parts: &[BlamedPart]) -> Option<String> {
         .collect();
     (!named.is_empty())
         .then(|| format!("it waited {} in all: {}", words::secs(all), words::list(&named)))
+}
+
+/// The largest part for which another class is to blame, if it is a tenth of the whole.
+pub(crate) fn culprit(parts: &[BlamedPart]) -> Option<&BlamedPart> {
+    parts.iter().find(|part| part.kind == BlameKind::AboveShare && part.share >= 0.1)
 }
 
 /// Why, for one part.

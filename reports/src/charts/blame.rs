@@ -51,8 +51,8 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let title = title(&victims);
     let how =
         "A row is a class that waited, a column what its waiting falls on: whoever held what \
-               it waited for, or a limit without a holder. Saturated is what a class held above \
-               its share by weight, pale what it held within it, grey its own requests and its own \
+               it waited for, or a limit without a holder. Orange is what a class held above \
+               its share by weight, blue what it held within it, grey its own requests and its own \
                limits. Each row sums to all waiting of its class, which stands at the left."
             .to_owned();
     let height = (HEAD + ROW * victims.len().max(1) as i32 + 8) as u32;

@@ -6,7 +6,8 @@ use plotters::style::text_anchor::HPos;
 
 use super::canvas::{Area, anchored, bar, class_color, line, svg, text_style, write};
 use super::{Chart, Subject};
-use crate::blame::Cause;
+use crate::blame::{Cause, told};
+use crate::plan::Plan;
 use crate::summary::{ClassSummary, WorstWaitSummary};
 use crate::words;
 
@@ -33,7 +34,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
         .enumerate()
         .filter_map(|(row, c)| lane(subject, row, c))
         .collect();
-    let title = title(&lanes);
+    let title = title(subject.plan, &lanes);
     let how = "Each lane is the longest wait of one request of a class, from its arrival at the \
                left to its start at the right. Its height is divided by who held what it waited \
                for at the time: saturated above the holder's share by weight, pale within it; grey \
@@ -72,15 +73,34 @@ fn parts(lane: &Lane<'_>) -> Vec<(Cause, f64)> {
     parts
 }
 
-fn title(lanes: &[Lane<'_>]) -> String {
+fn title(plan: &Plan, lanes: &[Lane<'_>]) -> String {
     match lanes.iter().max_by(|a, b| a.worst.seconds.total_cmp(&b.worst.seconds)) {
         None => "Nobody waited".to_owned(),
-        Some(lane) => format!(
-            "{} longest wait was {}{}: who held what it waited for",
-            words::possessive(&lane.class.name),
-            if lane.worst.at_least { "at least " } else { "" },
-            words::secs(lane.worst.seconds),
-        ),
+        Some(lane) => {
+            let wait = format!(
+                "{} longest wait was {}{}",
+                words::possessive(&lane.class.name),
+                if lane.worst.at_least { "at least " } else { "" },
+                words::secs(lane.worst.seconds),
+            );
+            let above = |(cause, part): (Cause, f64)| match cause {
+                Cause::Above(on, Some(class)) => Some((on, class, part)),
+                Cause::Above(_, None)
+                | Cause::Within(..)
+                | Cause::Idle(_)
+                | Cause::Line(_)
+                | Cause::Untold => None,
+            };
+            match parts(lane).into_iter().find_map(above) {
+                Some((on, class, part)) if part >= 0.1 => format!(
+                    "{wait}, {} of it because {} held {} above its share",
+                    words::percent(part),
+                    plan.names.class(class),
+                    told::resource_words(on.name()),
+                ),
+                Some(_) | None => format!("{wait}: who held what it waited for"),
+            }
+        }
     }
 }
 

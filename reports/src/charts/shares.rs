@@ -26,7 +26,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let title = title(subject);
     let how = format!(
         "The line is the part of all engine time used that went to the class, the pale area its \
-         share: its weight among the classes that used engine time or waited in that stretch. Red \
+         share: its weight among the classes that used engine time or waited in that stretch. Orange \
          is what a class that waited got less than its share.{}",
         subject.which_replication()
     );

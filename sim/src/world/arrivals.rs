@@ -69,6 +69,7 @@ impl Arrivals {
     }
 
     /// Tells a source that one of its requests is over.
+    #[inline]
     pub fn ended(&mut self, from: (SourceId, u32), now: Time, agenda: &mut Agenda<Event>) {
         let (source, key) = from;
         if self.lines[source.index()].source.ended(now, key) {

@@ -20,9 +20,9 @@ impl Bounds {
 }
 
 impl<B: Batch, O: Observer> World<B, O> {
-    /// Tells what has changed since it was told last; mostly nothing has.
+    /// Tells what has changed since it was told last, mostly nothing, and what is wrong.
     #[inline]
-    pub(super) fn tell_bounds(&mut self, now: Time) {
+    pub(super) fn tell_standing(&mut self, now: Time) {
         if !self.plan.attribution.is_on() {
             return;
         }
@@ -31,6 +31,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             self.bounds.standing = standing;
             self.tell_changed_bounds(now);
         }
+        self.detect(now);
     }
 
     #[inline(never)]

@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod bounds;
+mod detection;
 mod flight;
 mod hearing;
 mod sampling;
@@ -25,6 +26,7 @@ use crate::model::{Model, RunPlan};
 use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
 use bounds::Bounds;
+use detection::Detection;
 use flight::{Flight, Flights};
 use hearing::Hearing;
 use sampling::Sampling;
@@ -41,6 +43,8 @@ pub enum Event {
     Deadline,
     /// The timetable has something for this instant.
     Planned,
+    /// The detector asked to be woken.
+    Watch,
 }
 
 /// An engine and its next step boundary at which something ends, where that is on the agenda.
@@ -71,6 +75,8 @@ pub struct World<B, O> {
     sampling: Sampling,
     /// What facts last said of what stops whom.
     bounds: Bounds,
+    /// Where attribution is on.
+    detection: Option<Box<Detection>>,
     /// Keys of the requests that an engine has just finished and nobody else was told of.
     finished: Vec<u32>,
     observer: O,
@@ -108,6 +114,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             planned: None,
             sampling: Sampling::new(classes),
             bounds: Bounds::new(classes),
+            detection: plan.attribution.is_on().then(|| Box::new(Detection::new(&model.policy))),
             finished: Vec::new(),
             observer,
             log,
@@ -131,7 +138,7 @@ impl<B: Batch, O: Observer> World<B, O> {
                     ..BackendInfo::default()
                 };
                 self.tell(Time::ZERO, Input::Joined(id, info));
-                assert!(self.heed().is_none(), "nobody waits before the run begins");
+                assert!(self.heed(Time::ZERO).is_none(), "nobody waits before the run begins");
                 self.backends
                     .push(Backend { engine: Engine::new(engine, classes), boundary: None });
             }
@@ -208,7 +215,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         let Request { tenant, prompt_tokens, .. } = request;
         self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
-        while let Some(decision) = self.heed() {
+        while let Some(decision) = self.heed(now) {
             if decision.id == id {
                 decided = true;
                 self.carry_out(key, &decision, now, agenda);
@@ -219,7 +226,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         if !decided {
             self.queued.insert(id, key);
         }
-        self.tell_bounds(now);
+        self.tell_standing(now);
         self.arrivals.announce(source, now, agenda);
         self.end_arrivals_when_dry(now, agenda);
     }
@@ -230,13 +237,19 @@ impl<B: Batch, O: Observer> World<B, O> {
         if let Some(log) = &mut self.log {
             log.input(now, &input);
         }
+        if let Some(detection) = &mut self.detection {
+            detection.detector.input(now, &input, &self.allocator);
+        }
         self.allocator.handle(now, input);
     }
 
     /// The allocator's next decision.
     #[inline(always)]
-    fn heed(&mut self) -> Option<Decision> {
+    fn heed(&mut self, now: Time) -> Option<Decision> {
         let decision = self.allocator.poll();
+        if let (Some(detection), Some(decision)) = (&mut self.detection, &decision) {
+            detection.detector.decision(now, decision, &self.allocator);
+        }
         if let Some(log) = &mut self.log {
             match &decision {
                 Some(decision) => log.decision(decision),
@@ -254,10 +267,10 @@ impl<B: Batch, O: Observer> World<B, O> {
     fn decide(&mut self, now: Time, input: Input, agenda: &mut Agenda<Event>) {
         self.consulted = true;
         self.tell(now, input);
-        while let Some(decision) = self.heed() {
+        while let Some(decision) = self.heed(now) {
             self.carry_out_queued(&decision, now, agenda);
         }
-        self.tell_bounds(now);
+        self.tell_standing(now);
     }
 
     // The usual way of a request, dispatched as it arrives, is one piece of code; the others are
@@ -452,6 +465,7 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
                 self.decide(now, Input::Deadline, agenda);
             }
             Event::Planned => self.follow_timetable(now, agenda),
+            Event::Watch => self.watch(now),
         }
         if self.arrivals.is_broken() {
             self.end(agenda);
@@ -461,6 +475,7 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
     fn settle(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         self.begin_engines(now, agenda);
         self.keep_deadline(now, agenda);
+        self.keep_watch(now, agenda);
         self.end_when_drained(agenda);
     }
 }
