@@ -521,12 +521,14 @@ impl Allocator {
     }
 
     /// Of the classes that step aside, those whose oldest request the guard would send now.
+    #[inline(always)]
     fn due_classes(&self) -> ClassSet {
-        if self.too_large.is_empty() {
-            return ClassSet::EMPTY;
+        match &self.guard {
+            Some(guard) if !self.too_large.is_empty() => {
+                self.too_large.and(self.queues.classes(guard.due_classes(self.now, &self.book)))
+            }
+            Some(_) | None => ClassSet::EMPTY,
         }
-        let due = self.guard.as_ref().map(|guard| guard.due_classes(self.now, &self.book));
-        self.too_large.and(self.queues.classes(due.unwrap_or(ClassSet::EMPTY)))
     }
 
     /// The request that goes next, of the `open` queues, and the rule that says so.
