@@ -95,6 +95,7 @@ impl Index {
         self.places[gap] = FREE;
     }
 
+    #[cold]
     fn grow(&mut self) {
         let places = vec![FREE; self.places.len() * 2];
         for (id, slot) in std::mem::replace(&mut self.places, places) {
