@@ -4,7 +4,7 @@
 /// split over what it falls on. Nothing else of a run depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attribution {
-    /// It does; a request costs about a fifth more.
+    /// It does; a request costs about a third more.
     #[default]
     On,
     /// It does not: reports say for what each class waited, not who held it.
