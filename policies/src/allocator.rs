@@ -4,7 +4,7 @@ use plimsoll_base::{
     BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, TenantId, Time,
 };
 
-use crate::admit::{Predictions, RETRY_MIN, retry_after};
+use crate::admit::{Admission, Candidate, Drains, RETRY_MIN, retry_after};
 use crate::book::{Book, Entry, State};
 use crate::caps::{Caps, Stops};
 use crate::check::ConfigError;
@@ -14,9 +14,12 @@ use crate::config::Config;
 use crate::decided::Decided;
 use crate::guard::{DISPATCH, Due, Guard};
 use crate::hints::{Hint, Hints};
-use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo, Signal, Used};
+use crate::message::{
+    Action, BackendInfo, Decision, EnginePriority, Input, Load, Needs, RequestInfo, Signal, Used,
+};
 use crate::order::Lifts;
 use crate::place::{Backends, Placed};
+use crate::predict::Predictions;
 use crate::share::Share;
 
 /// Decides which request goes to which backend, when, and why.
@@ -31,6 +34,8 @@ pub struct Allocator {
     classifier: Classifier,
     predictions: Predictions,
     hints: Hints,
+    admission: Admission,
+    drains: Drains,
     lifts: Lifts,
     book: Book,
     share: Share,
@@ -64,10 +69,16 @@ impl Allocator {
         config.check()?;
         let ids = (0..).map(ClassId).zip(&config.classes);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
+        let admission = Admission::new(&config);
+        let ids = (0..).map(ClassId).zip(&config.classes);
+        let bounded = ids.filter(|(_, class)| class.queue_max.is_some()).map(|(id, _)| id);
+        let measured = bounded.chain(admission.paced()).collect();
         Ok(Allocator {
             classifier: Classifier::new(&config.classify, config.classes.len()),
             predictions: Predictions::new(config.predict, &config.classes),
             hints: Hints::default(),
+            admission,
+            drains: Drains::new(config.classes.len(), measured),
             lifts: Lifts::new(config.order, &config.classes),
             book: Book::new(config.classes.len()),
             share: Share::new(&config),
@@ -103,12 +114,12 @@ impl Allocator {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
             Input::Accepted(_) | Input::FirstToken(_) | Input::Progressed(..) => {}
-            Input::Ended(id, _, used) => self.ended(id, used),
+            Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
             Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
-            Input::Reported(..) => {}
-            Input::Joined(backend, info) => self.backends.join(backend, &info),
-            Input::Left(backend) => self.backends.leave(backend),
+            Input::Reported(backend, load, as_of) => self.reported(backend, &load, as_of),
+            Input::Joined(backend, info) => self.joined(backend, &info),
+            Input::Left(backend) => self.left(backend),
             Input::Draining => self.draining = true,
             Input::Deadline => {}
         }
@@ -153,6 +164,7 @@ impl Allocator {
         Needs {
             matches: self.classifier.needs_matches(),
             predictions: self.predictions.needs_hints(),
+            reports: self.admission.reports_every(),
             ..Needs::default()
         }
     }
@@ -198,6 +210,12 @@ impl Allocator {
         let at_once = self.at_once(class, tokens, context);
         if let Some((refusal, reason)) = self.against(tokens, context, at_once) {
             return self.decline(id, Some(class), refusal, reason);
+        }
+        if !self.admission.is_empty() {
+            let who = Candidate { class, tenant, tokens };
+            if !self.admit(id, who) {
+                return self.dispatch();
+            }
         }
         let inserted = self.book.insert(id, || Entry {
             id,
@@ -247,6 +265,28 @@ impl Allocator {
         }
     }
 
+    /// Asks the rules of admission and carries out a refusal. Not for a request that is held.
+    fn admit(&mut self, id: RequestId, who: Candidate) -> bool {
+        if self.book.find(id).is_some() {
+            return false;
+        }
+        let wait = self.drains.wait(self.now, who.class, self.book.queued(who.class));
+        let answer = self.admission.ask(self.now, who, wait);
+        if let Err(objection) = answer {
+            let action = Action::Reject(objection.refusal, objection.retry_after);
+            let (class, reason) = (Some(who.class), objection.reason);
+            self.decisions.push(Decision { id, class, action, reason, bound: None });
+        }
+        answer.is_ok()
+    }
+
+    /// Gives back what admission reserved for a request that never ran.
+    fn give_back(&mut self, entry: &Entry) {
+        if !self.admission.is_empty() {
+            self.admission.give_back(self.now, entry.candidate());
+        }
+    }
+
     /// Refuses a request for what it is, unless one with its id is held.
     fn decline(&mut self, id: RequestId, class: Option<ClassId>, refusal: Refusal, reason: Reason) {
         if self.book.find(id).is_none() {
@@ -258,6 +298,8 @@ impl Allocator {
     /// Has the request that just arrived wait its turn, which may be now.
     fn wait(&mut self, id: RequestId, slot: u32, class: ClassId, tenant: TenantId) {
         let Some(flow) = self.share.flow(class, tenant) else {
+            let entry = *self.book.entry(slot);
+            self.give_back(&entry);
             self.book.forget_id(id);
             self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
             return self.dispatch();
@@ -273,13 +315,16 @@ impl Allocator {
 
     /// Refuses the request that just arrived if it must wait and its class's queue is full.
     fn bound_queue(&mut self, id: RequestId, slot: u32) {
-        let Entry { class, state, .. } = *self.book.entry(slot);
+        let entry = *self.book.entry(slot);
+        let Entry { class, state, .. } = entry;
         let queue_max = self.config.classes[class.index()].queue_max.unwrap_or(u32::MAX);
         if state != State::Waiting || self.book.queued(class) <= queue_max {
             return;
         }
+        self.give_back(&entry);
         self.unqueue(slot);
         self.book.forget_id(id);
+        self.drains.left(class, self.book.queued(class));
         self.too_large.remove(class);
         self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         // It may have been the one that stopped the others.
@@ -289,8 +334,10 @@ impl Allocator {
     fn refuse(&mut self, id: RequestId, class: Option<ClassId>, refusal: Refusal, reason: Reason) {
         let retry_after = match refusal {
             Refusal::QueueFull => {
+                let queued = |class| self.book.queued(class);
+                let wait = class.and_then(|class| self.drains.wait(self.now, class, queued(class)));
                 let oldest = class.and_then(|class| self.book.oldest(class));
-                retry_after(self.now, oldest)
+                retry_after(self.now, wait, oldest)
             }
             Refusal::Draining | Refusal::NoBackend => RETRY_MIN,
             Refusal::RateLimited | Refusal::OverQuota | Refusal::Saturated => RETRY_MIN,
@@ -310,18 +357,39 @@ impl Allocator {
 
     /// Apart like `arrived`.
     #[inline(never)]
-    fn ended(&mut self, id: RequestId, used: Used) {
+    fn ended(&mut self, id: RequestId, end: End, used: Used) {
         let Some(found) = self.book.find(id) else { return };
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
         let (class, flow, tokens) = (entry.class, entry.flow, entry.tokens());
         let charged = (entry.info.prompt_tokens, entry.output_predicted);
+        if !self.admission.is_empty() {
+            let used = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
+            self.admission.settle(self.now, entry.candidate(), used);
+        }
+        self.predictions.ended(class, end, used.output_tokens);
         self.book.forget(found);
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
         self.too_large.remove(class);
         self.share.settle(flow, charged, (used.prompt_tokens, used.output_tokens));
         self.in_flight -= 1;
+    }
+
+    fn joined(&mut self, backend: BackendId, info: &BackendInfo) {
+        if self.backends.join(backend, info) {
+            self.admission.joined(backend);
+        }
+    }
+
+    fn left(&mut self, backend: BackendId) {
+        if self.backends.leave(backend) {
+            self.admission.left(backend);
+        }
+    }
+
+    fn reported(&mut self, backend: BackendId, load: &Load, as_of: Time) {
+        self.admission.reported(backend, load, as_of);
     }
 
     fn expire(&mut self) {
@@ -340,11 +408,14 @@ impl Allocator {
 
     /// Decides against a waiting request.
     fn drop_waiting(&mut self, slot: u32, action: Action, reason: Reason) {
-        let Entry { id, class, .. } = *self.book.entry(slot);
+        let entry = *self.book.entry(slot);
+        let Entry { id, class, .. } = entry;
+        self.give_back(&entry);
         let bound = self.waited_for(slot);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
         self.too_large.remove(class);
         self.unqueue(slot);
+        self.drains.left(class, self.book.queued(class));
         self.book.forget_id(id);
     }
 
@@ -444,6 +515,7 @@ impl Allocator {
         let tokens = entry.tokens();
         self.share.charge(flow, prompt_tokens, output_predicted);
         self.unqueue(slot);
+        self.drains.dispatched(self.now, class, self.book.queued(class));
         self.commit((id, class, tokens), backend, reason, bound);
     }
 

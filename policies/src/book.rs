@@ -6,6 +6,7 @@
 
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 
+use crate::admit::Candidate;
 use crate::class_set::ClassSet;
 use crate::hints::Match;
 use crate::index::{Found, Index};
@@ -49,6 +50,10 @@ impl Entry {
     /// Estimated tokens: prompt + predicted output.
     pub fn tokens(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.output_predicted)
+    }
+    /// What the rules of admission see of it.
+    pub fn candidate(&self) -> Candidate {
+        Candidate { class: self.class, tenant: self.info.tenant, tokens: self.tokens() }
     }
     /// The longest context it may grow to: prompt + cap.
     pub fn context(&self) -> u64 {

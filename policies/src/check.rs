@@ -4,8 +4,10 @@ use std::fmt;
 
 use plimsoll_base::{ClassId, Span};
 
+mod admit;
+
 use crate::class_set::CLASSES_MAX;
-use crate::config::{Becomes, Class, ClassifyRule, Config, Share, TokenCost};
+use crate::config::{Becomes, Class, ClassifyRule, Config, Predict, Share, TokenCost};
 use crate::guard::DISPATCH;
 
 /// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
@@ -26,6 +28,8 @@ pub enum ConfigError {
     Class(usize, Field, Problem),
     /// Of the classification rule with this index.
     Rule(usize, Field, Problem),
+    /// Of the admission rule with this index.
+    Admit(usize, Field, Problem),
 }
 
 /// The field that is wrong, named as in [`crate::config`].
@@ -33,6 +37,8 @@ pub enum ConfigError {
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
     Boost,
+    Burst,
+    Ceilings,
     Claims,
     Class,
     Classes,
@@ -40,12 +46,19 @@ pub enum Field {
     Cost,
     DueShare,
     Guard,
+    KvFull,
     PromptTokensMax,
+    Quantile,
     Quantum,
+    Rate,
     RequestsMax,
+    SamplesMin,
+    StaleAfter,
     TimeToLive,
     TokensMax,
+    WaitLimit,
     WaitMax,
+    WaitingFull,
     Weight,
 }
 
@@ -54,6 +67,8 @@ impl Field {
     pub const fn name(self) -> &'static str {
         match self {
             Field::Boost => "boost",
+            Field::Burst => "burst",
+            Field::Ceilings => "ceilings",
             Field::Claims => "claims",
             Field::Class => "class",
             Field::Classes => "classes",
@@ -61,12 +76,19 @@ impl Field {
             Field::Cost => "cost",
             Field::DueShare => "due_share_ppm",
             Field::Guard => "guard",
+            Field::KvFull => "kv_full_ppm",
             Field::PromptTokensMax => "prompt_tokens_max",
+            Field::Quantile => "quantile_ppm",
             Field::Quantum => "quantum",
+            Field::Rate => "rate_micros",
             Field::RequestsMax => "requests_max",
+            Field::SamplesMin => "samples_min",
+            Field::StaleAfter => "stale_after",
             Field::TimeToLive => "time_to_live",
             Field::TokensMax => "tokens_max",
+            Field::WaitLimit => "wait_limit",
             Field::WaitMax => "wait_max",
+            Field::WaitingFull => "waiting_full",
             Field::Weight => "weight",
         }
     }
@@ -89,6 +111,10 @@ pub enum Problem {
     ExpiresBeforeDue,
     /// The guard needs a class that states `wait_max`.
     GuardsNothing,
+    /// It needs a class that states `deadline`, or a limit of its own.
+    NoLimit,
+    /// A class is named twice.
+    NamedTwice(ClassId),
 }
 
 impl std::error::Error for ConfigError {}
@@ -102,6 +128,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Rule(rule, field, problem) => {
                 write!(f, "classify rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Admit(rule, field, problem) => {
+                write!(f, "admit rule {rule}, {}: {problem}", field.name())
             }
         }
     }
@@ -117,6 +146,8 @@ impl fmt::Display for Problem {
             Problem::MatchesNothing => f.write_str("is less than prompt_tokens_min"),
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
+            Problem::NoLimit => f.write_str("must be stated where no class has a deadline"),
+            Problem::NamedTwice(class) => write!(f, "class {class} is named twice"),
         }
     }
 }
@@ -139,6 +170,11 @@ impl Config {
             check_rule(rule, self.classes.len())
                 .map_err(|(field, problem)| ConfigError::Rule(index, field, problem))?;
         }
+        for (index, rule) in self.admit.iter().enumerate() {
+            admit::check(rule, &self.classes)
+                .map_err(|(field, problem)| ConfigError::Admit(index, field, problem))?;
+        }
+        policy(check_predict(self.predict))?;
         policy(check_share(&self.share))?;
         policy(self.check_guard())
     }
@@ -183,6 +219,18 @@ fn check_rule(rule: &ClassifyRule, classes: usize) -> Result<(), (Field, Problem
             Err((Field::PromptTokensMax, Problem::MatchesNothing))
         }
         (_, _) => Ok(()),
+    }
+}
+
+fn check_predict(predict: Predict) -> Result<(), (Field, Problem)> {
+    match predict {
+        Predict::DeclaredCap | Predict::ClassIntensity | Predict::NoisyOracle { error_ppm: _ } => {
+            Ok(())
+        }
+        Predict::ClassQuantile { quantile_ppm, samples_min } => {
+            within(Field::Quantile, quantile_ppm.into(), 1, 1_000_000)?;
+            within(Field::SamplesMin, samples_min.into(), 1, u64::MAX)
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod list;
 mod message;
 mod order;
 mod place;
+mod predict;
 pub mod rules;
 mod sentence;
 mod share;

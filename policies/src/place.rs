@@ -139,17 +139,17 @@ impl Backends {
     }
 
     /// A backend is there. One that is not newer than what the slot has seen is ignored; a newer
-    /// one takes the slot over.
-    pub fn join(&mut self, backend: BackendId, info: &BackendInfo) {
+    /// one takes the slot over. Whether it was taken in.
+    pub fn join(&mut self, backend: BackendId, info: &BackendInfo) -> bool {
         let at = backend.index();
         if at >= SLOTS_MAX {
-            return;
+            return false;
         }
         if at >= self.slots.len() {
             self.slots.resize(at + 1, Slot::default());
         }
         if self.slots[at].seen.is_some_and(|generation| backend.generation <= generation) {
-            return;
+            return false;
         }
         self.vacate(at);
         let (requests_max, tokens_max) = match self.window {
@@ -168,13 +168,17 @@ impl Backends {
         };
         self.joined_count += 1;
         self.open_count += usize::from(requests_max > 0);
+        true
     }
 
-    /// A backend is gone and takes no more. An unknown or older one is ignored.
-    pub fn leave(&mut self, backend: BackendId) {
-        if self.is_here(backend) {
+    /// A backend is gone and takes no more. An unknown or older one is ignored. Whether it was
+    /// there.
+    pub fn leave(&mut self, backend: BackendId) -> bool {
+        let was_here = self.is_here(backend);
+        if was_here {
             self.vacate(backend.index());
         }
+        was_here
     }
 
     fn is_here(&self, backend: BackendId) -> bool {

@@ -8,9 +8,25 @@
 //! A request is refused when no backend could ever hold it (`infeasible`), when its class has
 //! `queue_max` requests waiting and it could not go at once, or when the allocator holds
 //! `requests_max` requests (both `queue_full`). A full queue's answer to "when should I come
-//! back" is the age of the oldest waiting request of the class, at least a second.
+//! back" is the time in which those who wait will be dispatched at the pace measured lately, or
+//! before that is measured the age of the oldest of them; at least a second.
 //! A request that waited `time_to_live` is closed as expired. Without these bounds an overload
 //! makes every wait grow without limit.
+//!
+//! The rules of `admit` are asked in order before the bound of the queue; the first that objects
+//! refuses, and what the others reserved is given back.
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | token bucket (`admit/bucket.rs`) | in any interval T at most `burst + rate · T` is admitted as predicted, less what came back | knows nothing of how full the backends are; predictions that are too high hold back until the end |
+//! | saturation gate (`admit/gate.rs`) | with `stale = "open"` an outage of metrics halts nothing | overshoots by what arrives between two reports |
+//! | early refusal (`admit/early.rs`) | who is let in waits about the limit at most while the pace holds | the pace is that of the last dozens of dispatches |
+//!
+//! # Predict
+//! How much output a request is expected to deliver counts in windows, caps, shares and buckets:
+//! the cap the client declares, what its class states, a running quantile of what its class
+//! delivered (`predict/quantile.rs`), or, in studies, the truth with an error (`noisy-oracle`,
+//! which every report names). Never above the cap.
 //!
 //! # Caps
 //! A class holds at most `requests_max` requests and `tokens_max` estimated tokens (prompt +

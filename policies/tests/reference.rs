@@ -3,8 +3,12 @@
 
 #[path = "support/naive.rs"]
 mod naive;
+#[path = "support/naive_admit.rs"]
+mod naive_admit;
 #[path = "support/storm.rs"]
 mod storm;
+#[path = "support/storm_admit.rs"]
+mod storm_admit;
 
 use plimsoll_base::ClassId;
 use plimsoll_policy::config::Window;
@@ -118,7 +122,8 @@ fn storms_reach_every_decision() {
     for (rule, least) in [("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)] {
         assert!(all(rule) >= least, "{rule}: {seen:?}");
     }
-    for rule in ["queue_bound", "no_rule", "draining"] {
+    let admission = ["rate_limit", "saturated", "stale_signal", "hopeless"];
+    for rule in ["queue_bound", "no_rule", "draining"].into_iter().chain(admission) {
         assert!(all(rule) > 0, "{rule}: {seen:?}");
     }
 }

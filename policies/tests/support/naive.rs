@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
-use plimsoll_policy::config::{Becomes, Order, Per, Place, Predict, Share, TokenCost, Window};
+use plimsoll_policy::config::{Becomes, Order, Per, Place, Share, TokenCost, Window};
 use plimsoll_policy::{
     Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
 };
+
+use crate::naive_admit::{Asker, Memory};
 
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -23,6 +25,9 @@ pub struct Held {
 impl Held {
     pub fn tokens(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.predicted)
+    }
+    fn asker(&self) -> Asker {
+        Asker { class: self.class, tenant: self.info.tenant, tokens: self.tokens() }
     }
     fn context(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.info.output_cap)
@@ -50,6 +55,7 @@ pub struct Naive {
     stops: BTreeMap<ClassId, Bound>,
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
+    memory: Memory,
     decisions: Vec<Decision>,
 }
 
@@ -73,6 +79,7 @@ impl Naive {
             now: Time::ZERO,
             stops: BTreeMap::new(),
             too_large: Vec::new(),
+            memory: Memory::default(),
             decisions: Vec::new(),
         }
     }
@@ -82,31 +89,40 @@ impl Naive {
         let fresh = self.sequence;
         self.expire();
         match input {
-            Input::Arrived(id, info) => self.arrived(id, info),
+            Input::Arrived(id, info) => {
+                self.arrived(id, info);
+                self.memory.forget_hint();
+            }
             Input::Withdrawn(id) => {
                 if let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_none()) {
                     self.close(at, Action::Close(End::Cancelled), Reason::Withdrawn, fresh);
                 }
             }
-            Input::Ended(id, _, used) => self.ended(id, used),
+            Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Joined(id, info) => {
                 if self.seen.get(&id.slot).is_none_or(|&seen| seen < id.generation) {
                     self.seen.insert(id.slot, id.generation);
                     self.backends.retain(|other, _| other.slot != id.slot);
                     self.backends.insert(id, info);
+                    self.memory.keep(&self.backends);
                 }
             }
             Input::Left(id) => {
                 self.backends.remove(&id);
+                self.memory.keep(&self.backends);
+            }
+            Input::Predicted(id, output_tokens) => self.memory.hint(id, output_tokens),
+            Input::Reported(id, load, as_of) => {
+                if self.backends.contains_key(&id) {
+                    self.memory.reported(id, load, as_of);
+                }
             }
             Input::Draining => self.draining = true,
             Input::Deadline
             | Input::Accepted(_)
             | Input::FirstToken(_)
             | Input::Progressed(..)
-            | Input::Matched(..)
-            | Input::Predicted(..)
-            | Input::Reported(..) => {}
+            | Input::Matched(..) => {}
         }
         self.dispatch(fresh);
         self.refuse_over_bound(fresh);
@@ -141,13 +157,7 @@ impl Naive {
         if self.draining {
             return self.refuse(id, Some(class), Refusal::Draining, Reason::Draining);
         }
-        let predicted = match self.config.predict {
-            Predict::DeclaredCap => info.output_cap,
-            Predict::ClassIntensity => {
-                let stated = self.config.classes[class.index()].output_tokens_expected;
-                stated.unwrap_or(info.output_cap).min(info.output_cap)
-            }
-        };
+        let predicted = self.memory.predict(&self.config, id, &info, class);
         let (arrived, sequence) = (self.now, self.sequence);
         let mut held = Held { id, info, class, arrived, at: None, predicted, flow: 0, sequence };
         if !self.backends.is_empty() && !self.backends.values().any(|b| fits_empty(b, &held)) {
@@ -156,11 +166,32 @@ impl Naive {
         if self.held.len() as u32 >= self.config.requests_max {
             return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         }
+        let wait = self.wait(class);
+        let around = (&self.config, self.now);
+        let asked = self.memory.ask(around, held.asker(), &self.backends, wait);
+        if let Err((refusal, reason, span)) = asked {
+            let (class, action) = (Some(class), Action::Reject(refusal, span));
+            return self.decisions.push(Decision { id, class, action, reason, bound: None });
+        }
         held.flow = self.flow(&held);
         self.sequence += 1;
         self.backlog(held.flow);
         self.too_large.retain(|&c| c != held.class);
         self.held.push(held);
+    }
+
+    /// How long a request of the class that comes now is predicted to wait.
+    fn wait(&self, class: ClassId) -> Option<Span> {
+        let queued = self.waiting().filter(|h| h.class == class).count();
+        let known = Memory::measures(&self.config, class);
+        known.then(|| self.memory.wait(self.now, class, queued)).flatten()
+    }
+
+    /// A request of the class that did not run has left the queue.
+    fn left(&mut self, held: &Held) {
+        let queued = self.waiting().filter(|h| h.class == held.class).count();
+        self.memory.left(held.class, queued);
+        self.memory.give_back(&self.config, self.now, held.asker());
     }
 
     fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
@@ -259,9 +290,12 @@ impl Naive {
         *self.deficits.entry(flow).or_default() -= cost;
     }
 
-    fn ended(&mut self, id: RequestId, used: Used) {
+    fn ended(&mut self, id: RequestId, end: End, used: Used) {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
         let held = self.held.remove(at);
+        let all = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
+        self.memory.settle(&self.config, self.now, held.asker(), all);
+        self.memory.ended(held.class, end, used.output_tokens);
         self.too_large.retain(|&c| c != held.class);
         let difference = self.cost(used.prompt_tokens, used.output_tokens)
             - self.cost(held.info.prompt_tokens, held.predicted);
@@ -447,6 +481,8 @@ impl Naive {
         self.decide(&held, Action::Dispatch(backend, priority), reason, fresh);
         self.turn = backend.slot + 1;
         self.held[at].at = Some(backend);
+        let queued = self.waiting().filter(|h| h.class == held.class).count();
+        self.memory.dispatched(self.now, held.class, queued);
         self.charge(held.flow, self.cost(held.info.prompt_tokens, held.predicted));
         self.dispatched_last = Some(held.flow);
         self.unbacklog(held.flow);
@@ -456,6 +492,7 @@ impl Naive {
         let held = self.held[at].clone();
         self.decide(&held, action, reason, fresh);
         self.held.remove(at);
+        self.left(&held);
         self.too_large.retain(|&c| c != held.class);
         self.unbacklog(held.flow);
     }
@@ -475,6 +512,7 @@ impl Naive {
         let queued = self.waiting().filter(|h| h.class == held.class).count() as u32;
         if self.config.classes[held.class.index()].queue_max.is_some_and(|max| queued > max) {
             self.held.remove(at);
+            self.left(&held);
             self.too_large.retain(|&c| c != held.class);
             self.unbacklog(held.flow);
             self.refuse(held.id, Some(held.class), Refusal::QueueFull, Reason::QueueBound);
@@ -487,7 +525,8 @@ impl Naive {
         let span = match refusal {
             Refusal::QueueFull => {
                 let oldest = self.waiting().filter(|h| Some(h.class) == class).map(|h| h.arrived);
-                oldest.min().map_or(second, |oldest| (self.now - oldest).max(second))
+                let age = oldest.min().map_or(second, |oldest| self.now - oldest);
+                class.and_then(|class| self.wait(class)).unwrap_or(age).max(second)
             }
             Refusal::Draining => second,
             _ => Span::ZERO,

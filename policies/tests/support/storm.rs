@@ -2,14 +2,15 @@
 
 use plimsoll_base::{BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time};
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
+    Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Share, TokenCost, Window,
 };
-use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
+use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Used};
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
 
 use crate::naive::Naive;
+use crate::storm_admit;
 
 /// What happens next, told without knowing who is there.
 #[derive(Clone, Debug)]
@@ -18,10 +19,14 @@ pub enum Act {
     /// An arrival whose number is already taken.
     ArriveAgain(usize, RequestInfo),
     /// The n-th request held ends, or is withdrawn.
-    End(usize, Used),
+    End(usize, End, Used),
     Withdraw(usize),
     Join(u32, u32, BackendInfo),
     Leave(u32, u32),
+    /// A backend's report, so many nanoseconds old.
+    Report(u32, u32, Load, u64),
+    /// A prediction for the next arrival, or for another.
+    Predict(bool, u32),
     Drain,
     /// Nothing, for so many nanoseconds; deadlines are kept or missed.
     Wait(u64, bool),
@@ -43,13 +48,17 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     });
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
+    let end = prop_oneof![3 => Just(End::Finished), 1 => Just(End::Failed)];
     let act = prop_oneof![
         40 => info.clone().prop_map(Act::Arrive),
         1 => (any::<usize>(), info).prop_map(|(n, info)| Act::ArriveAgain(n, info)),
-        30 => (any::<usize>(), used).prop_map(|(n, used)| Act::End(n, used)),
+        30 => (any::<usize>(), end, used).prop_map(|(n, end, used)| Act::End(n, end, used)),
         4 => any::<usize>().prop_map(Act::Withdraw),
         5 => (0u32..4, 0u32..4, backend).prop_map(|(s, g, info)| Act::Join(s, g, info)),
         2 => (0u32..4, 0u32..4).prop_map(|(slot, generation)| Act::Leave(slot, generation)),
+        10 => (0u32..4, 0u32..4, storm_admit::load(), 0u64..30)
+            .prop_map(|(slot, generation, load, age)| Act::Report(slot, generation, load, age)),
+        8 => (any::<bool>(), 0u32..80).prop_map(|(next, tokens)| Act::Predict(next, tokens)),
         25 => (0u64..40, any::<bool>()).prop_map(|(nanos, keep)| Act::Wait(nanos, keep)),
     ];
     // Draining comes near the end if at all, or nothing else would be seen.
@@ -115,18 +124,29 @@ pub fn config() -> impl Strategy<Value = Config> {
     let order = prop_oneof![Just(Order::Fcfs), Just(Order::Aging)];
     let place = prop_oneof![Just(Place::RoundRobin), Just(Place::LeastTokens)];
     let window = prop_oneof![4 => Just(Window::Seats), 1 => Just(Window::None)];
-    let predict = prop_oneof![Just(Predict::DeclaredCap), Just(Predict::ClassIntensity)];
+    let predict = storm_admit::predict();
     let guard = of(prop_oneof![1u32..1_000_001, Just(1_000_000)]);
     let classes = vec(class(), 1..5);
-    let rules = classes.prop_flat_map(|classes| (classify(classes.len() as u16), Just(classes)));
+    let rules = classes.prop_flat_map(|classes| {
+        let count = classes.len() as u16;
+        (classify(count), Just(classes), storm_admit::admit(count))
+    });
     (rules, share(), order, place, window, (guard, predict, 5u32..60)).prop_map(
-        |((classify, mut classes), share, order, place, window, (guard, predict, requests_max))| {
+        |(
+            (classify, mut classes, admit),
+            share,
+            order,
+            place,
+            window,
+            (guard, predict, requests_max),
+        )| {
             if guard.is_some() {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
             }
             let guard = guard.map(|due_share_ppm| Guard { due_share_ppm });
             Config {
                 classify,
+                admit,
                 order,
                 place,
                 window,
@@ -147,7 +167,7 @@ pub fn run(
 ) {
     let mut allocator = Allocator::new(config.clone()).expect("the storm's policies are valid");
     let mut naive = Naive::new(config);
-    let (mut now, mut next_id) = (0, 0);
+    let (mut now, mut next_id) = (0u64, 0);
     for act in acts {
         let offered = matches!(act, Act::Arrive(_)).then_some(RequestId(next_id));
         let nth = |n: usize, naive: &Naive| match naive.held.len() {
@@ -163,12 +183,19 @@ pub fn run(
                 Input::Arrived(nth(n, &naive), info)
             }
             Act::ArriveAgain(..) => Input::Deadline,
-            Act::End(n, used) => Input::Ended(nth(n, &naive), End::Finished, used),
+            Act::End(n, end, used) => Input::Ended(nth(n, &naive), end, used),
             Act::Withdraw(n) => Input::Withdrawn(nth(n, &naive)),
             Act::Join(slot, generation, info) => {
                 Input::Joined(BackendId { slot, generation }, info)
             }
             Act::Leave(slot, generation) => Input::Left(BackendId { slot, generation }),
+            Act::Report(slot, generation, load, age) => {
+                let as_of = Time::from_nanos(now.saturating_sub(age));
+                Input::Reported(BackendId { slot, generation }, load, as_of)
+            }
+            Act::Predict(next, tokens) => {
+                Input::Predicted(RequestId(if next { next_id } else { u64::MAX }), tokens)
+            }
             Act::Drain => Input::Draining,
             Act::Wait(nanos, keep) => {
                 let until = now + nanos;

@@ -5,6 +5,7 @@
 //! the policy part into [`plimsoll_policy::Config`]. Whatever is wrong comes back as
 //! [`Diagnostics`], rendered as rustc renders its errors.
 
+pub mod admit;
 mod code;
 mod decode;
 mod diagnostic;

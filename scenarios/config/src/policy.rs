@@ -3,14 +3,14 @@
 use plimsoll_base::{ClassId, SourceId, Span, TenantId};
 use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost,
-    Window,
+    Admit, Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Share, TokenCost, Window,
 };
 
+use crate::admit;
 use crate::objectives::objectives;
 use crate::spec::{
-    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec,
-    ShareSpec, WindowSpec,
+    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, ShareSpec,
+    WindowSpec,
 };
 use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
 
@@ -54,7 +54,7 @@ pub fn build(
         classes: classes.iter().map(|spec| class(spec, found)).collect(),
         classify: classify(policy, known, found),
         labels: Vec::new(),
-        admit: Vec::new(),
+        admit: admit(policy, known, found),
         share: share(policy.share.as_ref(), found),
         order: match policy.order {
             None | Some(OrderSpec::Fcfs) => Order::Fcfs,
@@ -71,10 +71,7 @@ pub fn build(
         },
         feedback: Vec::new(),
         guard: guard(classes, policy, found),
-        predict: match policy.predict {
-            Some(PredictSpec::DeclaredCap) => Predict::DeclaredCap,
-            None | Some(PredictSpec::ClassIntensity) => Predict::ClassIntensity,
-        },
+        predict: admit::predict(policy.predict, found),
         requests_max: at_least_one("requests_max", policy.requests_max, found)
             .unwrap_or(REQUESTS_MAX_DEFAULT),
     };
@@ -101,6 +98,12 @@ fn disagreement(
             let rule = rules.and_then(|rules| rules.value.0.get(index));
             let place = rule.map_or(written.place, |rule| rule.place);
             (place, format!("classify rule {}", index + 1), field, problem)
+        }
+        ConfigError::Admit(index, field, problem) => {
+            let rules = written.value.admit.as_ref();
+            let rule = rules.and_then(|rules| rules.value.0.get(index));
+            let place = rule.map_or(written.place, |rule| rule.place);
+            (place, format!("admit rule {}", index + 1), field, problem)
         }
     };
     let key = field.name();
@@ -208,6 +211,11 @@ fn classify_rule(
     }
 }
 
+fn admit(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> Vec<Admit> {
+    let rules = policy.admit.as_ref().map_or(&[][..], |rules| &rules.value.0);
+    rules.iter().filter_map(|rule| admit::admit(&rule.value, known, found)).collect()
+}
+
 fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
     let owner = |per: &Option<PerSpec>| match per {
         None | Some(PerSpec::Class) => Per::Class,
@@ -257,7 +265,7 @@ fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>
     Some(Guard { due_share_ppm: millionths })
 }
 
-fn at_least_one<T: Copy + Default + PartialEq>(
+pub(crate) fn at_least_one<T: Copy + Default + PartialEq>(
     key: &str,
     value: Option<At<T>>,
     found: &mut Vec<Diagnostic>,
