@@ -12,6 +12,7 @@ use crate::class_set::ClassSet;
 use crate::classify::Classifier;
 use crate::config::Config;
 use crate::decided::Decided;
+use crate::feedback::Feedback;
 use crate::guard::{DISPATCH, Due, Guard};
 use crate::hints::{Hint, Hints};
 use crate::message::{
@@ -36,6 +37,7 @@ pub struct Allocator {
     hints: Hints,
     admission: Admission,
     drains: Drains,
+    feedback: Feedback,
     lifts: Lifts,
     book: Book,
     share: Share,
@@ -79,6 +81,7 @@ impl Allocator {
             hints: Hints::default(),
             admission,
             drains: Drains::new(config.classes.len(), measured),
+            feedback: Feedback::new(&config),
             lifts: Lifts::new(config.order, &config.classes),
             book: Book::new(config.classes.len()),
             share: Share::new(&config),
@@ -109,6 +112,9 @@ impl Allocator {
         self.sequence_fresh = self.sequence;
         if self.mortal.meets(self.book.waiting()) {
             self.expire();
+        }
+        if self.feedback.deadline() <= now {
+            self.feedback.tick(now, &mut self.backends);
         }
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
@@ -151,7 +157,8 @@ impl Allocator {
             };
             guard.next_due(self.now, &self.book, open)
         });
-        expiries.chain(next_due).min()
+        let rest_over = Some(self.feedback.deadline()).filter(|&at| at < Time::MAX);
+        expiries.chain(next_due).chain(rest_over).min()
     }
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
@@ -164,7 +171,10 @@ impl Allocator {
         Needs {
             matches: self.classifier.needs_matches(),
             predictions: self.predictions.needs_hints(),
-            reports: self.admission.reports_every(),
+            reports: [self.admission.reports_every(), self.feedback.reports_every()]
+                .into_iter()
+                .flatten()
+                .min(),
             ..Needs::default()
         }
     }
@@ -370,6 +380,7 @@ impl Allocator {
         self.predictions.ended(class, end, used.output_tokens);
         self.book.forget(found);
         self.backends.release(backend, tokens);
+        self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
         self.caps.release(class, tokens);
         self.too_large.remove(class);
         self.share.settle(flow, charged, (used.prompt_tokens, used.output_tokens));
@@ -379,17 +390,22 @@ impl Allocator {
     fn joined(&mut self, backend: BackendId, info: &BackendInfo) {
         if self.backends.join(backend, info) {
             self.admission.joined(backend);
+            self.feedback.joined(backend, info, &mut self.backends);
         }
     }
 
     fn left(&mut self, backend: BackendId) {
         if self.backends.leave(backend) {
             self.admission.left(backend);
+            self.feedback.left(backend);
         }
     }
 
     fn reported(&mut self, backend: BackendId, load: &Load, as_of: Time) {
         self.admission.reported(backend, load, as_of);
+        if self.backends.is_here(backend) {
+            self.feedback.reported(self.now, (backend, load, as_of), &mut self.backends);
+        }
     }
 
     fn expire(&mut self) {
@@ -533,6 +549,7 @@ impl Allocator {
         let action = Action::Dispatch(backend, priority);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
         self.backends.take(backend, tokens);
+        self.feedback.dispatched(id, backend, &mut self.backends);
         self.caps.take(class, tokens);
         self.in_flight += 1;
     }

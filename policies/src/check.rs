@@ -5,6 +5,7 @@ use std::fmt;
 use plimsoll_base::{ClassId, Span};
 
 mod admit;
+mod feedback;
 
 use crate::class_set::CLASSES_MAX;
 use crate::config::{Becomes, Class, ClassifyRule, Config, Predict, Share, TokenCost};
@@ -30,12 +31,15 @@ pub enum ConfigError {
     Rule(usize, Field, Problem),
     /// Of the admission rule with this index.
     Admit(usize, Field, Problem),
+    /// Of the feedback rule with this index.
+    Feedback(usize, Field, Problem),
 }
 
 /// The field that is wrong, named as in [`crate::config`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
+    Base,
     Boost,
     Burst,
     Ceilings,
@@ -45,15 +49,20 @@ pub enum Field {
     Classify,
     Cost,
     DueShare,
+    Failures,
     Guard,
     KvFull,
+    Min,
+    OpenFor,
     PromptTokensMax,
     Quantile,
     Quantum,
     Rate,
     RequestsMax,
     SamplesMin,
+    Rule,
     StaleAfter,
+    Target,
     TimeToLive,
     TokensMax,
     WaitLimit,
@@ -66,6 +75,7 @@ impl Field {
     /// The field's name in [`crate::config`].
     pub const fn name(self) -> &'static str {
         match self {
+            Field::Base => "base",
             Field::Boost => "boost",
             Field::Burst => "burst",
             Field::Ceilings => "ceilings",
@@ -75,15 +85,20 @@ impl Field {
             Field::Classify => "classify",
             Field::Cost => "cost",
             Field::DueShare => "due_share_ppm",
+            Field::Failures => "failures",
             Field::Guard => "guard",
             Field::KvFull => "kv_full_ppm",
+            Field::Min => "min",
+            Field::OpenFor => "open_for",
             Field::PromptTokensMax => "prompt_tokens_max",
             Field::Quantile => "quantile_ppm",
             Field::Quantum => "quantum",
             Field::Rate => "rate_micros",
             Field::RequestsMax => "requests_max",
             Field::SamplesMin => "samples_min",
+            Field::Rule => "rule",
             Field::StaleAfter => "stale_after",
+            Field::Target => "target",
             Field::TimeToLive => "time_to_live",
             Field::TokensMax => "tokens_max",
             Field::WaitLimit => "wait_limit",
@@ -115,6 +130,8 @@ pub enum Problem {
     NoLimit,
     /// A class is named twice.
     NamedTwice(ClassId),
+    /// A rule of this kind is there already.
+    SecondOfItsKind,
 }
 
 impl std::error::Error for ConfigError {}
@@ -128,6 +145,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Rule(rule, field, problem) => {
                 write!(f, "classify rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Feedback(rule, field, problem) => {
+                write!(f, "feedback rule {rule}, {}: {problem}", field.name())
             }
             ConfigError::Admit(rule, field, problem) => {
                 write!(f, "admit rule {rule}, {}: {problem}", field.name())
@@ -147,6 +167,7 @@ impl fmt::Display for Problem {
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
             Problem::NoLimit => f.write_str("must be stated where no class has a deadline"),
+            Problem::SecondOfItsKind => f.write_str("there is one of this kind already"),
             Problem::NamedTwice(class) => write!(f, "class {class} is named twice"),
         }
     }
@@ -173,6 +194,10 @@ impl Config {
         for (index, rule) in self.admit.iter().enumerate() {
             admit::check(rule, &self.classes)
                 .map_err(|(field, problem)| ConfigError::Admit(index, field, problem))?;
+        }
+        for (index, rule) in self.feedback.iter().enumerate() {
+            feedback::check(rule, &self.feedback[..index])
+                .map_err(|(field, problem)| ConfigError::Feedback(index, field, problem))?;
         }
         policy(check_predict(self.predict))?;
         policy(check_share(&self.share))?;

@@ -4,8 +4,10 @@
 //! units and error messages live; [`Config::check`] states what must hold between the parts.
 
 mod admit;
+mod feedback;
 
 pub use admit::{Admit, BucketPer, BucketUnit, EarlyRefusal, SaturationGate, Stale, TokenBucket};
+pub use feedback::{Adapt, Feedback};
 
 use plimsoll_base::{ClassId, ModelId, SourceId, Span, StageId, TenantId};
 
@@ -181,10 +183,6 @@ pub enum Becomes {
 /// What a class, or a group of classes, may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Partition {}
-
-/// What adapts to what happens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Feedback {}
 
 /// Who owns a queue of its own in a [`Share`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod class_set;
 mod classify;
 pub mod config;
 mod decided;
+mod feedback;
 mod guard;
 mod hints;
 mod index;

@@ -59,6 +59,16 @@
 //! and whose estimated tokens fit its memory. If the last backend that could hold a waiting
 //! request leaves, the request is refused (`infeasible`) when it is next.
 //!
+//! # Feedback: what adapts to what happens
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | adaptive concurrency (`feedback/concurrency.rs`) | `min ≤ limit ≤ window`; never falls twice on one gauge | learns nothing without load; climbs back one request a report |
+//! | circuit breaker (`feedback/breaker.rs`) | a backend that fails everything costs `failures`, what was out when it opened, and one a rest | every other failure never opens it; a bad request sent again and again opens all |
+//!
+//! Nothing is tried again here: a request that failed is over, and whether to send it once more is
+//! the driver's business, which knows what the client has received.
+//!
 //! # Guard
 //! While anything has waited longer than its class's `wait_max`, due requests own the stated share
 //! of dispatches: one with `n` due requests ahead of it goes within

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::config::{
-    Admit, BucketPer, BucketUnit, Config, Order, Per, Place, Predict, Share, TokenCost, Window,
+    Adapt, Admit, BucketPer, BucketUnit, Config, Feedback, Order, Per, Place, Predict, Share,
+    TokenCost, Window,
 };
 
 /// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
@@ -24,6 +25,9 @@ impl fmt::Display for Config {
         match self.window {
             Window::Seats => f.write_str(", queue before the engine (window of its seats)")?,
             Window::None => f.write_str(", queue inside the engine (no window)")?,
+        }
+        for rule in &self.feedback {
+            write!(f, ", {}", feedback(rule))?;
         }
         match self.guard {
             Some(guard) => {
@@ -71,6 +75,20 @@ fn admit(rule: &Admit) -> String {
             Some(limit) => format!("early refusal (predicted wait above {limit})"),
             None => "early refusal (predicted wait above the class's deadline)".to_owned(),
         },
+    }
+}
+
+fn feedback(rule: &Feedback) -> String {
+    match rule {
+        Feedback::AdaptiveConcurrency { by: Adapt::Aimd { target }, min: _ } => {
+            format!("adaptive concurrency (AIMD, queue wait of {target})")
+        }
+        Feedback::AdaptiveConcurrency { by: Adapt::Gradient { base: _ }, min: _ } => {
+            "adaptive concurrency (gradient of queue wait)".to_owned()
+        }
+        Feedback::CircuitBreaker { failures, open_for } => {
+            format!("circuit breaker ({failures} failures in a row, rest of {open_for})")
+        }
     }
 }
 

@@ -5,10 +5,14 @@
 mod naive;
 #[path = "support/naive_admit.rs"]
 mod naive_admit;
+#[path = "support/naive_feedback.rs"]
+mod naive_feedback;
 #[path = "support/storm.rs"]
 mod storm;
 #[path = "support/storm_admit.rs"]
 mod storm_admit;
+#[path = "support/storm_feedback.rs"]
+mod storm_feedback;
 
 use plimsoll_base::ClassId;
 use plimsoll_policy::config::Window;
@@ -98,7 +102,7 @@ fn storms_reach_every_decision() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..300 {
+    for _ in 0..1_000 {
         let config = storm::config().new_tree(&mut runner).expect("a policy").current();
         let acts = storm::acts().new_tree(&mut runner).expect("a storm").current();
         storm::run(config, acts, |_, _, _, decisions| {
@@ -115,9 +119,9 @@ fn storms_reach_every_decision() {
         });
     }
     let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
-    // Six kinds of bound (none included) for each rule that picks; five for what waited.
+    // Eight kinds of bound (none included) for each rule that picks; five for what waited.
     for rule in ["arrival_order", "priority", "deficit", "virtual_counter"] {
-        assert_eq!(all(rule), 6, "{rule}: {seen:?}");
+        assert_eq!(all(rule), 8, "{rule}: {seen:?}");
     }
     for (rule, least) in [("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)] {
         assert!(all(rule) >= least, "{rule}: {seen:?}");

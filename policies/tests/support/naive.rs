@@ -9,6 +9,7 @@ use plimsoll_policy::{
 };
 
 use crate::naive_admit::{Asker, Memory};
+use crate::naive_feedback::Adapted;
 
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -56,12 +57,14 @@ pub struct Naive {
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
     memory: Memory,
+    adapted: Adapted,
     decisions: Vec<Decision>,
 }
 
 impl Naive {
     pub fn new(config: Config) -> Naive {
         Naive {
+            adapted: Adapted::new(&config.feedback),
             config,
             held: Vec::new(),
             backends: BTreeMap::new(),
@@ -88,6 +91,7 @@ impl Naive {
         self.now = now;
         let fresh = self.sequence;
         self.expire();
+        self.adapted.tick(now);
         match input {
             Input::Arrived(id, info) => {
                 self.arrived(id, info);
@@ -105,16 +109,21 @@ impl Naive {
                     self.backends.retain(|other, _| other.slot != id.slot);
                     self.backends.insert(id, info);
                     self.memory.keep(&self.backends);
+                    self.adapted.joined(id, &info);
+                    self.adapted.keep(&self.backends);
                 }
             }
             Input::Left(id) => {
                 self.backends.remove(&id);
                 self.memory.keep(&self.backends);
+                self.adapted.keep(&self.backends);
             }
             Input::Predicted(id, output_tokens) => self.memory.hint(id, output_tokens),
             Input::Reported(id, load, as_of) => {
                 if self.backends.contains_key(&id) {
                     self.memory.reported(id, load, as_of);
+                    let room = (self.load(id).0, self.window(&self.backends[&id]));
+                    self.adapted.reported(now, (id, load, as_of), room);
                 }
             }
             Input::Draining => self.draining = true,
@@ -296,6 +305,8 @@ impl Naive {
         let all = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
         self.memory.settle(&self.config, self.now, held.asker(), all);
         self.memory.ended(held.class, end, used.output_tokens);
+        let backend = held.at.expect("it was dispatched");
+        self.adapted.ended(self.now, id, backend, end);
         self.too_large.retain(|&c| c != held.class);
         let difference = self.cost(used.prompt_tokens, used.output_tokens)
             - self.cost(held.info.prompt_tokens, held.predicted);
@@ -328,7 +339,7 @@ impl Naive {
                 break;
             }
             if !self.backends.iter().any(|(&id, b)| self.has_seat(id, b)) {
-                stopped = Some(Bound::Seats);
+                stopped = self.why_no_seat(self.backends.iter());
                 break;
             }
             let (at, reason) = self.pick(&open);
@@ -352,7 +363,8 @@ impl Naive {
             }
             let Some(backend) = self.place(&held) else {
                 let seat = capable.iter().any(|&(&id, b)| self.has_seat(id, b));
-                stopped = Some(if seat { Bound::KvMemory } else { Bound::Seats });
+                let none = || self.why_no_seat(capable.iter().copied());
+                stopped = if seat { Some(Bound::KvMemory) } else { none() };
                 break;
             };
             self.send(at, backend, reason, fresh);
@@ -451,7 +463,23 @@ impl Naive {
     }
 
     fn has_seat(&self, id: BackendId, info: &BackendInfo) -> bool {
-        self.config.window == Window::None || self.load(id).0 < info.seats
+        self.adapted.stop(id, self.load(id).0, self.window(info)).is_none()
+    }
+
+    fn window(&self, info: &BackendInfo) -> u32 {
+        if self.config.window == Window::None { u32::MAX } else { info.seats }
+    }
+
+    /// The breaker before the adaptive limit before the seats.
+    fn why_no_seat<'a>(
+        &self,
+        backends: impl Iterator<Item = (&'a BackendId, &'a BackendInfo)>,
+    ) -> Option<Bound> {
+        let stops: Vec<Bound> = backends
+            .filter_map(|(&id, info)| self.adapted.stop(id, self.load(id).0, self.window(info)))
+            .collect();
+        let order = [Bound::Breaker, Bound::Adaptive, Bound::Seats];
+        order.into_iter().find(|bound| stops.contains(bound))
     }
 
     pub fn has_room(&self, id: BackendId, info: &BackendInfo, held: &Held) -> bool {
@@ -481,6 +509,7 @@ impl Naive {
         self.decide(&held, Action::Dispatch(backend, priority), reason, fresh);
         self.turn = backend.slot + 1;
         self.held[at].at = Some(backend);
+        self.adapted.dispatched(held.id, backend, self.load(backend).0);
         let queued = self.waiting().filter(|h| h.class == held.class).count();
         self.memory.dispatched(self.now, held.class, queued);
         self.charge(held.flow, self.cost(held.info.prompt_tokens, held.predicted));

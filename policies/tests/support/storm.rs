@@ -10,7 +10,7 @@ use proptest::option::{of, weighted};
 use proptest::prelude::*;
 
 use crate::naive::Naive;
-use crate::storm_admit;
+use crate::{storm_admit, storm_feedback};
 
 /// What happens next, told without knowing who is there.
 #[derive(Clone, Debug)]
@@ -48,7 +48,8 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     });
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
-    let end = prop_oneof![3 => Just(End::Finished), 1 => Just(End::Failed)];
+    let end =
+        prop_oneof![6 => Just(End::Finished), 3 => Just(End::Failed), 1 => Just(End::Cancelled)];
     let act = prop_oneof![
         40 => info.clone().prop_map(Act::Arrive),
         1 => (any::<usize>(), info).prop_map(|(n, info)| Act::ArriveAgain(n, info)),
@@ -131,14 +132,15 @@ pub fn config() -> impl Strategy<Value = Config> {
         let count = classes.len() as u16;
         (classify(count), Just(classes), storm_admit::admit(count))
     });
-    (rules, share(), order, place, window, (guard, predict, 5u32..60)).prop_map(
+    let rest = (guard, predict, 5u32..60, storm_feedback::feedback());
+    (rules, share(), order, place, window, rest).prop_map(
         |(
             (classify, mut classes, admit),
             share,
             order,
             place,
             window,
-            (guard, predict, requests_max),
+            (guard, predict, requests_max, feedback),
         )| {
             if guard.is_some() {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
@@ -150,6 +152,7 @@ pub fn config() -> impl Strategy<Value = Config> {
                 order,
                 place,
                 window,
+                feedback,
                 guard,
                 predict,
                 requests_max,

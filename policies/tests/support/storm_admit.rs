@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 /// No rule as a rule, so that the others are seen.
 pub fn admit(classes: u16) -> impl Strategy<Value = Vec<Admit>> {
-    let rule = prop_oneof![2 => bucket(classes), 2 => gate(classes), 1 => early(classes)];
+    let rule = prop_oneof![2 => bucket(classes), 2 => gate(classes), 2 => early(classes)];
     prop_oneof![3 => Just(vec![]), 2 => vec(rule, 1..4)]
 }
 
@@ -46,7 +46,7 @@ fn gate(classes: u16) -> impl Strategy<Value = Admit> {
 }
 
 fn early(classes: u16) -> impl Strategy<Value = Admit> {
-    (0u64..60, only(classes)).prop_map(|(limit, classes)| {
+    (0u64..20, only(classes)).prop_map(|(limit, classes)| {
         let wait_limit = Some(Span::from_nanos(limit));
         Admit::EarlyRefusal(EarlyRefusal { wait_limit, classes })
     })

@@ -11,6 +11,7 @@ mod decode;
 mod diagnostic;
 mod effective;
 mod examples;
+pub mod feedback;
 mod layer;
 pub mod nearest;
 pub mod objectives;

@@ -3,10 +3,12 @@
 use plimsoll_base::{ClassId, SourceId, Span, TenantId};
 use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{
-    Admit, Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Share, TokenCost, Window,
+    Admit, Becomes, Class, ClassifyRule, Config, Feedback, Guard, Order, Per, Place, Share,
+    TokenCost, Window,
 };
 
 use crate::admit;
+use crate::feedback;
 use crate::objectives::objectives;
 use crate::spec::{
     ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, ShareSpec,
@@ -69,7 +71,7 @@ pub fn build(
             None | Some(WindowSpec::Seats) => Window::Seats,
             Some(WindowSpec::None) => Window::None,
         },
-        feedback: Vec::new(),
+        feedback: feedback(policy, found),
         guard: guard(classes, policy, found),
         predict: admit::predict(policy.predict, found),
         requests_max: at_least_one("requests_max", policy.requests_max, found)
@@ -98,6 +100,12 @@ fn disagreement(
             let rule = rules.and_then(|rules| rules.value.0.get(index));
             let place = rule.map_or(written.place, |rule| rule.place);
             (place, format!("classify rule {}", index + 1), field, problem)
+        }
+        ConfigError::Feedback(index, field, problem) => {
+            let rules = written.value.feedback.as_ref();
+            let rule = rules.and_then(|rules| rules.value.0.get(index));
+            let place = rule.map_or(written.place, |rule| rule.place);
+            (place, format!("feedback rule {}", index + 1), field, problem)
         }
         ConfigError::Admit(index, field, problem) => {
             let rules = written.value.admit.as_ref();
@@ -214,6 +222,11 @@ fn classify_rule(
 fn admit(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> Vec<Admit> {
     let rules = policy.admit.as_ref().map_or(&[][..], |rules| &rules.value.0);
     rules.iter().filter_map(|rule| admit::admit(&rule.value, known, found)).collect()
+}
+
+fn feedback(policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Vec<Feedback> {
+    let rules = policy.feedback.as_ref().map_or(&[][..], |rules| &rules.value.0);
+    rules.iter().filter_map(|rule| feedback::feedback(&rule.value, found)).collect()
 }
 
 fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 pub use crate::admit::{AdmitSpec, PredictSpec};
+pub use crate::feedback::FeedbackSpec;
 use crate::{At, FractionValue, Items, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.
@@ -134,6 +135,8 @@ pub struct PolicySpec {
     pub place: Option<PlaceSpec>,
     /// How much may be outstanding at a backend. Default "seats".
     pub window: Option<WindowSpec>,
+    /// What adapts to what happens; at most one rule of each kind.
+    pub feedback: Option<At<Items<At<FeedbackSpec>>>>,
     /// The liveness guard; absent leaves waiting without a bound.
     pub guard: Option<GuardSpec>,
     /// How output length is predicted. Default "class-intensity".

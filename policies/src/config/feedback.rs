@@ -1,0 +1,38 @@
+//! What adapts to what happens.
+
+use plimsoll_base::Span;
+
+/// A rule of feedback; at most one of each kind. What each does is told in [`crate::rules`] and
+/// in its leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feedback {
+    /// Adapts how many requests may be outstanding at a backend to the wait in its own queue.
+    AdaptiveConcurrency {
+        /// How.
+        by: Adapt,
+        /// The limit never falls below this; at least 1.
+        min: u32,
+    },
+    /// Gives a backend that fails a rest.
+    CircuitBreaker {
+        /// Failures in a row that open it; at least 1.
+        failures: u32,
+        /// How long it stays open before one request may try.
+        open_for: Span,
+    },
+}
+
+/// How the limit of [`Feedback::AdaptiveConcurrency`] moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapt {
+    /// One more a report while the wait is at most this, an eighth less once it is above.
+    Aimd {
+        /// The longest wait in the backend's queue that is welcome.
+        target: Span,
+    },
+    /// By the ratio of the usual to the present wait (Netflix's Gradient2).
+    Gradient {
+        /// Added to both waits, so that a wait near zero is not a reference; above zero.
+        base: Span,
+    },
+}

@@ -1,0 +1,260 @@
+//! The rules of feedback: scripts, and what each promises.
+
+mod support;
+
+use plimsoll_base::{BackendId, Bound, End, RequestId, Span, Time};
+use plimsoll_policy::config::{Adapt, Feedback, Share, Window};
+use plimsoll_policy::{Action, Allocator, Config, ConfigError, Field, Input, Load, Problem, Used};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use support::{arrive, class, config, join, request, step};
+
+fn with(feedback: Vec<Feedback>) -> Config {
+    Config { feedback, ..config(Share::Fcfs, vec![class()]) }
+}
+fn aimd(target: u64, min: u32) -> Feedback {
+    let by = Adapt::Aimd { target: Span::from_nanos(target) };
+    Feedback::AdaptiveConcurrency { by, min }
+}
+fn breaker(failures: u32, open_for: u64) -> Feedback {
+    Feedback::CircuitBreaker { failures, open_for: Span::from_nanos(open_for) }
+}
+fn new(id: u64) -> Input {
+    arrive(id, request(0, 1, 0))
+}
+fn end(id: u64, end: End) -> Input {
+    Input::Ended(RequestId(id), end, Used { prompt_tokens: 1, output_tokens: 0 })
+}
+fn wait(nanos: u64, as_of: u64) -> Input {
+    let load = Load { queue_wait: Span::from_nanos(nanos), ..Load::default() };
+    Input::Reported(BackendId::first(0), load, Time::from_nanos(as_of))
+}
+
+/// Which requests an input let go, and what had stopped them.
+fn go(allocator: &mut Allocator, at: u64, input: Input) -> Vec<(u64, Option<Bound>)> {
+    let decisions = step(allocator, at, input).into_iter();
+    let dispatched = decisions.filter(|d| matches!(d.action, Action::Dispatch(..)));
+    dispatched.map(|decision| (decision.id.0, decision.bound)).collect()
+}
+
+/// One backend of eight seats that are all taken, and as many waiting.
+fn full(rule: Feedback) -> Allocator {
+    let mut allocator = Allocator::new(with(vec![rule])).expect("valid");
+    step(&mut allocator, 0, join(0, 8, 1_000));
+    (0..16).for_each(|id| drop(step(&mut allocator, 0, new(id))));
+    allocator
+}
+
+#[test]
+fn the_limit_falls_by_an_eighth_and_rises_by_one() {
+    let mut allocator = full(aimd(10, 2));
+    assert_eq!(allocator.needs().reports, Some(Span::from_millis(100)));
+    let adaptive = Some(Bound::Adaptive);
+    assert_eq!(go(&mut allocator, 100, wait(11, 100)), []);
+    // Seven may be out: the first end lets nobody go, the second one.
+    assert_eq!(go(&mut allocator, 101, end(0, End::Finished)), []);
+    assert_eq!(go(&mut allocator, 102, end(1, End::Finished)), [(8, adaptive)]);
+    // At the target the wait is welcome, and the limit was reached: eight again.
+    assert_eq!(go(&mut allocator, 200, wait(10, 200)), [(9, adaptive)]);
+    // The seats are the end of it.
+    assert_eq!(go(&mut allocator, 300, wait(0, 300)), []);
+    assert_eq!(go(&mut allocator, 301, end(2, End::Finished)), [(10, Some(Bound::Seats))]);
+}
+
+/// A gauge that has not absorbed the last action is not acted on again.
+#[test]
+fn one_gauge_is_acted_on_once() {
+    let mut allocator = full(aimd(10, 2));
+    // It falls to seven at 100; the reports at 110 to 130 were true before.
+    for (at, as_of) in [(100, 50), (110, 60), (120, 99), (130, 100)] {
+        assert_eq!(go(&mut allocator, at, wait(99, as_of)), []);
+    }
+    step(&mut allocator, 131, end(0, End::Finished));
+    assert_eq!(go(&mut allocator, 132, end(1, End::Finished)).len(), 1, "seven may be out");
+    // This one is later: six. A report that is not newer than the last does nothing.
+    assert_eq!(go(&mut allocator, 140, wait(99, 101)), []);
+    assert_eq!(go(&mut allocator, 141, wait(0, 101)), []);
+    assert_eq!(go(&mut allocator, 142, end(2, End::Finished)), []);
+    assert_eq!(go(&mut allocator, 143, end(3, End::Finished)).len(), 1, "six may be out");
+}
+
+#[test]
+fn a_report_of_nothing_says_nothing() {
+    let mut allocator = full(aimd(10, 2));
+    step(&mut allocator, 100, wait(11, 100));
+    let load = Load { waiting: 3, ..Load::default() };
+    let silent = Input::Reported(BackendId::first(0), load, Time::from_nanos(200));
+    assert_eq!(go(&mut allocator, 200, silent), []);
+    assert_eq!(go(&mut allocator, 201, end(0, End::Finished)), [], "it is still seven");
+}
+
+/// Without a window the limit starts at the seats and grows beyond them.
+#[test]
+fn without_a_window_the_limit_is_the_only_bound() {
+    let policy = Config { window: Window::None, ..with(vec![aimd(10, 2)]) };
+    let mut allocator = Allocator::new(policy).expect("valid");
+    step(&mut allocator, 0, join(0, 2, 1_000));
+    let went: usize = (0..9).map(|id| go(&mut allocator, 0, new(id)).len()).sum();
+    assert_eq!(went, 2);
+    for at in 1..4 {
+        assert_eq!(go(&mut allocator, at, wait(5, at)).len(), 1);
+    }
+}
+
+#[test]
+fn the_gradient_follows_the_usual_wait() {
+    let by = Adapt::Gradient { base: Span::from_nanos(100) };
+    let mut allocator = full(Feedback::AdaptiveConcurrency { by, min: 2 });
+    // As usual: full, and it stays at the seats.
+    (1..20).for_each(|at| assert_eq!(go(&mut allocator, at * 10, wait(50, at * 10)), []));
+    // The wait is ten times the usual: the gradient is 1/2, so a fifth of the way to 8/2 + 4 a
+    // report is none at all, and with eight seats that is where Gradient2 rests.
+    assert_eq!(go(&mut allocator, 300, wait(1_500, 300)), []);
+    assert_eq!(go(&mut allocator, 301, end(0, End::Finished)), [(8, Some(Bound::Seats))]);
+}
+
+/// A hundred seats: the limit falls by a tenth less the room for a queue, and comes back.
+#[test]
+fn the_gradient_falls_and_recovers() {
+    let by = Adapt::Gradient { base: Span::from_nanos(100) };
+    let policy = with(vec![Feedback::AdaptiveConcurrency { by, min: 2 }]);
+    let mut allocator = Allocator::new(policy).expect("valid");
+    step(&mut allocator, 0, join(0, 100, 100_000));
+    (0..300).for_each(|id| drop(step(&mut allocator, 0, new(id))));
+    (1..20).for_each(|at| drop(step(&mut allocator, at, wait(50, at))));
+    // 100 · 4/5 + (100 / 2 + 4) / 5 = 90.8.
+    step(&mut allocator, 100, wait(5_000, 100));
+    let out = |allocator: &mut Allocator| allocator.in_flight();
+    (0..30).for_each(|id| drop(step(&mut allocator, 101, end(id, End::Finished))));
+    assert_eq!(out(&mut allocator), 90);
+    // Back to the usual: 90.8 + 4/5 = 91.6, 92.4, 93.2.
+    for (at, expected) in [(102, 91), (103, 92), (104, 93)] {
+        step(&mut allocator, at, wait(50, at));
+        assert_eq!(out(&mut allocator), expected);
+    }
+}
+
+#[test]
+fn a_backend_that_fails_gets_a_rest() {
+    let mut allocator = Allocator::new(with(vec![breaker(2, 100)])).expect("valid");
+    step(&mut allocator, 0, join(0, 2, 1_000));
+    (0..8).for_each(|id| drop(step(&mut allocator, 0, new(id))));
+    // A failure, a success, a failure: not in a row. A client that leaves says nothing.
+    for (at, id, how) in [(1, 0, End::Failed), (2, 1, End::Finished), (3, 2, End::Failed)] {
+        assert_eq!(go(&mut allocator, at, end(id, how)).len(), 1);
+    }
+    assert_eq!(go(&mut allocator, 4, end(3, End::Cancelled)).len(), 1);
+    assert_eq!(allocator.next_deadline(), None);
+    // The second in a row, at 10: open until 110.
+    assert_eq!(go(&mut allocator, 10, end(4, End::Failed)), []);
+    assert_eq!(allocator.next_deadline(), Some(Time::from_nanos(110)));
+    // What still runs there may end as it likes.
+    assert_eq!(go(&mut allocator, 20, end(5, End::Finished)), []);
+    assert_eq!(go(&mut allocator, 109, Input::Deadline), []);
+    // One probe, not two.
+    let breaker = Some(Bound::Breaker);
+    assert_eq!(go(&mut allocator, 110, Input::Deadline), [(6, breaker)]);
+    assert_eq!(allocator.next_deadline(), None);
+    // It fails: another hundred. The next one is cancelled: another probe. That one finishes.
+    assert_eq!(go(&mut allocator, 120, end(6, End::Failed)), []);
+    assert_eq!(go(&mut allocator, 220, new(8)), [(7, breaker)]);
+    assert_eq!(go(&mut allocator, 230, end(7, End::Cancelled)), [(8, breaker)]);
+    assert_eq!(go(&mut allocator, 231, new(9)), []);
+    assert_eq!(go(&mut allocator, 231, new(10)), []);
+    assert_eq!(go(&mut allocator, 240, end(8, End::Finished)), [(9, breaker), (10, breaker)]);
+}
+
+#[test]
+fn the_others_go_on() {
+    let mut allocator = Allocator::new(with(vec![breaker(1, 100)])).expect("valid");
+    step(&mut allocator, 0, join(0, 2, 1_000));
+    step(&mut allocator, 0, join(1, 2, 1_000));
+    step(&mut allocator, 0, new(0));
+    step(&mut allocator, 1, end(0, End::Failed));
+    let placed = |allocator: &mut Allocator, at, id| match step(allocator, at, new(id))[..] {
+        [decision] => match decision.action {
+            Action::Dispatch(backend, _) => Some(backend.slot),
+            _ => None,
+        },
+        _ => None,
+    };
+    assert_eq!(
+        (1..4).map(|id| placed(&mut allocator, 2, id)).collect::<Vec<_>>(),
+        [Some(1), Some(1), None]
+    );
+    // A backend that comes back is a new one.
+    step(&mut allocator, 3, Input::Left(BackendId::first(0)));
+    let again = BackendId { slot: 0, generation: 1 };
+    let found = go(&mut allocator, 4, Input::Joined(again, support::backend(1, 100)));
+    assert_eq!(found, [(3, Some(Bound::Seats))]);
+    // An end at the one that is gone is not counted against the new one.
+    assert_eq!(allocator.next_deadline(), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// A backend that fails everything costs `failures`, what was out when it opened, and one a
+    /// rest.
+    #[test]
+    fn a_failing_backend_costs_a_bounded_number(
+        failures in 1u32..6, seats in 1u32..8, gaps in vec(1u64..20, 50..150),
+    ) {
+        let mut allocator = Allocator::new(with(vec![breaker(failures, 500)])).expect("valid");
+        step(&mut allocator, 0, join(0, seats, 1_000));
+        let (mut now, mut running, mut lost) = (0, std::collections::VecDeque::new(), 0);
+        for (id, gap) in (0..).zip(gaps) {
+            now += gap;
+            for (id, _) in go(&mut allocator, now, new(id)) {
+                running.push_back(id);
+            }
+            if let Some(id) = running.pop_front() {
+                lost += 1;
+                running.extend(go(&mut allocator, now, end(id, End::Failed)).iter().map(|went| went.0));
+            }
+        }
+        let rests = (now / 500) as u32;
+        prop_assert!(lost <= failures + seats - 1 + rests, "{lost} in {now}");
+    }
+
+    /// min ≤ what may be out ≤ the window, whatever is reported.
+    #[test]
+    fn the_limit_stays_within_its_bounds(
+        reports in vec((0u64..200, 0u64..30), 1..80), min in 1u32..9, gradient in any::<bool>(),
+    ) {
+        let by = match gradient {
+            true => Adapt::Gradient { base: Span::from_nanos(20) },
+            false => Adapt::Aimd { target: Span::from_nanos(50) },
+        };
+        let mut allocator = full(Feedback::AdaptiveConcurrency { by, min });
+        let mut oldest = 0;
+        for (at, (queue_wait, age)) in (1..).zip(reports) {
+            let now = at * 10;
+            step(&mut allocator, now, wait(queue_wait, now - age.min(now)));
+            // Renew one request: what is out never falls below the limit while others wait.
+            step(&mut allocator, now, end(oldest, End::Finished));
+            step(&mut allocator, now, new(100 + oldest));
+            oldest = if oldest < 15 { oldest + 1 } else { 100 };
+            let out = allocator.in_flight();
+            prop_assert!(out <= 8, "{out} out");
+            let waiting = allocator.queued(plimsoll_base::ClassId(0));
+            prop_assert!(waiting == 0 || out >= min.min(8), "{out} out, {waiting} wait");
+        }
+    }
+}
+
+#[test]
+fn rules_that_make_no_sense_are_errors() {
+    for (rule, field, problem) in [
+        (aimd(0, 1), Field::Target, Problem::Below(1)),
+        (aimd(1, 0), Field::Min, Problem::Below(1)),
+        (breaker(1, 1), Field::Rule, Problem::SecondOfItsKind),
+    ] {
+        let found = with(vec![breaker(5, 5), rule]).check();
+        assert_eq!(found, Err(ConfigError::Feedback(1, field, problem)));
+    }
+    for (rule, field) in [(breaker(0, 1), Field::Failures), (breaker(1, 0), Field::OpenFor)] {
+        let found = with(vec![rule]).check();
+        assert_eq!(found, Err(ConfigError::Feedback(0, field, Problem::Below(1))));
+    }
+}
