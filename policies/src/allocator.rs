@@ -119,7 +119,8 @@ impl Allocator {
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
-            Input::Accepted(_) | Input::FirstToken(_) | Input::Progressed(..) => {}
+            Input::Accepted(_) | Input::Progressed(..) => {}
+            Input::FirstToken(id) => self.first_token(id),
             Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
             Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
@@ -171,6 +172,7 @@ impl Allocator {
         Needs {
             matches: self.classifier.needs_matches(),
             predictions: self.predictions.needs_hints(),
+            first_tokens: self.feedback.needs_first_tokens(),
             reports: [self.admission.reports_every(), self.feedback.reports_every()]
                 .into_iter()
                 .flatten()
@@ -237,6 +239,7 @@ impl Allocator {
             info: *info,
             output_predicted,
             matched,
+            has_begun: false,
             state: at_once.map_or(State::Waiting, State::Dispatched),
         });
         let Some(slot) = inserted else { return self.dispatch() };
@@ -365,6 +368,16 @@ impl Allocator {
         }
     }
 
+    fn first_token(&mut self, id: RequestId) {
+        let Some(found) = self.book.find(id) else { return };
+        let entry = self.book.entry_mut(found.slot);
+        if entry.state == State::Waiting || std::mem::replace(&mut entry.has_begun, true) {
+            return;
+        }
+        let of = (entry.class, entry.arrived);
+        self.feedback.first_token(self.now, of, &mut self.caps);
+    }
+
     /// Apart like `arrived`.
     #[inline(never)]
     fn ended(&mut self, id: RequestId, end: End, used: Used) {
@@ -412,6 +425,8 @@ impl Allocator {
         for class in self.mortal.and(self.book.waiting()) {
             while self.next_expiry(class).is_some_and(|at| at <= self.now) {
                 let slot = self.book.oldest_slot(class).expect("what expires waits");
+                let of = (class, self.book.entry(slot).arrived);
+                self.feedback.expired(self.now, of, &mut self.caps);
                 self.drop_waiting(slot, Action::Close(End::Expired), Reason::TimeToLive);
             }
         }
@@ -490,6 +505,7 @@ impl Allocator {
             }
         }
         stops.requests = self.caps.full();
+        stops.lowered = self.caps.lowered();
         stops.tokens = self.too_large;
         self.stops = stops;
     }

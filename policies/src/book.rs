@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub output_predicted: u32,
     /// Where most of its prompt is cached, as was known when it arrived.
     pub matched: Match,
+    /// Whether its first token was delivered.
+    pub has_begun: bool,
     pub state: State,
 }
 

@@ -52,7 +52,9 @@ pub enum Field {
     Failures,
     Guard,
     KvFull,
+    Lesser,
     Min,
+    MissesMax,
     OpenFor,
     PromptTokensMax,
     Quantile,
@@ -62,6 +64,7 @@ pub enum Field {
     SamplesMin,
     Rule,
     StaleAfter,
+    Step,
     Target,
     TimeToLive,
     TokensMax,
@@ -69,6 +72,7 @@ pub enum Field {
     WaitMax,
     WaitingFull,
     Weight,
+    Window,
 }
 
 impl Field {
@@ -88,6 +92,8 @@ impl Field {
             Field::Failures => "failures",
             Field::Guard => "guard",
             Field::KvFull => "kv_full_ppm",
+            Field::Lesser => "lesser",
+            Field::MissesMax => "misses_max_ppm",
             Field::Min => "min",
             Field::OpenFor => "open_for",
             Field::PromptTokensMax => "prompt_tokens_max",
@@ -98,6 +104,7 @@ impl Field {
             Field::SamplesMin => "samples_min",
             Field::Rule => "rule",
             Field::StaleAfter => "stale_after",
+            Field::Step => "step",
             Field::Target => "target",
             Field::TimeToLive => "time_to_live",
             Field::TokensMax => "tokens_max",
@@ -105,6 +112,7 @@ impl Field {
             Field::WaitMax => "wait_max",
             Field::WaitingFull => "waiting_full",
             Field::Weight => "weight",
+            Field::Window => "window",
         }
     }
 }
@@ -132,6 +140,10 @@ pub enum Problem {
     NamedTwice(ClassId),
     /// A rule of this kind is there already.
     SecondOfItsKind,
+    /// The class states no `deadline`.
+    NoDeadline(ClassId),
+    /// The class states no `requests_max`, so it has no cap that could move.
+    NoCap(ClassId),
 }
 
 impl std::error::Error for ConfigError {}
@@ -167,6 +179,8 @@ impl fmt::Display for Problem {
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
             Problem::NoLimit => f.write_str("must be stated where no class has a deadline"),
+            Problem::NoDeadline(class) => write!(f, "class {class} has no deadline"),
+            Problem::NoCap(class) => write!(f, "class {class} has no requests_max"),
             Problem::SecondOfItsKind => f.write_str("there is one of this kind already"),
             Problem::NamedTwice(class) => write!(f, "class {class} is named twice"),
         }
@@ -196,7 +210,7 @@ impl Config {
                 .map_err(|(field, problem)| ConfigError::Admit(index, field, problem))?;
         }
         for (index, rule) in self.feedback.iter().enumerate() {
-            feedback::check(rule, &self.feedback[..index])
+            feedback::check(rule, &self.feedback[..index], &self.classes)
                 .map_err(|(field, problem)| ConfigError::Feedback(index, field, problem))?;
         }
         policy(check_predict(self.predict))?;

@@ -7,7 +7,7 @@ mod admit;
 mod feedback;
 
 pub use admit::{Admit, BucketPer, BucketUnit, EarlyRefusal, SaturationGate, Stale, TokenBucket};
-pub use feedback::{Adapt, Feedback};
+pub use feedback::{Adapt, Feedback, SloCaps};
 
 use plimsoll_base::{ClassId, ModelId, SourceId, Span, StageId, TenantId};
 

@@ -65,6 +65,7 @@
 //! |---|---|---|
 //! | adaptive concurrency (`feedback/concurrency.rs`) | `min ≤ limit ≤ window`; never falls twice on one gauge | learns nothing without load; climbs back one request a report |
 //! | circuit breaker (`feedback/breaker.rs`) | a backend that fails everything costs `failures`, what was out when it opened, and one a rest | every other failure never opens it; a bad request sent again and again opens all |
+//! | caps by objective (`feedback/slo_caps.rs`) | `min ≤ cap ≤ requests_max`; each step judged by requests that saw it | caps at `min` help nothing where lesser work is not the cause |
 //!
 //! Nothing is tried again here: a request that failed is over, and whether to send it once more is
 //! the driver's business, which knows what the client has received.

@@ -89,6 +89,11 @@ fn feedback(rule: &Feedback) -> String {
         Feedback::CircuitBreaker { failures, open_for } => {
             format!("circuit breaker ({failures} failures in a row, rest of {open_for})")
         }
+        Feedback::SloCaps(rule) => {
+            let percent = f64::from(rule.misses_max_ppm) / 1e4;
+            let (class, window) = (rule.class, rule.window);
+            format!("caps by the misses of class {class} (over {percent} % of {window})")
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 mod support;
 
-use plimsoll_base::{BackendId, Bound, End, RequestId, Span, Time};
-use plimsoll_policy::config::{Adapt, Feedback, Share, Window};
+use plimsoll_base::{BackendId, Bound, ClassId, End, RequestId, Span, Time};
+use plimsoll_policy::config::{Adapt, Class, Feedback, Share, SloCaps, Window};
 use plimsoll_policy::{Action, Allocator, Config, ConfigError, Field, Input, Load, Problem, Used};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -191,6 +191,83 @@ fn the_others_go_on() {
     assert_eq!(allocator.next_deadline(), None);
 }
 
+/// Chat should begin within 10; batch has a cap of 4 that may fall to 2.
+fn slo_caps(window: u32, misses_max_ppm: u32) -> Config {
+    let (class, lesser) = (ClassId(0), vec![ClassId(1)]);
+    let rule = SloCaps { class, lesser, window, misses_max_ppm, step: 1, min: 2 };
+    let chat = Class { deadline: Some(Span::from_nanos(10)), ..class_of(None) };
+    let feedback = vec![Feedback::SloCaps(rule)];
+    Config { feedback, ..config(Share::Fcfs, vec![chat, class_of(Some(4)), class_of(None)]) }
+}
+
+fn class_of(requests_max: Option<u32>) -> Class {
+    Class { requests_max, ..class() }
+}
+
+/// A request of chat that arrives and begins to stream so much later.
+fn chat(allocator: &mut Allocator, id: u64, at: u64, after: u64) {
+    step(allocator, at, arrive(id, request(0, 1, 0)));
+    step(allocator, at + after, Input::FirstToken(RequestId(id)));
+    // A second first token is none.
+    step(allocator, at + after, Input::FirstToken(RequestId(id)));
+    step(allocator, at + after, end(id, End::Finished));
+}
+
+#[test]
+fn lesser_classes_give_way_while_a_deadline_is_missed() {
+    let mut allocator = Allocator::new(slo_caps(2, 500_000)).expect("valid");
+    assert!(allocator.needs().first_tokens);
+    step(&mut allocator, 0, join(0, 50, 1_000));
+    (0..9).for_each(|id| drop(step(&mut allocator, 0, arrive(id, request(1, 1, 0)))));
+    assert_eq!(allocator.in_flight(), 4);
+    // One of two is late: that is half, and half may be.
+    chat(&mut allocator, 100, 100, 10);
+    chat(&mut allocator, 101, 120, 11);
+    assert_eq!(go(&mut allocator, 140, end(0, End::Finished)), [(4, Some(Bound::ClassRequests))]);
+    // Both are: three.
+    chat(&mut allocator, 102, 150, 11);
+    chat(&mut allocator, 103, 170, 11);
+    assert_eq!(go(&mut allocator, 190, end(1, End::Finished)), []);
+    assert_eq!(go(&mut allocator, 191, end(2, End::Finished)), [(5, Some(Bound::Adaptive))]);
+    // What arrived before the cap fell is not held against the new one.
+    let early = allocator.next_deadline();
+    assert_eq!(early, None, "time alone moves nothing");
+    // Late again and again: two, and no fewer.
+    (0..6).for_each(|n| chat(&mut allocator, 110 + n, 200 + 20 * n, 15));
+    assert_eq!(go(&mut allocator, 400, end(3, End::Finished)), []);
+    assert_eq!(go(&mut allocator, 401, end(4, End::Finished)), [(6, Some(Bound::Adaptive))]);
+    assert_eq!(allocator.in_flight(), 2);
+    // In time again: three, four, and no more.
+    (0..6).for_each(|n| chat(&mut allocator, 120 + n, 500 + 20 * n, 5));
+    assert_eq!(allocator.in_flight(), 4);
+}
+
+#[test]
+fn only_requests_that_saw_the_caps_judge_them() {
+    let mut allocator = Allocator::new(slo_caps(1, 0)).expect("valid");
+    step(&mut allocator, 0, join(0, 50, 1_000));
+    (0..9).for_each(|id| drop(step(&mut allocator, 0, arrive(id, request(1, 1, 0)))));
+    (100..104).for_each(|id| drop(step(&mut allocator, 1, arrive(id, request(0, 1, 0)))));
+    // All four are late, but three of them came before the cap fell for the first.
+    (100..104).for_each(|id| drop(step(&mut allocator, 50, Input::FirstToken(RequestId(id)))));
+    assert_eq!(go(&mut allocator, 60, end(0, End::Finished)), [], "three of four may run");
+    assert_eq!(go(&mut allocator, 61, end(1, End::Finished)).len(), 1);
+}
+
+/// What expires in the queue has missed its deadline too.
+#[test]
+fn who_expires_was_late() {
+    let mut policy = slo_caps(1, 0);
+    policy.classes[0].time_to_live = Some(Span::from_nanos(30));
+    policy.classes[0].requests_max = Some(1);
+    let mut allocator = Allocator::new(policy).expect("valid");
+    step(&mut allocator, 0, join(0, 50, 1_000));
+    (0..9).for_each(|id| drop(step(&mut allocator, 0, arrive(id, request(1, 1, 0)))));
+    (100..102).for_each(|id| drop(step(&mut allocator, 1, arrive(id, request(0, 1, 0)))));
+    step(&mut allocator, 31, Input::Deadline);
+    assert_eq!(go(&mut allocator, 32, end(0, End::Finished)), []);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -237,7 +314,7 @@ proptest! {
             oldest = if oldest < 15 { oldest + 1 } else { 100 };
             let out = allocator.in_flight();
             prop_assert!(out <= 8, "{out} out");
-            let waiting = allocator.queued(plimsoll_base::ClassId(0));
+            let waiting = allocator.queued(ClassId(0));
             prop_assert!(waiting == 0 || out >= min.min(8), "{out} out, {waiting} wait");
         }
     }
@@ -256,5 +333,23 @@ fn rules_that_make_no_sense_are_errors() {
     for (rule, field) in [(breaker(0, 1), Field::Failures), (breaker(1, 0), Field::OpenFor)] {
         let found = with(vec![rule]).check();
         assert_eq!(found, Err(ConfigError::Feedback(0, field, Problem::Below(1))));
+    }
+    type Case = (fn(&mut SloCaps), Field, Problem);
+    let cases: [Case; 7] = [
+        (|r| r.class = ClassId(2), Field::Class, Problem::NoDeadline(ClassId(2))),
+        (|r| r.lesser = vec![ClassId(2)], Field::Lesser, Problem::NoCap(ClassId(2))),
+        (|r| r.lesser.clear(), Field::Lesser, Problem::Below(1)),
+        (|r| r.min = 5, Field::Min, Problem::Above(4)),
+        (|r| r.window = 0, Field::Window, Problem::Below(1)),
+        (|r| r.step = 0, Field::Step, Problem::Below(1)),
+        (|r| r.misses_max_ppm = 1_000_000, Field::MissesMax, Problem::Above(999_999)),
+    ];
+    for (spoil, field, problem) in cases {
+        let mut policy = slo_caps(2, 0);
+        match &mut policy.feedback[0] {
+            Feedback::SloCaps(rule) => spoil(rule),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(policy.check(), Err(ConfigError::Feedback(0, field, problem)));
     }
 }

@@ -36,6 +36,12 @@ proptest! {
         });
     }
 
+    /// Where queues last long enough for their pace to be known.
+    #[test]
+    fn agrees_on_early_refusals(config in storm::queueing_config(), acts in storm::acts()) {
+        storm::run(config, acts, |_, _, _, _| {});
+    }
+
     /// Arrived = dispatched + closed + refused + queued; each is decided once.
     #[test]
     fn conserves_requests(config in storm::config(), acts in storm::acts()) {
@@ -92,7 +98,7 @@ fn caps_admit(naive: &Naive, held: &Held) -> bool {
     let rule = &naive.config.classes[held.class.index()];
     let running = naive.outstanding(held.class).count();
     let tokens: u64 = naive.outstanding(held.class).map(Held::tokens).sum();
-    rule.requests_max.is_none_or(|max| running < max as usize)
+    naive.cap(held.class).is_none_or(|max| running < max as usize)
         && (running == 0 || rule.tokens_max.is_none_or(|max| tokens + held.tokens() <= max))
 }
 
@@ -102,8 +108,11 @@ fn storms_reach_every_decision() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..1_000 {
-        let config = storm::config().new_tree(&mut runner).expect("a policy").current();
+    for number in 0..1_000 {
+        let config = match number % 4 {
+            0 => storm::queueing_config().new_tree(&mut runner).expect("a policy").current(),
+            _ => storm::config().new_tree(&mut runner).expect("a policy").current(),
+        };
         let acts = storm::acts().new_tree(&mut runner).expect("a storm").current();
         storm::run(config, acts, |_, _, _, decisions| {
             for decision in decisions {
@@ -119,12 +128,16 @@ fn storms_reach_every_decision() {
         });
     }
     let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
-    // Eight kinds of bound (none included) for each rule that picks; five for what waited.
+    // Six kinds of bound (none included) for each rule that picks; five for what waited.
     for rule in ["arrival_order", "priority", "deficit", "virtual_counter"] {
-        assert_eq!(all(rule), 8, "{rule}: {seen:?}");
+        assert!(all(rule) >= 6, "{rule}: {seen:?}");
     }
     for (rule, least) in [("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)] {
         assert!(all(rule) >= least, "{rule}: {seen:?}");
+    }
+    for bound in ["adaptive", "breaker"] {
+        let stopped = seen.iter().filter(|(_, _, found)| *found == Some(bound)).count();
+        assert!(stopped >= 4, "{bound}: {seen:?}");
     }
     let admission = ["rate_limit", "saturated", "stale_signal", "hopeless"];
     for rule in ["queue_bound", "no_rule", "draining"].into_iter().chain(admission) {

@@ -1,6 +1,6 @@
 //! What adapts to what happens.
 
-use plimsoll_base::Span;
+use plimsoll_base::{ClassId, Span};
 
 /// A rule of feedback; at most one of each kind. What each does is told in [`crate::rules`] and
 /// in its leaf.
@@ -20,6 +20,25 @@ pub enum Feedback {
         /// How long it stays open before one request may try.
         open_for: Span,
     },
+    /// Lowers the caps of lesser classes while a class misses its deadline.
+    SloCaps(SloCaps),
+}
+
+/// Whose deadline moves whose caps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SloCaps {
+    /// The class with the objective; it states a `deadline`.
+    pub class: ClassId,
+    /// The classes that give way; each states `requests_max`, where its cap starts.
+    pub lesser: Vec<ClassId>,
+    /// Results from one action to the next; at least 1.
+    pub window: u32,
+    /// The part of them, in millionths, that may be misses.
+    pub misses_max_ppm: u32,
+    /// By how many requests a cap moves; at least 1.
+    pub step: u32,
+    /// No cap falls below this; at least 1, and at most the lesser classes' `requests_max`.
+    pub min: u32,
 }
 
 /// How the limit of [`Feedback::AdaptiveConcurrency`] moves.

@@ -3,32 +3,39 @@
 
 mod breaker;
 mod concurrency;
+mod slo_caps;
 
-use plimsoll_base::{BackendId, End, RequestId, Span, Time};
+use plimsoll_base::{BackendId, ClassId, End, RequestId, Span, Time};
 
+use crate::caps::Caps;
 use crate::config::{Config, Feedback as Rule};
 use crate::message::{BackendInfo, Load, REPORT_EVERY};
 use crate::place::Backends;
 use breaker::Breaker;
 use concurrency::Concurrency;
+use slo_caps::SloCaps;
 
 /// The rules and their state.
 #[derive(Debug)]
 pub(crate) struct Feedback {
     concurrency: Option<Concurrency>,
     breaker: Option<Breaker>,
+    slo_caps: Option<SloCaps>,
 }
 
 impl Feedback {
     pub fn new(config: &Config) -> Feedback {
-        let mut feedback = Feedback { concurrency: None, breaker: None };
+        let mut feedback = Feedback { concurrency: None, breaker: None, slo_caps: None };
         for rule in &config.feedback {
-            match *rule {
+            match rule {
                 Rule::AdaptiveConcurrency { by, min } => {
-                    feedback.concurrency = Some(Concurrency::new(by, min));
+                    feedback.concurrency = Some(Concurrency::new(*by, *min));
                 }
                 Rule::CircuitBreaker { failures, open_for } => {
-                    feedback.breaker = Some(Breaker::new(failures, open_for));
+                    feedback.breaker = Some(Breaker::new(*failures, *open_for));
+                }
+                Rule::SloCaps(rule) => {
+                    feedback.slo_caps = Some(SloCaps::new(rule, &config.classes));
                 }
             }
         }
@@ -38,6 +45,25 @@ impl Feedback {
     /// How often some rule wants reports.
     pub fn reports_every(&self) -> Option<Span> {
         self.concurrency.as_ref().map(|_| REPORT_EVERY)
+    }
+
+    /// Whether some rule looks at first tokens.
+    pub fn needs_first_tokens(&self) -> bool {
+        self.slo_caps.is_some()
+    }
+
+    /// The first token of a request was delivered.
+    pub fn first_token(&mut self, now: Time, (class, arrived): (ClassId, Time), caps: &mut Caps) {
+        if let Some(slo_caps) = &mut self.slo_caps {
+            slo_caps.first_token(now, class, arrived, caps);
+        }
+    }
+
+    /// A request expired in the queue.
+    pub fn expired(&mut self, now: Time, (class, arrived): (ClassId, Time), caps: &mut Caps) {
+        if let Some(slo_caps) = &mut self.slo_caps {
+            slo_caps.expired(now, class, arrived, caps);
+        }
     }
 
     /// When time alone lets something go, if anything waits.

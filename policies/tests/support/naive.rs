@@ -19,6 +19,7 @@ pub struct Held {
     pub arrived: Time,
     pub at: Option<BackendId>,
     predicted: u32,
+    has_begun: bool,
     flow: usize,
     sequence: u64,
 }
@@ -102,6 +103,14 @@ impl Naive {
                     self.close(at, Action::Close(End::Cancelled), Reason::Withdrawn, fresh);
                 }
             }
+            Input::FirstToken(id) => {
+                let begins = |h: &&mut Held| h.id == id && h.at.is_some() && !h.has_begun;
+                if let Some(held) = self.held.iter_mut().find(begins) {
+                    held.has_begun = true;
+                    let of = (held.class, held.arrived, Some(now));
+                    self.adapted.result(&self.config.classes, of, now);
+                }
+            }
             Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Joined(id, info) => {
                 if self.seen.get(&id.slot).is_none_or(|&seen| seen < id.generation) {
@@ -127,11 +136,7 @@ impl Naive {
                 }
             }
             Input::Draining => self.draining = true,
-            Input::Deadline
-            | Input::Accepted(_)
-            | Input::FirstToken(_)
-            | Input::Progressed(..)
-            | Input::Matched(..) => {}
+            Input::Deadline | Input::Accepted(_) | Input::Progressed(..) | Input::Matched(..) => {}
         }
         self.dispatch(fresh);
         self.refuse_over_bound(fresh);
@@ -145,12 +150,19 @@ impl Naive {
         self.held.iter().filter(move |h| h.at.is_some() && h.class == class)
     }
 
+    /// The cap of requests of a class as it is now.
+    pub fn cap(&self, class: ClassId) -> Option<u32> {
+        self.adapted.cap(class, &self.config.classes)
+    }
+
     fn expire(&mut self) {
         for class in 0..self.config.classes.len() {
             let Some(ttl) = self.config.classes[class].time_to_live else { continue };
             while let Some(at) = self.held.iter().position(|h| {
                 h.at.is_none() && h.class.index() == class && self.now >= h.arrived + ttl
             }) {
+                let of = (self.held[at].class, self.held[at].arrived, None);
+                self.adapted.result(&self.config.classes, of, self.now);
                 self.close(at, Action::Close(End::Expired), Reason::TimeToLive, u64::MAX);
             }
         }
@@ -168,7 +180,17 @@ impl Naive {
         }
         let predicted = self.memory.predict(&self.config, id, &info, class);
         let (arrived, sequence) = (self.now, self.sequence);
-        let mut held = Held { id, info, class, arrived, at: None, predicted, flow: 0, sequence };
+        let mut held = Held {
+            id,
+            info,
+            class,
+            arrived,
+            at: None,
+            predicted,
+            has_begun: false,
+            flow: 0,
+            sequence,
+        };
         if !self.backends.is_empty() && !self.backends.values().any(|b| fits_empty(b, &held)) {
             return self.refuse(id, Some(class), Refusal::Infeasible, Reason::TooLarge);
         }
@@ -321,10 +343,13 @@ impl Naive {
         let mut tried_as_due = Vec::new();
         loop {
             closed = self.too_large.iter().map(|&class| (class, Bound::ClassTokens)).collect();
-            for (class, rule) in (0..).map(ClassId).zip(&self.config.classes) {
+            for class in (0..self.config.classes.len() as u16).map(ClassId) {
                 let running = self.outstanding(class).count() as u32;
-                if rule.requests_max.is_some_and(|max| running >= max) {
-                    closed.push((class, Bound::ClassRequests));
+                if self.cap(class).is_some_and(|max| running >= max) {
+                    let stated = self.config.classes[class.index()].requests_max;
+                    let is_lowered = self.cap(class) < stated;
+                    let bound = if is_lowered { Bound::Adaptive } else { Bound::ClassRequests };
+                    closed.push((class, bound));
                 }
             }
             let open: Vec<usize> = (0..self.held.len())
@@ -373,7 +398,8 @@ impl Naive {
         self.stops.clear();
         for class in (0..self.config.classes.len() as u16).map(ClassId) {
             let own = |kind| closed.contains(&(class, kind)).then_some(kind);
-            let cap = own(Bound::ClassRequests).or(own(Bound::ClassTokens));
+            let requests = own(Bound::ClassRequests).or(own(Bound::Adaptive));
+            let cap = requests.or(own(Bound::ClassTokens));
             if let Some(bound) = cap.or(stopped) {
                 self.stops.insert(class, bound);
             }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{BackendId, Bound, End, RequestId, Span, Time};
-use plimsoll_policy::config::{Adapt, Feedback};
+use plimsoll_base::{BackendId, Bound, ClassId, End, RequestId, Span, Time};
+use plimsoll_policy::config::{Adapt, Class, Feedback};
 use plimsoll_policy::{BackendInfo, Load};
 
 /// What is known of one backend that is there.
@@ -26,11 +26,61 @@ struct Known {
 pub struct Adapted {
     rules: Vec<Feedback>,
     known: BTreeMap<BackendId, Known>,
+    /// Caps that were moved, whether requests were late, and when caps last moved.
+    caps: BTreeMap<ClassId, u32>,
+    late: Vec<bool>,
+    acted: Option<Time>,
 }
 
 impl Adapted {
     pub fn new(rules: &[Feedback]) -> Adapted {
-        Adapted { rules: rules.to_vec(), known: BTreeMap::new() }
+        Adapted {
+            rules: rules.to_vec(),
+            known: BTreeMap::new(),
+            caps: BTreeMap::new(),
+            late: vec![],
+            acted: None,
+        }
+    }
+
+    /// The cap of requests of a class that states one.
+    pub fn cap(&self, class: ClassId, classes: &[Class]) -> Option<u32> {
+        self.caps.get(&class).copied().or(classes[class.index()].requests_max)
+    }
+
+    /// A request that arrived then got its first token now, or `None`, expired.
+    pub fn result(
+        &mut self,
+        classes: &[Class],
+        (class, arrived, begun): (ClassId, Time, Option<Time>),
+        now: Time,
+    ) {
+        let rule = self.rules.iter().find_map(|rule| match rule {
+            Feedback::SloCaps(rule) => Some(rule.clone()),
+            Feedback::AdaptiveConcurrency { .. } | Feedback::CircuitBreaker { .. } => None,
+        });
+        let Some(rule) = rule.filter(|rule| rule.class == class) else { return };
+        if self.acted.is_some_and(|acted| acted >= arrived) {
+            return;
+        }
+        let deadline = classes[class.index()].deadline.expect("the rule needs it");
+        self.late.push(begun.is_none_or(|begun| begun > arrived + deadline));
+        if self.late.len() < rule.window as usize {
+            return;
+        }
+        let late = self.late.iter().filter(|late| **late).count() as f64;
+        let is_missed = late / self.late.len() as f64 > f64::from(rule.misses_max_ppm) / 1e6;
+        self.late.clear();
+        for lesser in rule.lesser {
+            let cap = self.cap(lesser, classes).expect("the rule needs it");
+            let stated = classes[lesser.index()].requests_max.expect("the rule needs it");
+            let lower = cap.saturating_sub(rule.step).max(rule.min);
+            let moved = if is_missed { lower } else { (cap + rule.step).min(stated) };
+            if moved != cap {
+                self.caps.insert(lesser, moved);
+                self.acted = Some(now);
+            }
+        }
     }
 
     pub fn tick(&mut self, now: Time) {
@@ -80,7 +130,7 @@ impl Adapted {
     pub fn ended(&mut self, now: Time, id: RequestId, backend: BackendId, end: End) {
         let breaker = self.rules.iter().find_map(|rule| match rule {
             Feedback::CircuitBreaker { failures, open_for } => Some((*failures, *open_for)),
-            Feedback::AdaptiveConcurrency { .. } => None,
+            Feedback::AdaptiveConcurrency { .. } | Feedback::SloCaps(_) => None,
         });
         let (Some((failures, open_for)), Some(known)) = (breaker, self.known.get_mut(&backend))
         else {
@@ -122,7 +172,7 @@ impl Adapted {
     ) {
         let rule = self.rules.iter().find_map(|rule| match rule {
             Feedback::AdaptiveConcurrency { by, min } => Some((*by, *min)),
-            Feedback::CircuitBreaker { .. } => None,
+            Feedback::CircuitBreaker { .. } | Feedback::SloCaps(_) => None,
         });
         let Some((by, min)) = rule else { return };
         let known = self.known.get_mut(&backend).expect("it is there");

@@ -2,7 +2,8 @@
 
 use plimsoll_base::{BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time};
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Share, TokenCost, Window,
+    Admit, Becomes, Class, ClassifyRule, EarlyRefusal, Guard, Order, Per, Place, Share, TokenCost,
+    Window,
 };
 use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Used};
 use proptest::collection::vec;
@@ -23,6 +24,8 @@ pub enum Act {
     Withdraw(usize),
     Join(u32, u32, BackendInfo),
     Leave(u32, u32),
+    /// The n-th request held begins to stream, if it runs.
+    Begin(usize),
     /// A backend's report, so many nanoseconds old.
     Report(u32, u32, Load, u64),
     /// A prediction for the next arrival, or for another.
@@ -55,6 +58,7 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (any::<usize>(), info).prop_map(|(n, info)| Act::ArriveAgain(n, info)),
         30 => (any::<usize>(), end, used).prop_map(|(n, end, used)| Act::End(n, end, used)),
         4 => any::<usize>().prop_map(Act::Withdraw),
+        12 => any::<usize>().prop_map(Act::Begin),
         5 => (0u32..4, 0u32..4, backend).prop_map(|(s, g, info)| Act::Join(s, g, info)),
         2 => (0u32..4, 0u32..4).prop_map(|(slot, generation)| Act::Leave(slot, generation)),
         10 => (0u32..4, 0u32..4, storm_admit::load(), 0u64..30)
@@ -145,6 +149,8 @@ pub fn config() -> impl Strategy<Value = Config> {
             if guard.is_some() {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
             }
+            let (feedback, slo_caps) = feedback;
+            let feedback = storm_feedback::fit(feedback, slo_caps, &mut classes);
             let guard = guard.map(|due_share_ppm| Guard { due_share_ppm });
             Config {
                 classify,
@@ -160,6 +166,21 @@ pub fn config() -> impl Strategy<Value = Config> {
             }
         },
     )
+}
+
+/// Policies under which queues grow and all of admission is early refusal.
+pub fn queueing_config() -> impl Strategy<Value = Config> {
+    (config(), 0u64..8).prop_map(|(mut config, limit)| {
+        for class in &mut config.classes {
+            class.queue_max = None;
+            class.time_to_live = None;
+        }
+        let wait_limit = Some(Span::from_nanos(limit));
+        config.admit = vec![Admit::EarlyRefusal(EarlyRefusal { wait_limit, classes: vec![] })];
+        config.feedback.clear();
+        config.requests_max = 1_000;
+        config
+    })
 }
 
 /// Runs the storm through the allocator and the naive one, and calls `after` with every input.
@@ -187,6 +208,7 @@ pub fn run(
             }
             Act::ArriveAgain(..) => Input::Deadline,
             Act::End(n, end, used) => Input::Ended(nth(n, &naive), end, used),
+            Act::Begin(n) => Input::FirstToken(nth(n, &naive)),
             Act::Withdraw(n) => Input::Withdrawn(nth(n, &naive)),
             Act::Join(slot, generation, info) => {
                 Input::Joined(BackendId { slot, generation }, info)

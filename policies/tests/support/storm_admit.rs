@@ -46,7 +46,7 @@ fn gate(classes: u16) -> impl Strategy<Value = Admit> {
 }
 
 fn early(classes: u16) -> impl Strategy<Value = Admit> {
-    (0u64..20, only(classes)).prop_map(|(limit, classes)| {
+    (0u64..8, only(classes)).prop_map(|(limit, classes)| {
         let wait_limit = Some(Span::from_nanos(limit));
         Admit::EarlyRefusal(EarlyRefusal { wait_limit, classes })
     })

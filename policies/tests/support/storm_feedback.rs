@@ -1,11 +1,11 @@
 //! Random rules of feedback.
 
-use plimsoll_base::Span;
-use plimsoll_policy::config::{Adapt, Feedback};
+use plimsoll_base::{ClassId, Span};
+use plimsoll_policy::config::{Adapt, Class, Feedback, SloCaps};
 use proptest::option::weighted;
 use proptest::prelude::*;
 
-pub fn feedback() -> impl Strategy<Value = Vec<Feedback>> {
+pub fn feedback() -> impl Strategy<Value = (Vec<Feedback>, Option<(SloCaps, Span)>)> {
     let span = (1u64..40).prop_map(Span::from_nanos);
     let by = prop_oneof![
         span.clone().prop_map(|target| Adapt::Aimd { target }),
@@ -14,6 +14,37 @@ pub fn feedback() -> impl Strategy<Value = Vec<Feedback>> {
     let concurrency = (by, 1u32..4).prop_map(|(by, min)| Feedback::AdaptiveConcurrency { by, min });
     let breaker = (1u32..4, span)
         .prop_map(|(failures, open_for)| Feedback::CircuitBreaker { failures, open_for });
-    (weighted(0.35, concurrency), weighted(0.35, breaker))
-        .prop_map(|(concurrency, breaker)| concurrency.into_iter().chain(breaker).collect())
+    let rules = (weighted(0.35, concurrency), weighted(0.35, breaker))
+        .prop_map(|(concurrency, breaker)| concurrency.into_iter().chain(breaker).collect());
+    (rules, weighted(0.35, slo_caps()))
+}
+
+/// Everyone gives way to class 0, whose deadline is the span.
+fn slo_caps() -> impl Strategy<Value = (SloCaps, Span)> {
+    (1u32..4, 0u32..1_000_000, 1u32..3, 0u64..60).prop_map(
+        |(window, misses_max_ppm, step, deadline)| {
+            let class = ClassId(0);
+            let rule = SloCaps { class, lesser: vec![], window, misses_max_ppm, step, min: 1 };
+            (rule, Span::from_nanos(deadline))
+        },
+    )
+}
+
+/// All rules, and the classes changed so that they make sense.
+pub fn fit(
+    mut rules: Vec<Feedback>,
+    slo_caps: Option<(SloCaps, Span)>,
+    classes: &mut [Class],
+) -> Vec<Feedback> {
+    if let Some((mut rule, deadline)) = slo_caps
+        && classes.len() > 1
+    {
+        classes[0].deadline = Some(deadline);
+        for class in &mut classes[1..] {
+            class.requests_max.get_or_insert(4);
+        }
+        rule.lesser = (1..classes.len() as u16).map(ClassId).collect();
+        rules.push(Feedback::SloCaps(rule));
+    }
+    rules
 }

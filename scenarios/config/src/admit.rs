@@ -318,7 +318,7 @@ pub(crate) fn span(
     Some(value.value.0)
 }
 
-fn millionths(fraction: f64) -> u32 {
+pub(crate) fn millionths(fraction: f64) -> u32 {
     (fraction * 1e6).round() as u32
 }
 

@@ -1,17 +1,19 @@
 //! `policy.feedback`: as written, and what it means.
 
 use plimsoll_base::Span;
-use plimsoll_policy::config::{Adapt, Feedback};
+use plimsoll_policy::config::{Adapt, Feedback, SloCaps};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::admit::span;
-use crate::policy::at_least_one;
-use crate::{At, Code, Diagnostic, SpanValue};
+use crate::admit::{class_id, class_ids, millionths, span};
+use crate::policy::{Known, at_least_one};
+use crate::{At, Code, Diagnostic, FractionValue, Items, SpanValue};
 
 const BASE_DEFAULT: Span = Span::from_millis(20);
 const OPEN_FOR_DEFAULT: Span = Span::from_secs(10);
 const FAILURES_DEFAULT: u32 = 5;
+const WINDOW_DEFAULT: u32 = 32;
+const MISSES_MAX_PPM_DEFAULT: u32 = 100_000;
 
 /// A rule of feedback; at most one of each kind.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -36,6 +38,21 @@ pub enum FeedbackSpec {
         /// How long it stays open. Default "10s".
         open_for: Option<At<SpanValue>>,
     },
+    /// Lowers the caps of lesser classes while a class misses its deadline.
+    SloCaps {
+        /// The class with the objective.
+        class: At<String>,
+        /// The classes that give way; each states `requests_max`, where its cap starts.
+        lesser: Items<At<String>>,
+        /// Results from one action to the next. Default 32.
+        window: Option<At<u32>>,
+        /// The fraction of them that may be misses. Default 0.1.
+        misses_max: Option<At<FractionValue>>,
+        /// By how many requests a cap moves. Default 1.
+        step: Option<At<u32>>,
+        /// No cap falls below this. Default 1.
+        min: Option<At<u32>>,
+    },
 }
 
 /// How an adaptive limit moves.
@@ -50,9 +67,13 @@ pub enum AdaptSpec {
 }
 
 /// One rule of feedback; `None` if a part of it is missing.
-pub(crate) fn feedback(spec: &FeedbackSpec, found: &mut Vec<Diagnostic>) -> Option<Feedback> {
-    Some(match *spec {
-        FeedbackSpec::AdaptiveConcurrency { by, target, base, min } => {
+pub(crate) fn feedback(
+    spec: &FeedbackSpec,
+    known: Known<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Feedback> {
+    Some(match spec {
+        &FeedbackSpec::AdaptiveConcurrency { by, target, base, min } => {
             let min = at_least_one("min", min, found).unwrap_or(1);
             let by = match by.value {
                 AdaptSpec::Aimd => {
@@ -73,10 +94,21 @@ pub(crate) fn feedback(spec: &FeedbackSpec, found: &mut Vec<Diagnostic>) -> Opti
             };
             Feedback::AdaptiveConcurrency { by, min }
         }
-        FeedbackSpec::CircuitBreaker { failures, open_for } => Feedback::CircuitBreaker {
+        &FeedbackSpec::CircuitBreaker { failures, open_for } => Feedback::CircuitBreaker {
             failures: at_least_one("failures", failures, found).unwrap_or(FAILURES_DEFAULT),
             open_for: span("open_for", open_for, found).unwrap_or(OPEN_FOR_DEFAULT),
         },
+        FeedbackSpec::SloCaps { class, lesser, window, misses_max, step, min } => {
+            Feedback::SloCaps(SloCaps {
+                class: class_id(class, known, found)?,
+                lesser: class_ids(Some(lesser), known, found),
+                window: at_least_one("window", *window, found).unwrap_or(WINDOW_DEFAULT),
+                misses_max_ppm: misses_max
+                    .map_or(MISSES_MAX_PPM_DEFAULT, |part| millionths(part.value.0)),
+                step: at_least_one("step", *step, found).unwrap_or(1),
+                min: at_least_one("min", *min, found).unwrap_or(1),
+            })
+        }
     })
 }
 
@@ -93,6 +125,8 @@ fn belongs_not(key: &str, value: Option<At<SpanValue>>, other: &str, found: &mut
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_base::ClassId;
+
     use super::*;
     use crate::spec::PolicySpec;
 
@@ -102,9 +136,12 @@ mod tests {
         };
         let node = crate::tree::parse(&format!("feedback = [{rules}]"), 0).map_err(messages)?;
         let written: PolicySpec = crate::decode(&node).map_err(messages)?;
+        let classes = ["chat", "batch"].map(str::to_owned);
+        let known = Known { classes: &classes, tenants: &[], sources: &[] };
         let mut found = Vec::new();
         let rules = written.feedback.map(|rules| rules.value.0).unwrap_or_default();
-        let read = rules.iter().filter_map(|rule| feedback(&rule.value, &mut found)).collect();
+        let read =
+            rules.iter().filter_map(|rule| feedback(&rule.value, known, &mut found)).collect();
         if found.is_empty() { Ok(read) } else { Err(messages(found)) }
     }
 
@@ -125,6 +162,17 @@ mod tests {
                 r#"{ rule = "circuit-breaker", failures = 3 }"#,
                 Feedback::CircuitBreaker { failures: 3, open_for: OPEN_FOR_DEFAULT },
             ),
+            (
+                r#"{ rule = "slo-caps", class = "chat", lesser = ["batch"], misses_max = "5%" }"#,
+                Feedback::SloCaps(SloCaps {
+                    class: ClassId(0),
+                    lesser: vec![ClassId(1)],
+                    window: WINDOW_DEFAULT,
+                    misses_max_ppm: 50_000,
+                    step: 1,
+                    min: 1,
+                }),
+            ),
         ] {
             assert_eq!(read(text), Ok(vec![expected]), "{text}");
         }
@@ -139,6 +187,8 @@ mod tests {
             (r#"{ rule = "adaptive-concurrency", by = "gradient", min = 0 }"#, "at least 1"),
             (r#"{ rule = "circuit-breaker", open_for = "0s" }"#, "above 0"),
             (r#"{ rule = "circuit-breaker", half = 1 }"#, "half"),
+            (r#"{ rule = "slo-caps", class = "x", lesser = [] }"#, "no class is named `x`"),
+            (r#"{ rule = "slo-caps", class = "chat" }"#, "lesser"),
         ] {
             let found = read(rule).expect_err(rule);
             assert!(found.iter().any(|message| message.contains(expected)), "{rule}: {found:?}");

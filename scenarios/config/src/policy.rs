@@ -71,7 +71,7 @@ pub fn build(
             None | Some(WindowSpec::Seats) => Window::Seats,
             Some(WindowSpec::None) => Window::None,
         },
-        feedback: feedback(policy, found),
+        feedback: feedback(policy, known, found),
         guard: guard(classes, policy, found),
         predict: admit::predict(policy.predict, found),
         requests_max: at_least_one("requests_max", policy.requests_max, found)
@@ -224,9 +224,9 @@ fn admit(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> 
     rules.iter().filter_map(|rule| admit::admit(&rule.value, known, found)).collect()
 }
 
-fn feedback(policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Vec<Feedback> {
+fn feedback(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> Vec<Feedback> {
     let rules = policy.feedback.as_ref().map_or(&[][..], |rules| &rules.value.0);
-    rules.iter().filter_map(|rule| feedback::feedback(&rule.value, found)).collect()
+    rules.iter().filter_map(|rule| feedback::feedback(&rule.value, known, found)).collect()
 }
 
 fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
