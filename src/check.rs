@@ -2,20 +2,21 @@
 
 use std::process::ExitCode;
 
-use plimsoll_base::ClassId;
-use plimsoll_scenario::Scenario;
+use plimsoll_base::{ClassId, Names, Span};
+use plimsoll_policy::{Because, Machine, WaitBound, WhyNot, wait_bounds};
+use plimsoll_scenario::{ClassObjectives, Loaded, PolicyFile, Scenario};
 
 use crate::Failure;
 use crate::arguments::CheckOptions;
-use crate::run::open;
+use crate::run::open_either;
 
-/// Reads a scenario and says what it is; with `--explain`, each value and its origin.
+/// Reads a scenario or a policy file and says what it is and what follows from it; with
+/// `--explain`, each value and its origin.
 pub fn check(options: &CheckOptions) -> Result<ExitCode, Failure> {
-    let scenario = open(&options.file, &options.overrides)?;
-    if options.explain {
-        explain(&scenario);
-    } else {
-        outline(&scenario);
+    match open_either(&options.file, &options.overrides)? {
+        Loaded::Scenario(scenario) if options.explain => explain(&scenario),
+        Loaded::Scenario(scenario) => outline(&scenario),
+        Loaded::Policy(policy) => outline_policy(&policy),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -41,14 +42,69 @@ fn outline(scenario: &Scenario) {
             pool.replicas, engine.seats, engine.context_max
         );
     }
-    for (index, objectives) in scenario.objectives.iter().enumerate() {
-        let class = model.names.class(ClassId(index as u16));
-        let promised: Vec<&str> =
-            objectives.objectives.iter().map(|objective| objective.text.as_str()).collect();
-        let promised = if promised.is_empty() { "nothing" } else { &promised.join(", ") };
-        println!("class {class}: promised {promised}");
-    }
+    promises(&scenario.objectives, &model.names);
+    let machine = scenario.machine();
+    println!(
+        "longest waits, at worst: {} of {} seats hold the largest requests at once, a step takes at \
+         most {}",
+        machine.parallel, machine.seats, machine.step
+    );
+    bounds(&wait_bounds(&model.policy, &machine), &model.names, |most, because| {
+        if most < YEAR {
+            return format!("at most {most}: {because}");
+        }
+        format!(
+            "bounded, but by more than a year: {because} (a `queue_max` and a `time_to_live` make \
+             bounds of use)"
+        )
+    });
     for assumption in &scenario.assumptions {
         println!("assumed: {assumption}");
     }
+}
+
+fn outline_policy(policy: &PolicyFile) {
+    println!("{} is a valid policy.", policy.name);
+    println!("policy: {}", policy.config);
+    promises(&policy.objectives, &policy.names);
+    println!("longest waits (in time only within a scenario, which says what serves):");
+    bounds(&wait_bounds(&policy.config, &Machine::UNKNOWN), &policy.names, |most, because| {
+        match because {
+            Because::TimeToLive => format!("at most {most}: {because}"),
+            Because::Guard | Because::Share => format!("bounded: {because}"),
+        }
+    });
+}
+
+fn promises(objectives: &[ClassObjectives], names: &Names) {
+    for owed in objectives {
+        let promised: Vec<&str> =
+            owed.objectives.iter().map(|objective| objective.text.as_str()).collect();
+        let promised = if promised.is_empty() { "nothing" } else { &promised.join(", ") };
+        println!("class {}: promised {promised}", names.class(owed.class));
+    }
+}
+
+/// Beyond this a bound says only that there is one.
+const YEAR: Span = Span::from_secs(365 * 86_400);
+
+/// A line a class; `within` puts a bound into words.
+fn bounds(bounds: &[WaitBound], names: &Names, within: fn(Span, Because) -> String) {
+    for (index, bound) in (0..).zip(bounds) {
+        let waits = match *bound {
+            WaitBound::Within(most, because) => within(most, because),
+            WaitBound::Unbounded(why) => unbounded(why, names),
+        };
+        println!("  {}: {waits}", names.class(ClassId(index)));
+    }
+}
+
+fn unbounded(why: WhyNot, names: &Names) -> String {
+    let why = match why {
+        WhyNot::Higher(class) => {
+            format!("`{}`, of a higher priority, may always have work", names.class(class))
+        }
+        other => other.to_string(),
+    };
+    format!("unbounded, because {why}")
 }

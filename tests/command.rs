@@ -47,7 +47,7 @@ fn check(arguments: &[&str], code: i32, out: &[&str], error: &[&str]) {
 
 #[test]
 fn help_and_version_need_no_file() {
-    let verbs = ["run", "check", "init", "explain", "schema", "completions"];
+    let verbs = ["run", "replay", "check", "init", "explain", "schema", "completions"];
     check(&["--help"], 0, &verbs, &[]);
     check(&["--help"], 0, &["Exit codes: 0 ", "3 objective missed", "130 interrupted"], &[]);
     for verb in verbs {
@@ -109,6 +109,29 @@ fn every_template_can_be_started_from() {
         check(&["check", file, "--explain", "--set", "seed=9"], 0, &origins, &[]);
     }
     assert_eq!(said(&["init"]).stdout, said(&["init", "--template", "quickstart"]).stdout);
+}
+
+#[test]
+fn check_says_how_long_a_class_may_wait() {
+    let starved = "batch: unbounded, because `chat`, of a higher priority, may always have work";
+    check(&["check", "noisy-neighbour-priority"], 0, &["longest waits", starved], &[]);
+    let expires = ["--set", "class.batch.time_to_live=15m"];
+    let within = "batch: at most 15.0 min: it leaves the queue then";
+    check(&[&["check", "noisy-neighbour-priority"], &expires[..]].concat(), 0, &[within], &[]);
+    let guarded = "the guard lets it in";
+    check(&["check", "noisy-neighbour-priority-guard"], 0, &[guarded], &[]);
+    let none = ["--set", "policy.window=none"];
+    let engine = "unbounded, because the engine queues, where no rule acts";
+    check(&[&["check", "noisy-neighbour"], &none[..]].concat(), 0, &[engine], &[]);
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("policy.toml");
+    let text = "schema_version = 1\nname = \"house\"\nclass = [{ name = \"chat\", priority = 1 }, \
+                { name = \"rest\" }]\n[policy]\nshare = \"priority\"\n";
+    std::fs::write(&file, text).expect("the file can be written");
+    let out = ["house is a valid policy", "chat: bounded: its turn comes", "rest: unbounded"];
+    check(&["check", file.to_str().expect("paths are UTF-8")], 0, &out, &[]);
+    std::fs::write(&file, text.replace("priority = 1", "weight = 0")).expect("it can be written");
+    check(&["check", file.to_str().expect("paths are UTF-8")], 2, &[], &["`weight`", ":3:"]);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The machine: inputs in, decisions out.
 
-use plimsoll_base::{
-    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, TenantId, Time,
-};
+mod snapshot;
+
+pub use snapshot::{BackendState, ClassState, Snapshot};
+
+use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
 
 use crate::admit::{Admission, Candidate, Drains, RETRY_MIN, retry_after};
 use crate::book::{Book, Entry, State};
@@ -14,14 +16,19 @@ use crate::config::Config;
 use crate::decided::Decided;
 use crate::feedback::Feedback;
 use crate::guard::{DISPATCH, Due, Guard};
-use crate::hints::{Hint, Hints};
+use crate::heavy_lane::{HeavyLane, Queues};
+use crate::hints::Hints;
 use crate::message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Load, Needs, RequestInfo, Signal, Used,
 };
-use crate::order::Lifts;
+use crate::order::{LATE, Order};
 use crate::place::{Backends, Placed};
 use crate::predict::Predictions;
 use crate::share::Share;
+
+/// How many of those who are next may be aside at once, so that looking for one that may go past
+/// them costs a bounded time.
+const ASIDE_MAX: usize = 16;
 
 /// Decides which request goes to which backend, when, and why.
 ///
@@ -38,19 +45,24 @@ pub struct Allocator {
     admission: Admission,
     drains: Drains,
     feedback: Feedback,
-    lifts: Lifts,
+    order: Order,
+    queues: Queues,
     book: Book,
     share: Share,
     guard: Option<Guard>,
     caps: Caps,
+    heavy_lane: HeavyLane,
     backends: Backends,
-    /// Classes with a time-to-live.
+    /// Queues with a time-to-live.
     mortal: ClassSet,
     /// What stopped those who wait.
     stops: Stops,
     /// Classes whose next request did not fit their cap of tokens. A class is looked at again
-    /// when what it has waiting or outstanding changes, or when its oldest request may go as due.
+    /// when what it has waiting or outstanding changes, when its oldest request may go as due, or
+    /// when the heavy lane opens or closes, since then another may be next.
     too_large: ClassSet,
+    /// Those of them that were looked at as due with the input in hand.
+    too_large_when_due: ClassSet,
     decisions: Decided,
     in_flight: u32,
     /// The next request's place in the order of arrival.
@@ -69,12 +81,15 @@ impl Allocator {
     /// What [`Config::check`] finds.
     pub fn new(config: Config) -> Result<Allocator, ConfigError> {
         config.check()?;
-        let ids = (0..).map(ClassId).zip(&config.classes);
+        let queues = Queues::new(&config.partition, config.classes.len());
+        let owed = queues.owed(&config.classes);
+        let ids = (0..).map(ClassId).zip(&owed);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
         let admission = Admission::new(&config);
         let ids = (0..).map(ClassId).zip(&config.classes);
         let bounded = ids.filter(|(_, class)| class.queue_max.is_some()).map(|(id, _)| id);
         let measured = bounded.chain(admission.paced()).collect();
+        let order = Order::new(&config);
         Ok(Allocator {
             classifier: Classifier::new(&config.classify, config.classes.len()),
             predictions: Predictions::new(config.predict, &config.classes),
@@ -82,15 +97,18 @@ impl Allocator {
             admission,
             drains: Drains::new(config.classes.len(), measured),
             feedback: Feedback::new(&config),
-            lifts: Lifts::new(config.order, &config.classes),
-            book: Book::new(config.classes.len()),
-            share: Share::new(&config),
-            guard: config.guard.as_ref().map(|guard| Guard::new(guard, &config.classes)),
+            queues,
+            book: Book::new(queues, order.lanes(queues)),
+            order,
+            share: Share::new(&Config { classes: owed.clone(), ..config.clone() }),
+            guard: config.guard.as_ref().map(|guard| Guard::new(guard, &owed)),
             caps: Caps::new(&config.classes),
+            heavy_lane: HeavyLane::new(&config.partition, queues),
             backends: Backends::new(config.place, config.window),
             mortal: mortal.collect(),
             stops: Stops::default(),
             too_large: ClassSet::EMPTY,
+            too_large_when_due: ClassSet::EMPTY,
             decisions: Decided::default(),
             in_flight: 0,
             sequence: 0,
@@ -113,18 +131,22 @@ impl Allocator {
         if self.mortal.meets(self.book.waiting()) {
             self.expire();
         }
+        if self.order.relegates() {
+            self.relegate();
+        }
         if self.feedback.deadline() <= now {
             self.feedback.tick(now, &mut self.backends);
         }
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
-            Input::Accepted(_) | Input::Progressed(..) => {}
-            Input::FirstToken(id) => self.first_token(id),
             Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
-            Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
+            Input::Predicted(id, output_tokens) => self.predictions.told(id, output_tokens),
+            Input::FirstToken(id) => self.first_token(id),
             Input::Reported(backend, load, as_of) => self.reported(backend, &load, as_of),
+            // No rule reads these yet.
+            Input::Accepted(_) | Input::Progressed(..) => {}
             Input::Joined(backend, info) => self.joined(backend, &info),
             Input::Left(backend) => self.left(backend),
             Input::Draining => self.draining = true,
@@ -140,7 +162,7 @@ impl Allocator {
     }
 
     /// When to hand in [`Input::Deadline`]: the next instant at which time alone can change a
-    /// decision, because a request expires or falls due. `None` if there is none.
+    /// decision, because a request expires, falls due or is relegated. `None` if there is none.
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
         if self.book.waiting().is_empty() { None } else { self.earliest_deadline() }
@@ -148,18 +170,20 @@ impl Allocator {
 
     fn earliest_deadline(&self) -> Option<Time> {
         let waiting = self.book.waiting();
-        let expiries = self.mortal.and(waiting).filter_map(|class| self.next_expiry(class));
-        let next_due = self.guard.as_ref().and_then(|guard| {
-            // Falling due helps only where a request that is too large stopped the others.
-            let open = match (self.backends.closed(), self.stops.all) {
-                (Some(_), _) => ClassSet::EMPTY,
-                (None, Some(_)) => waiting.without(self.stops.requests),
-                (None, None) => self.stops.tokens,
-            };
-            guard.next_due(self.now, &self.book, open)
-        });
+        let expiries = self.mortal.and(waiting).filter_map(|queue| self.next_expiry(queue));
+        // Falling due and being relegated help only where a request that is too large stopped the
+        // others.
+        let open = match (self.backends.closed(), self.stops.all) {
+            (Some(_), _) => ClassSet::EMPTY,
+            (None, Some(_)) => waiting.without(self.queues.of(self.stops.requests)),
+            (None, None) => self.queues.of(self.stops.tokens),
+        };
+        let guard = self.guard.as_ref();
+        let next_due = guard.and_then(|guard| guard.next_due(self.now, &self.book, open));
+        let relegates = if self.order.relegates() { open.and(waiting) } else { ClassSet::EMPTY };
+        let relegations = relegates.filter_map(|queue| self.next_relegation(queue));
         let rest_over = Some(self.feedback.deadline()).filter(|&at| at < Time::MAX);
-        expiries.chain(next_due).chain(rest_over).min()
+        expiries.chain(next_due).chain(relegations).chain(rest_over).min()
     }
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
@@ -170,7 +194,10 @@ impl Allocator {
     /// Which observations the policy's rules read.
     pub fn needs(&self) -> Needs {
         Needs {
-            matches: self.classifier.needs_matches(),
+            matches: self.classifier.needs_matches()
+                || self.order.needs_matches()
+                || self.queues.needs_matches()
+                || self.share.needs_matches(),
             predictions: self.predictions.needs_hints(),
             first_tokens: self.feedback.needs_first_tokens(),
             reports: [self.admission.reports_every(), self.feedback.reports_every()]
@@ -209,54 +236,70 @@ impl Allocator {
     /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.
     #[inline(never)]
     fn arrived(&mut self, id: RequestId, info: &RequestInfo) {
-        let Hint { matched, output_tokens } = self.hints.take(id);
+        let matched = self.hints.take(id);
         let uncached = info.prompt_tokens.saturating_sub(matched.tokens);
         self.latest_class = self.classifier.classify(info, uncached);
         let Some(class) = self.latest_class else {
+            self.predictions.forget();
             return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
-        let RequestInfo { tenant, prompt_tokens, output_cap, .. } = *info;
-        let output_predicted = self.predictions.output(class, output_cap, output_tokens);
+        let RequestInfo { prompt_tokens, output_cap, .. } = *info;
+        let output_predicted = self.predictions.output(id, class, output_cap);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
-        let at_once = self.at_once(class, tokens, context);
+        let queue = self.queues.queue(class, u64::from(uncached) + u64::from(output_predicted));
+        let at_once = self.at_once((class, queue), tokens, context);
         if let Some((refusal, reason)) = self.against(tokens, context, at_once) {
             return self.decline(id, Some(class), refusal, reason);
         }
         if !self.admission.is_empty() {
-            let who = Candidate { class, tenant, tokens };
+            let who = Candidate { class, tenant: info.tenant, tokens };
             if !self.admit(id, who) {
                 return self.dispatch();
             }
         }
-        let inserted = self.book.insert(id, || Entry {
-            id,
-            class,
-            flow: 0,
-            arrived: self.now,
-            sequence: self.sequence,
-            key: self.lifts.key(class, self.now),
-            info: *info,
-            output_predicted,
-            matched,
-            has_begun: false,
-            state: at_once.map_or(State::Waiting, State::Dispatched),
+        let inserted = self.book.insert(id, || {
+            let mut entry = Entry {
+                id,
+                class,
+                queue,
+                flow: 0,
+                arrived: self.now,
+                sequence: self.sequence,
+                key: 0,
+                info: *info,
+                output_predicted,
+                matched,
+                passed: 0,
+                has_begun: false,
+                state: at_once.map_or(State::Waiting, State::Dispatched),
+            };
+            entry.key = self.order.key(&entry);
+            entry
         });
         let Some(slot) = inserted else { return self.dispatch() };
-        let Some(backend) = at_once else { return self.wait(id, slot, class, tenant) };
+        let Some(backend) = at_once else { return self.wait(id, slot, class) };
         self.sequence += 1;
         self.too_large.remove(class);
+        self.order.charge(info.workflow, prompt_tokens, output_predicted);
+        self.take_heavy(queue);
         self.commit((id, class, tokens), backend, self.share.reason(), None);
     }
 
     /// Where a request can go now if the rules could not but pick it next: nobody waits, its
     /// class has room, and neither the share nor the guard keeps accounts of who waits or goes.
-    fn at_once(&self, class: ClassId, tokens: u64, context: u64) -> Option<BackendId> {
+    fn at_once(
+        &self,
+        (class, queue): (ClassId, ClassId),
+        tokens: u64,
+        context: u64,
+    ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
             && self.share.keeps_no_accounts()
             && self.guard.is_none()
             && !self.caps.full().contains(class)
-            && self.caps.has_room(class, tokens);
+            && self.caps.has_room(class, tokens)
+            && !self.heavy_lane.full().contains(queue);
         if is_next { self.backends.find_room(tokens, context) } else { None }
     }
 
@@ -309,8 +352,8 @@ impl Allocator {
     }
 
     /// Has the request that just arrived wait its turn, which may be now.
-    fn wait(&mut self, id: RequestId, slot: u32, class: ClassId, tenant: TenantId) {
-        let Some(flow) = self.share.flow(class, tenant) else {
+    fn wait(&mut self, id: RequestId, slot: u32, class: ClassId) {
+        let Some(flow) = self.share.flow(class, &self.book.entry(slot).info) else {
             let entry = *self.book.entry(slot);
             self.give_back(&entry);
             self.book.forget_id(id);
@@ -321,7 +364,7 @@ impl Allocator {
         self.too_large.remove(class);
         self.book.entry_mut(slot).flow = flow;
         let turned = self.book.enqueue(slot);
-        self.share.enqueued(flow, class, turned);
+        self.share.enqueued(slot, self.book.entry(slot), turned);
         self.dispatch();
         self.bound_queue(id, slot);
     }
@@ -384,19 +427,24 @@ impl Allocator {
         let Some(found) = self.book.find(id) else { return };
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
-        let (class, flow, tokens) = (entry.class, entry.flow, entry.tokens());
+        let (class, tokens) = (entry.class, entry.tokens());
         let charged = (entry.info.prompt_tokens, entry.output_predicted);
         if !self.admission.is_empty() {
             let used = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
             self.admission.settle(self.now, entry.candidate(), used);
         }
         self.predictions.ended(class, end, used.output_tokens);
+        self.share.settle(entry, used);
+        let used = (used.prompt_tokens, used.output_tokens);
+        self.order.settle(entry.info.workflow, charged, used);
+        if self.heavy_lane.release(entry.queue) {
+            self.too_large = ClassSet::EMPTY;
+        }
         self.book.forget(found);
         self.backends.release(backend, tokens);
         self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
         self.caps.release(class, tokens);
         self.too_large.remove(class);
-        self.share.settle(flow, charged, (used.prompt_tokens, used.output_tokens));
         self.in_flight -= 1;
     }
 
@@ -422,19 +470,36 @@ impl Allocator {
     }
 
     fn expire(&mut self) {
-        for class in self.mortal.and(self.book.waiting()) {
-            while self.next_expiry(class).is_some_and(|at| at <= self.now) {
-                let slot = self.book.oldest_slot(class).expect("what expires waits");
-                let of = (class, self.book.entry(slot).arrived);
+        for queue in self.mortal.and(self.book.waiting()) {
+            while self.next_expiry(queue).is_some_and(|at| at <= self.now) {
+                let slot = self.book.oldest_slot(queue).expect("what expires waits");
+                let of = (self.queues.class(queue), self.book.entry(slot).arrived);
                 self.feedback.expired(self.now, of, &mut self.caps);
                 self.drop_waiting(slot, Action::Close(End::Expired), Reason::TimeToLive);
             }
         }
     }
 
-    fn next_expiry(&self, class: ClassId) -> Option<Time> {
-        let time_to_live = self.config.classes[class.index()].time_to_live?;
-        Some(self.book.oldest(class)?.arrived.saturating_add(time_to_live))
+    fn next_expiry(&self, queue: ClassId) -> Option<Time> {
+        let time_to_live = self.config.classes[self.queues.class(queue).index()].time_to_live?;
+        Some(self.book.oldest_in(queue)?.arrived.saturating_add(time_to_live))
+    }
+
+    /// Relegates what has come to its deadline, which may change who is next in its class.
+    fn relegate(&mut self) {
+        for queue in self.book.waiting() {
+            while let Some(slot) = self.book.fresh(queue)
+                && self.book.entry(slot).key <= self.now.nanos()
+            {
+                self.book.relegate(slot);
+                self.too_large.remove(self.queues.class(queue));
+            }
+        }
+    }
+
+    fn next_relegation(&self, queue: ClassId) -> Option<Time> {
+        let key = self.book.entry(self.book.fresh(queue)?).key;
+        (key < LATE).then(|| Time::from_nanos(key))
     }
 
     /// Decides against a waiting request.
@@ -451,9 +516,8 @@ impl Allocator {
     }
 
     fn unqueue(&mut self, slot: u32) {
-        let Entry { flow, class, .. } = *self.book.entry(slot);
         let turned = self.book.unqueue(slot);
-        self.share.unqueued(flow, class, turned);
+        self.share.unqueued(slot, self.book.entry(slot), turned);
     }
 
     #[inline]
@@ -464,13 +528,15 @@ impl Allocator {
     }
 
     /// Dispatches until everyone who waits is stopped by something. Each turn sends a request,
-    /// refuses one, closes a class or ends the loop, so it ends.
+    /// refuses one, sets one aside, closes a class or ends the loop, so it ends.
     fn dispatch_waiting(&mut self) {
         let mut stops = Stops::default();
         self.too_large = self.too_large.without(self.due_classes());
-        let mut too_large_when_due = ClassSet::EMPTY;
+        self.too_large_when_due = ClassSet::EMPTY;
+        // What stopped the first of those who are aside.
+        let mut stopped_next = None;
         loop {
-            let open = self.book.waiting().without(self.caps.full()).without(self.too_large);
+            let open = self.book.standing().without(self.closed_queues());
             if open.is_empty() {
                 break;
             }
@@ -484,19 +550,23 @@ impl Allocator {
             if !self.caps.has_room(class, tokens) {
                 self.too_large.insert(class);
                 if reason == Reason::Due {
-                    too_large_when_due.insert(class);
+                    self.too_large_when_due.insert(class);
                 }
                 continue;
             }
             match self.backends.place(tokens, context) {
                 Placed::At(backend) => {
+                    let reason = stopped_next.take().map_or(reason, |_| self.go_past());
                     self.send(slot, backend, reason, due);
-                    let due = self.due_classes().without(too_large_when_due);
+                    let due = self.due_classes().without(self.too_large_when_due);
                     self.too_large = self.too_large.without(due);
                 }
                 Placed::Stopped(bound) => {
-                    stops.all = Some(bound);
-                    break;
+                    stopped_next.get_or_insert(bound);
+                    if !self.may_be_passed(slot, reason) {
+                        break;
+                    }
+                    self.set_aside(slot);
                 }
                 Placed::Never => {
                     let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
@@ -504,10 +574,48 @@ impl Allocator {
                 }
             }
         }
+        self.put_back();
+        stops.all = stops.all.or(stopped_next);
         stops.requests = self.caps.full();
         stops.lowered = self.caps.lowered();
+        stops.heavy = self.heavy_lane.full();
         stops.tokens = self.too_large;
         self.stops = stops;
+    }
+
+    /// Queues of which nothing may go, whatever there is room for.
+    fn closed_queues(&self) -> ClassSet {
+        self.queues.of(self.caps.full().or(self.too_large)).or(self.heavy_lane.full())
+    }
+
+    /// Whether others may go past a request that is next and fits nowhere now. What the guard
+    /// sends is never passed, so that its bound holds.
+    fn may_be_passed(&self, slot: u32, reason: Reason) -> bool {
+        self.book.entry(slot).passed < self.config.bypass_max
+            && reason != Reason::Due
+            && self.book.aside().len() < ASIDE_MAX
+    }
+
+    /// Looks past the request that is next for those that fit.
+    fn set_aside(&mut self, slot: u32) {
+        let turned = self.book.set_aside(slot);
+        self.share.unqueued(slot, self.book.entry(slot), turned);
+    }
+
+    /// One of those behind fits: it goes past all who are aside, which each of them remembers.
+    fn go_past(&mut self) -> Reason {
+        for at in 0..self.book.aside().len() {
+            let slot = self.book.aside()[at];
+            self.book.entry_mut(slot).passed += 1;
+        }
+        self.put_back();
+        Reason::Bypass
+    }
+
+    fn put_back(&mut self) {
+        while let Some((slot, turned)) = self.book.put_back() {
+            self.share.enqueued(slot, self.book.entry(slot), turned);
+        }
     }
 
     /// Of the classes that step aside, those whose oldest request the guard would send now.
@@ -516,10 +624,10 @@ impl Allocator {
             return ClassSet::EMPTY;
         }
         let due = self.guard.as_ref().map(|guard| guard.due_classes(self.now, &self.book));
-        self.too_large.and(due.unwrap_or(ClassSet::EMPTY))
+        self.too_large.and(self.queues.classes(due.unwrap_or(ClassSet::EMPTY)))
     }
 
-    /// The request that goes next, of the `open` classes, and the rule that says so.
+    /// The request that goes next, of the `open` queues, and the rule that says so.
     fn pick(&mut self, open: ClassSet) -> (Due, u32, Reason) {
         let due = match &self.guard {
             Some(guard) => guard.look(self.now, &self.book, open),
@@ -528,8 +636,9 @@ impl Allocator {
         if let Some(slot) = due.next {
             return (due, slot, Reason::Due);
         }
-        let flow = self.share.pick(&self.book, open);
-        let slot = self.book.head(flow, open).expect("the flow picked has an open class");
+        let (flow, picked) = self.share.pick(&self.book, open);
+        let head = picked.or_else(|| self.book.head(flow, open));
+        let slot = head.expect("the flow picked has an open queue");
         (due, slot, self.share.reason())
     }
 
@@ -542,13 +651,24 @@ impl Allocator {
         let bound = self.waited_for(slot);
         let entry = self.book.entry_mut(slot);
         entry.state = State::Dispatched(backend);
-        let Entry { id, class, flow, output_predicted, .. } = *entry;
-        let prompt_tokens = entry.info.prompt_tokens;
+        let Entry { id, class, queue, output_predicted, .. } = *entry;
+        let (prompt_tokens, workflow) = (entry.info.prompt_tokens, entry.info.workflow);
         let tokens = entry.tokens();
-        self.share.charge(flow, prompt_tokens, output_predicted);
+        self.share.charge(entry);
+        self.order.charge(workflow, prompt_tokens, output_predicted);
+        self.take_heavy(queue);
         self.unqueue(slot);
-        self.drains.dispatched(self.now, class, self.book.queued(class));
+        self.drains.dispatched(self.now, class, || self.book.queued(class));
         self.commit((id, class, tokens), backend, reason, bound);
+    }
+
+    /// Counts a dispatch of the queue against the heavy lane.
+    #[inline]
+    fn take_heavy(&mut self, queue: ClassId) {
+        if self.heavy_lane.take(queue) {
+            self.too_large = ClassSet::EMPTY;
+            self.too_large_when_due = ClassSet::EMPTY;
+        }
     }
 
     /// Lets a request of so many estimated tokens go that stands in no queue (any more) and whose
@@ -572,9 +692,9 @@ impl Allocator {
 
     /// What a waiting request was stopped by; `None` if it arrived with the input in hand.
     fn waited_for(&self, slot: u32) -> Option<Bound> {
-        let Entry { class, sequence, .. } = *self.book.entry(slot);
+        let Entry { class, queue, sequence, .. } = *self.book.entry(slot);
         (sequence < self.sequence_fresh).then(|| {
-            self.stops.bound(class).expect("a request that waited was stopped by something")
+            self.stops.bound(class, queue).expect("a request that waited was stopped by something")
         })
     }
 }

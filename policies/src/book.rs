@@ -1,23 +1,35 @@
 //! The book: every request the allocator holds, and who waits behind whom.
 //!
-//! Waiting requests stand in two lists at once: the *lane* of their (flow, class), first in first
-//! out, which is what the share and the order look at; and the *age list* of their class over all
-//! flows, in order of arrival, which time-to-live, the guard and gauges look at.
+//! Waiting requests stand in two lists at once: the *lane* of their (flow, queue), which is what
+//! the share and the order look at; and the *age list* of their queue over all flows, in order of
+//! arrival, which time-to-live, the guard and gauges look at. A queue is a class, or the heavy
+//! requests of one (see [`crate::heavy_lane`]).
+//!
+//! A lane is first in first out where the order's keys rise with arrival, and a heap by key where
+//! they do not. While the allocator looks for one that may go past those who are next, these are
+//! *aside*: they wait, but stand in no lane.
+
+use std::collections::BTreeSet;
 
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 
 use crate::admit::Candidate;
 use crate::class_set::ClassSet;
+use crate::heap::{Heaps, Key};
+use crate::heavy_lane::Queues;
 use crate::hints::Match;
 use crate::index::{Found, Index};
-use crate::list::{Linked, Links, List};
+use crate::list::{Linked, Links, List, NONE};
 use crate::message::RequestInfo;
+use crate::order::LATE;
 
 /// A request the allocator holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub id: RequestId,
     pub class: ClassId,
+    /// Where it queues: its class, or its class's heavy twin.
+    pub queue: ClassId,
     /// The share's queue owner it belongs to and is charged to.
     pub flow: u32,
     pub arrived: Time,
@@ -29,6 +41,8 @@ pub(crate) struct Entry {
     pub output_predicted: u32,
     /// Where most of its prompt is cached, as was known when it arrived.
     pub matched: Match,
+    /// How many went past it because they fitted where it did not.
+    pub passed: u32,
     /// Whether its first token was delivered.
     pub has_begun: bool,
     pub state: State,
@@ -63,11 +77,26 @@ impl Entry {
     }
 }
 
-/// Whether a lane, and its flow, went from empty to waiting or back.
+/// Whether a lane, and its flow, went from empty to waiting or back. A flow with someone aside is
+/// not empty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turned {
     pub lane: bool,
     pub flow: bool,
+}
+
+/// A waiting request in a lane with keys. The least goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Standing {
+    key: u64,
+    sequence: u64,
+    slot: u32,
+}
+
+impl Key for Standing {
+    fn member(self) -> u32 {
+        self.slot
+    }
 }
 
 /// All requests held, by slot.
@@ -78,22 +107,58 @@ pub(crate) struct Book {
     neighbours: Vec<Neighbours>,
     free: Vec<u32>,
     by_id: Index,
-    classes: usize,
-    /// Indexed by flow · classes + class.
-    lanes: Vec<List>,
-    /// Indexed by flow: its classes with something waiting.
+    /// Which queues there are, and how many.
+    kinds: Queues,
+    queues: usize,
+    lanes: Lanes,
+    /// Indexed by flow: its queues with something in a lane.
     flows: Vec<ClassSet>,
-    /// Indexed by class.
+    /// Indexed by queue.
     ages: Vec<List>,
-    /// Indexed by class.
+    /// Indexed by queue: how many wait.
     queued: Vec<u32>,
+    /// Queues with something waiting.
     waiting: ClassSet,
+    /// Those who wait and stand in no lane, in the order in which they were set aside.
+    aside: Vec<u32>,
 }
 
-struct Lanes<'a>(&'a mut [Neighbours]);
-struct Ages<'a>(&'a mut [Neighbours]);
+/// Indexed by flow · queues + queue.
+#[derive(Debug)]
+pub(crate) enum Lanes {
+    /// By arrival.
+    Fifo(Vec<List>),
+    /// By key. `fresh` is, for each queue, the oldest that is not relegated, or [`NONE`].
+    Keyed { heaps: Heaps<Standing>, fresh: Vec<u32> },
+}
 
-impl Linked for Lanes<'_> {
+impl Lanes {
+    /// Lanes that keep the order of arrival.
+    pub fn by_arrival() -> Lanes {
+        Lanes::Fifo(Vec::new())
+    }
+    /// Lanes in the order of keys.
+    pub fn by_key(queues: Queues) -> Lanes {
+        Lanes::Keyed { heaps: Heaps::EMPTY, fresh: vec![NONE; queues.count()] }
+    }
+    fn grow(&mut self, lanes: usize) {
+        match self {
+            Lanes::Fifo(lists) => lists.resize(lanes, List::EMPTY),
+            Lanes::Keyed { heaps, .. } => heaps.grow(lanes),
+        }
+    }
+    fn is_empty(&self, lane: usize) -> bool {
+        match self {
+            Lanes::Fifo(lists) => lists[lane].is_empty(),
+            Lanes::Keyed { heaps, .. } => heaps.is_empty(lane),
+        }
+    }
+}
+
+struct InLane<'a>(&'a mut [Neighbours]);
+struct InAge<'a>(&'a mut [Neighbours]);
+
+impl Linked for InLane<'_> {
     fn links(&self, member: u32) -> &Links {
         &self.0[member as usize].lane
     }
@@ -101,7 +166,7 @@ impl Linked for Lanes<'_> {
         &mut self.0[member as usize].lane
     }
 }
-impl Linked for Ages<'_> {
+impl Linked for InAge<'_> {
     fn links(&self, member: u32) -> &Links {
         &self.0[member as usize].age
     }
@@ -111,18 +176,22 @@ impl Linked for Ages<'_> {
 }
 
 impl Book {
-    pub fn new(classes: usize) -> Book {
+    /// An empty book whose lanes are such.
+    pub fn new(kinds: Queues, lanes: Lanes) -> Book {
+        let queues = kinds.count();
         Book {
             entries: Vec::new(),
             neighbours: Vec::new(),
             free: Vec::new(),
             by_id: Index::new(),
-            classes,
-            lanes: Vec::new(),
+            kinds,
+            queues,
+            lanes,
             flows: Vec::new(),
-            ages: vec![List::EMPTY; classes],
-            queued: vec![0; classes],
+            ages: vec![List::EMPTY; queues],
+            queued: vec![0; queues],
             waiting: ClassSet::EMPTY,
+            aside: Vec::new(),
         }
     }
 
@@ -131,7 +200,7 @@ impl Book {
         self.entries.len() - self.free.len()
     }
     pub fn find(&self, id: RequestId) -> Option<Found> {
-        self.by_id.find(id)
+        self.by_id.find(id.0)
     }
     pub fn entry(&self, slot: u32) -> &Entry {
         &self.entries[slot as usize]
@@ -139,33 +208,71 @@ impl Book {
     pub fn entry_mut(&mut self, slot: u32) -> &mut Entry {
         &mut self.entries[slot as usize]
     }
-    pub fn queued(&self, class: ClassId) -> u32 {
-        self.queued.get(class.index()).copied().unwrap_or(0)
+    /// Every request held, in no order. Slow: to be looked at, not to decide by.
+    pub fn held(&self) -> impl Iterator<Item = &Entry> {
+        let free: BTreeSet<u32> = self.free.iter().copied().collect();
+        let slots = (0..).zip(&self.entries);
+        slots.filter(move |(slot, _)| !free.contains(slot)).map(|(_, entry)| entry)
     }
-    /// Classes with something waiting.
+    /// Requests of the class that wait.
+    pub fn queued(&self, class: ClassId) -> u32 {
+        let queued = |queue: ClassId| self.queued.get(queue.index()).copied().unwrap_or(0);
+        self.queues_of(class).map(queued).sum()
+    }
+    /// Queues with something waiting.
     pub fn waiting(&self) -> ClassSet {
         self.waiting
     }
-    /// A flow's classes with something waiting.
+    /// A flow's queues with something in a lane.
     pub fn waiting_in(&self, flow: u32) -> ClassSet {
         self.flows[flow as usize]
     }
-    /// The waiting request of the class that arrived first. It is the head of its lane.
-    pub fn oldest(&self, class: ClassId) -> Option<&Entry> {
-        Some(self.entry(self.oldest_slot(class)?))
+    /// Queues with something in a lane.
+    pub fn standing(&self) -> ClassSet {
+        if self.aside.is_empty() { self.waiting } else { self.waiting_beside_those_aside() }
     }
-    pub fn oldest_slot(&self, class: ClassId) -> Option<u32> {
-        self.ages.get(class.index())?.head()
+    fn waiting_beside_those_aside(&self) -> ClassSet {
+        let stands = |&queue: &ClassId| {
+            let aside = self.aside.iter().filter(|&&slot| self.entry(slot).queue == queue);
+            aside.count() < self.queued[queue.index()] as usize
+        };
+        self.waiting.filter(stands).collect()
+    }
+    fn queues_of(&self, class: ClassId) -> ClassSet {
+        let is_known = class.index() < self.queues;
+        self.kinds.of(is_known.then_some(class).into_iter().collect())
+    }
+    /// The waiting request of the class that arrived first.
+    pub fn oldest(&self, class: ClassId) -> Option<&Entry> {
+        let oldest = self.queues_of(class).filter_map(|queue| self.oldest_in(queue));
+        oldest.min_by_key(|entry| entry.sequence)
+    }
+    /// The waiting request of the queue that arrived first.
+    pub fn oldest_in(&self, queue: ClassId) -> Option<&Entry> {
+        Some(self.entry(self.oldest_slot(queue)?))
+    }
+    pub fn oldest_slot(&self, queue: ClassId) -> Option<u32> {
+        self.ages.get(queue.index())?.head()
     }
 
-    /// The head that goes first in `flow`, of the classes in `open`: the least (key, sequence).
+    /// The head that goes first in `flow`, of the queues in `open`: the least (key, sequence).
     pub fn head(&self, flow: u32, open: ClassSet) -> Option<u32> {
-        let lanes = &self.lanes[flow as usize * self.classes..][..self.classes];
-        let heads = self.waiting_in(flow).and(open).filter_map(|class| lanes[class.index()].head());
-        heads.min_by_key(|&slot| {
-            let entry = self.entry(slot);
-            (entry.key, entry.sequence)
-        })
+        let first = flow as usize * self.queues;
+        let queues = self.waiting_in(flow).and(open);
+        match &self.lanes {
+            Lanes::Fifo(lists) => {
+                let lanes = &lists[first..][..self.queues];
+                let heads = queues.filter_map(|queue| lanes[queue.index()].head());
+                heads.min_by_key(|&slot| {
+                    let entry = self.entry(slot);
+                    (entry.key, entry.sequence)
+                })
+            }
+            Lanes::Keyed { heaps, .. } => {
+                let heads = queues.filter_map(|queue| heaps.least(first + queue.index()));
+                heads.min().map(|standing| standing.slot)
+            }
+        }
     }
 
     /// Takes in a request; `None` if one with this id is held already.
@@ -173,7 +280,7 @@ impl Book {
     pub fn insert(&mut self, id: RequestId, entry: impl FnOnce() -> Entry) -> Option<u32> {
         let next = self.entries.len() as u32;
         let slot = self.free.last().copied().unwrap_or(next);
-        if !self.by_id.insert(id, slot) {
+        if !self.by_id.insert(id.0, slot) {
             return None;
         }
         if slot != next {
@@ -195,39 +302,134 @@ impl Book {
         self.forget(self.find(id).expect("a request is forgotten once"));
     }
 
-    /// Puts the request last in its lane.
+    /// Has the request wait: last of its age, and by the order in its lane.
     pub fn enqueue(&mut self, slot: u32) -> Turned {
-        let Entry { class, flow, .. } = *self.entry(slot);
+        let Entry { queue, flow, key, sequence, .. } = *self.entry(slot);
         if self.flows.len() <= flow as usize {
             self.flows.resize(flow as usize + 1, ClassSet::EMPTY);
-            self.lanes.resize((flow as usize + 1) * self.classes, List::EMPTY);
+            self.lanes.grow((flow as usize + 1) * self.queues);
         }
-        let lane = &mut self.lanes[flow as usize * self.classes + class.index()];
-        let waiting = &mut self.flows[flow as usize];
-        let turned = Turned { lane: lane.is_empty(), flow: waiting.is_empty() };
-        lane.push(&mut Lanes(&mut self.neighbours), slot);
-        self.ages[class.index()].push(&mut Ages(&mut self.neighbours), slot);
-        waiting.insert(class);
-        self.waiting.insert(class);
-        self.queued[class.index()] += 1;
+        let turned = self.turned(flow, queue);
+        let lane = self.lane(flow, queue);
+        match &mut self.lanes {
+            Lanes::Fifo(lists) => lists[lane].push(&mut InLane(&mut self.neighbours), slot),
+            Lanes::Keyed { heaps, fresh } => {
+                heaps.push(lane, Standing { key, sequence, slot });
+                if fresh[queue.index()] == NONE && key != LATE {
+                    fresh[queue.index()] = slot;
+                }
+            }
+        }
+        self.ages[queue.index()].push(&mut InAge(&mut self.neighbours), slot);
+        self.flows[flow as usize].insert(queue);
+        self.waiting.insert(queue);
+        self.queued[queue.index()] += 1;
         turned
     }
 
-    /// Takes the request out of its lane, wherever it stands.
+    /// Has the request wait no longer, wherever it stands. It is not aside.
     pub fn unqueue(&mut self, slot: u32) -> Turned {
-        let Entry { class, flow, .. } = *self.entry(slot);
-        let lane = &mut self.lanes[flow as usize * self.classes + class.index()];
-        lane.remove(&mut Lanes(&mut self.neighbours), slot);
-        let ages = &mut self.ages[class.index()];
-        ages.remove(&mut Ages(&mut self.neighbours), slot);
-        self.queued[class.index()] -= 1;
+        let Entry { queue, .. } = *self.entry(slot);
+        self.pass_by(slot);
+        let turned = self.leave_lane(slot);
+        let ages = &mut self.ages[queue.index()];
+        ages.remove(&mut InAge(&mut self.neighbours), slot);
+        self.queued[queue.index()] -= 1;
         if ages.is_empty() {
-            self.waiting.remove(class);
+            self.waiting.remove(queue);
         }
-        let waiting = &mut self.flows[flow as usize];
-        if lane.is_empty() {
-            waiting.remove(class);
+        turned
+    }
+
+    /// Takes the request out of its lane, though it goes on waiting.
+    pub fn set_aside(&mut self, slot: u32) -> Turned {
+        self.aside.push(slot);
+        self.leave_lane(slot)
+    }
+
+    /// Those who are aside.
+    pub fn aside(&self) -> &[u32] {
+        &self.aside
+    }
+
+    /// Puts the one who was set aside last back where it stood, after which nobody was enqueued.
+    pub fn put_back(&mut self) -> Option<(u32, Turned)> {
+        let slot = *self.aside.last()?;
+        let Entry { queue, flow, key, sequence, .. } = *self.entry(slot);
+        let turned = self.turned(flow, queue);
+        let lane = self.lane(flow, queue);
+        match &mut self.lanes {
+            Lanes::Fifo(lists) => lists[lane].push_front(&mut InLane(&mut self.neighbours), slot),
+            Lanes::Keyed { heaps, .. } => heaps.push(lane, Standing { key, sequence, slot }),
         }
-        Turned { lane: lane.is_empty(), flow: waiting.is_empty() }
+        self.flows[flow as usize].insert(queue);
+        self.aside.pop();
+        Some((slot, turned))
+    }
+
+    /// The oldest of the queue that is not relegated, if the order has keys to go by.
+    pub fn fresh(&self, queue: ClassId) -> Option<u32> {
+        match &self.lanes {
+            Lanes::Fifo(_) => None,
+            Lanes::Keyed { fresh, .. } => {
+                let slot = fresh[queue.index()];
+                (slot != NONE).then_some(slot)
+            }
+        }
+    }
+
+    /// Puts the request, which is in its lane, behind all that are not relegated.
+    pub fn relegate(&mut self, slot: u32) {
+        let Entry { queue, flow, sequence, .. } = *self.entry(slot);
+        let lane = self.lane(flow, queue);
+        self.pass_by(slot);
+        self.entry_mut(slot).key = LATE;
+        if let Lanes::Keyed { heaps, .. } = &mut self.lanes {
+            heaps.change(lane, Standing { key: LATE, sequence, slot });
+        }
+    }
+
+    /// The request is no longer the oldest of its queue that is not relegated, if it was.
+    fn pass_by(&mut self, slot: u32) {
+        let Lanes::Keyed { fresh, .. } = &mut self.lanes else { return };
+        let queue = self.entries[slot as usize].queue.index();
+        if fresh[queue] != slot {
+            return;
+        }
+        let ages = InAge(&mut self.neighbours);
+        let mut next = self.ages[queue].next(&ages, slot);
+        while let Some(other) = next
+            && self.entries[other as usize].key == LATE
+        {
+            next = self.ages[queue].next(&ages, other);
+        }
+        fresh[queue] = next.unwrap_or(NONE);
+    }
+
+    fn lane(&self, flow: u32, queue: ClassId) -> usize {
+        flow as usize * self.queues + queue.index()
+    }
+
+    /// What is empty now, of a lane and its flow. One with someone aside is not.
+    fn turned(&self, flow: u32, queue: ClassId) -> Turned {
+        let is_empty = self.flows[flow as usize].is_empty();
+        let is_awaited = || self.aside.iter().any(|&slot| self.entry(slot).flow == flow);
+        Turned {
+            lane: self.lanes.is_empty(self.lane(flow, queue)),
+            flow: is_empty && !is_awaited(),
+        }
+    }
+
+    fn leave_lane(&mut self, slot: u32) -> Turned {
+        let Entry { queue, flow, .. } = *self.entry(slot);
+        let lane = self.lane(flow, queue);
+        match &mut self.lanes {
+            Lanes::Fifo(lists) => lists[lane].remove(&mut InLane(&mut self.neighbours), slot),
+            Lanes::Keyed { heaps, .. } => heaps.remove(lane, slot),
+        }
+        if self.lanes.is_empty(lane) {
+            self.flows[flow as usize].remove(queue);
+        }
+        self.turned(flow, queue)
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct Stops {
     pub requests: ClassSet,
     /// Those of them whose cap feedback has lowered.
     pub lowered: ClassSet,
+    /// Queues that may send nothing because the heavy lane is full.
+    pub heavy: ClassSet,
     /// Classes whose next request did not fit their cap of tokens.
     pub tokens: ClassSet,
     /// What stopped everyone else.
@@ -118,12 +120,14 @@ pub(crate) struct Stops {
 }
 
 impl Stops {
-    /// What stopped a request of `class`: its own cap before what stopped everyone.
-    pub fn bound(&self, class: ClassId) -> Option<Bound> {
+    /// What stopped a request of `class` in `queue`: its own cap before what stopped everyone.
+    pub fn bound(&self, class: ClassId, queue: ClassId) -> Option<Bound> {
         if self.requests.contains(class) && self.lowered.contains(class) {
             Some(Bound::Adaptive)
         } else if self.requests.contains(class) {
             Some(Bound::ClassRequests)
+        } else if self.heavy.contains(queue) {
+            Some(Bound::HeavyLane)
         } else if self.tokens.contains(class) {
             Some(Bound::ClassTokens)
         } else {

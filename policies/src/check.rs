@@ -8,8 +8,12 @@ mod admit;
 mod feedback;
 
 use crate::class_set::CLASSES_MAX;
-use crate::config::{Becomes, Class, ClassifyRule, Config, Predict, Share, TokenCost};
+use crate::config::{
+    Becomes, Capacity, Class, ClassifyRule, Config, Order, Partition, Predict, Share, TokenCost,
+};
 use crate::guard::DISPATCH;
+use crate::heavy_lane;
+use crate::share::ACCOUNTS_MAX;
 
 /// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
 pub(crate) const PRICE_MAX: u32 = 1_000_000;
@@ -17,8 +21,14 @@ pub(crate) const PRICE_MAX: u32 = 1_000_000;
 pub(crate) const WEIGHT_MAX: u32 = 65_536;
 /// The largest quantum in cost units: more than the largest cost there is.
 pub(crate) const QUANTUM_MAX: u64 = 1 << 60;
+/// The largest capacity in tokens or tokens a second; a token still takes thousands of the units in
+/// which the time of a resource is counted.
+pub(crate) const CAPACITY_MAX: u64 = 1_000_000_000_000;
 /// The largest boost: 100 years, so that an arrival plus a boost is still an instant.
 pub(crate) const BOOST_MAX: Span = Span::from_secs(100 * 365 * 86_400);
+
+/// Accounts of workflows there may be: what fits some 300 MB.
+const WORKFLOWS_MAX: u64 = 1 << 22;
 
 /// The part of a [`Config`] that is wrong, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +49,8 @@ pub enum ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
+    AccountsMax,
+    Aging,
     Base,
     Boost,
     Burst,
@@ -48,14 +60,22 @@ pub enum Field {
     Classes,
     Classify,
     Cost,
+    Deadline,
+    DecodeTokens,
     DueShare,
     Failures,
     Guard,
+    HeavyMax,
     KvFull,
+    KvTokens,
     Lesser,
     Min,
     MissesMax,
     OpenFor,
+    Order,
+    OutputToken,
+    Partition,
+    PrefillTokens,
     PromptTokensMax,
     Quantile,
     Quantum,
@@ -67,18 +87,22 @@ pub enum Field {
     Step,
     Target,
     TimeToLive,
+    Token,
     TokensMax,
     WaitLimit,
     WaitMax,
     WaitingFull,
     Weight,
     Window,
+    WorkflowsMax,
 }
 
 impl Field {
     /// The field's name in [`crate::config`].
     pub const fn name(self) -> &'static str {
         match self {
+            Field::AccountsMax => "accounts_max",
+            Field::Aging => "aging",
             Field::Base => "base",
             Field::Boost => "boost",
             Field::Burst => "burst",
@@ -88,14 +112,22 @@ impl Field {
             Field::Classes => "classes",
             Field::Classify => "classify",
             Field::Cost => "cost",
+            Field::Deadline => "deadline",
+            Field::DecodeTokens => "decode_tokens",
             Field::DueShare => "due_share_ppm",
             Field::Failures => "failures",
             Field::Guard => "guard",
+            Field::HeavyMax => "max",
             Field::KvFull => "kv_full_ppm",
+            Field::KvTokens => "kv_tokens",
             Field::Lesser => "lesser",
-            Field::MissesMax => "misses_max_ppm",
             Field::Min => "min",
+            Field::MissesMax => "misses_max_ppm",
             Field::OpenFor => "open_for",
+            Field::Order => "order",
+            Field::OutputToken => "output_token",
+            Field::Partition => "partition",
+            Field::PrefillTokens => "prefill_tokens",
             Field::PromptTokensMax => "prompt_tokens_max",
             Field::Quantile => "quantile_ppm",
             Field::Quantum => "quantum",
@@ -107,12 +139,14 @@ impl Field {
             Field::Step => "step",
             Field::Target => "target",
             Field::TimeToLive => "time_to_live",
+            Field::Token => "token",
             Field::TokensMax => "tokens_max",
             Field::WaitLimit => "wait_limit",
             Field::WaitMax => "wait_max",
             Field::WaitingFull => "waiting_full",
             Field::Weight => "weight",
             Field::Window => "window",
+            Field::WorkflowsMax => "workflows_max",
         }
     }
 }
@@ -141,9 +175,17 @@ pub enum Problem {
     /// A rule of this kind is there already.
     SecondOfItsKind,
     /// The class states no `deadline`.
-    NoDeadline(ClassId),
+    HasNoDeadline(ClassId),
     /// The class states no `requests_max`, so it has no cap that could move.
     NoCap(ClassId),
+    /// The share picks requests by their prefix, so that no order but that of arrival counts.
+    OrdersItself,
+    /// Earliest deadline first needs a class with a deadline.
+    NoDeadline,
+    /// There may be one heavy lane, and then at most 32 classes.
+    TwoHeavyLanes,
+    /// The same.
+    TooManyBesideHeavyLane,
 }
 
 impl std::error::Error for ConfigError {}
@@ -179,10 +221,18 @@ impl fmt::Display for Problem {
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
             Problem::NoLimit => f.write_str("must be stated where no class has a deadline"),
-            Problem::NoDeadline(class) => write!(f, "class {class} has no deadline"),
+            Problem::HasNoDeadline(class) => write!(f, "class {class} has no deadline"),
             Problem::NoCap(class) => write!(f, "class {class} has no requests_max"),
             Problem::SecondOfItsKind => f.write_str("there is one of this kind already"),
             Problem::NamedTwice(class) => write!(f, "class {class} is named twice"),
+            Problem::OrdersItself => {
+                f.write_str("must be fcfs or aging: the share picks by the cached prefix")
+            }
+            Problem::NoDeadline => f.write_str("needs a class with a deadline"),
+            Problem::TwoHeavyLanes => f.write_str("states a heavy lane twice"),
+            Problem::TooManyBesideHeavyLane => {
+                write!(f, "must be at most {} beside a heavy lane", heavy_lane::CLASSES_MAX)
+            }
         }
     }
 }
@@ -197,6 +247,7 @@ impl Config {
         policy(within(Field::Classify, self.classify.len() as u64, 1, u64::MAX))?;
         // The greatest 32-bit number marks the end of lists.
         policy(within(Field::RequestsMax, self.requests_max.into(), 1, u64::from(u32::MAX) - 1))?;
+        policy(within(Field::AccountsMax, self.accounts_max.into(), 1, ACCOUNTS_MAX as u64))?;
         for (index, class) in self.classes.iter().enumerate() {
             check_class(class)
                 .map_err(|(field, problem)| ConfigError::Class(index, field, problem))?;
@@ -215,7 +266,52 @@ impl Config {
         }
         policy(check_predict(self.predict))?;
         policy(check_share(&self.share))?;
+        policy(self.check_order())?;
+        policy(self.check_partition())?;
         policy(self.check_guard())
+    }
+
+    fn check_order(&self) -> Result<(), (Field, Problem)> {
+        let orders_itself = matches!(self.share, Share::DeficitLongestPrefix { .. });
+        if orders_itself && !matches!(self.order, Order::Fcfs | Order::Aging) {
+            return Err((Field::Order, Problem::OrdersItself));
+        }
+        match self.order {
+            Order::Fcfs | Order::Aging => Ok(()),
+            Order::EarliestDeadline => {
+                match self.classes.iter().any(|class| class.deadline.is_some()) {
+                    true => Ok(()),
+                    false => Err((Field::Order, Problem::NoDeadline)),
+                }
+            }
+            Order::ShortestPredicted { aging } => {
+                within(Field::Aging, aging.unwrap_or(BOOST_MAX).nanos(), 1, BOOST_MAX.nanos())
+            }
+            Order::LeastAttained { cost, workflows_max } => {
+                check_cost(cost)?;
+                within(Field::WorkflowsMax, workflows_max.into(), 1, WORKFLOWS_MAX)
+            }
+            Order::LongestPrefix { token } => {
+                within(Field::Token, token.nanos(), 1, BOOST_MAX.nanos())
+            }
+        }
+    }
+
+    fn check_partition(&self) -> Result<(), (Field, Problem)> {
+        for rule in &self.partition {
+            match *rule {
+                Partition::HeavyLane { over_tokens: _, max } => {
+                    within(Field::HeavyMax, max.into(), 1, u64::MAX)?;
+                }
+            }
+        }
+        let heavy = |rule: &&Partition| matches!(rule, Partition::HeavyLane { .. });
+        match self.partition.iter().filter(heavy).count() {
+            0 => Ok(()),
+            1 if self.classes.len() <= heavy_lane::CLASSES_MAX => Ok(()),
+            1 => Err((Field::Classes, Problem::TooManyBesideHeavyLane)),
+            _ => Err((Field::Partition, Problem::TwoHeavyLanes)),
+        }
     }
 
     fn check_guard(&self) -> Result<(), (Field, Problem)> {
@@ -234,6 +330,7 @@ fn check_class(class: &Class) -> Result<(), (Field, Problem)> {
     within(Field::RequestsMax, class.requests_max.unwrap_or(1).into(), 1, u64::MAX)?;
     within(Field::TokensMax, class.tokens_max.unwrap_or(1), 1, u64::MAX)?;
     within(Field::TimeToLive, class.time_to_live.unwrap_or(Span::MAX).nanos(), 1, u64::MAX)?;
+    within(Field::Deadline, class.deadline.unwrap_or(Span::MAX).nanos(), 1, u64::MAX)?;
     match (class.wait_max, class.time_to_live) {
         (Some(wait_max), Some(time_to_live)) if wait_max >= time_to_live => {
             Err((Field::WaitMax, Problem::ExpiresBeforeDue))
@@ -275,14 +372,26 @@ fn check_predict(predict: Predict) -> Result<(), (Field, Problem)> {
 
 fn check_share(share: &Share) -> Result<(), (Field, Problem)> {
     match *share {
-        Share::Fcfs | Share::Priority => Ok(()),
-        Share::DeficitRoundRobin { per: _, quantum, cost } => {
+        Share::Fcfs | Share::Priority | Share::Stride { per: _ } => Ok(()),
+        Share::DeficitRoundRobin { per: _, quantum, cost }
+        | Share::DeficitLongestPrefix { per: _, quantum, cost } => {
             check_cost(cost)?;
             // A round pays for at least one token of either kind.
             within(Field::Quantum, quantum, cost.prompt.max(cost.output).into(), QUANTUM_MAX)
         }
-        Share::VirtualTokenCounter { per: _, cost } => check_cost(cost),
+        Share::VirtualTokenCounter { per: _, cost } | Share::StartTimeFair { per: _, cost } => {
+            check_cost(cost)
+        }
+        Share::DominantResource { per: _, capacity } => check_capacity(capacity),
     }
+}
+
+fn check_capacity(capacity: Capacity) -> Result<(), (Field, Problem)> {
+    let Capacity { prefill_tokens, decode_tokens, kv_tokens, output_token } = capacity;
+    within(Field::PrefillTokens, prefill_tokens, 1, CAPACITY_MAX)?;
+    within(Field::DecodeTokens, decode_tokens, 1, CAPACITY_MAX)?;
+    within(Field::KvTokens, kv_tokens, 1, CAPACITY_MAX)?;
+    within(Field::OutputToken, output_token.nanos(), 1, u64::MAX)
 }
 
 fn check_cost(cost: TokenCost) -> Result<(), (Field, Problem)> {

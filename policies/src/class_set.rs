@@ -30,6 +30,21 @@ impl ClassSet {
     pub fn without(self, other: ClassSet) -> ClassSet {
         ClassSet(self.0 & !other.0)
     }
+    pub fn or(self, other: ClassSet) -> ClassSet {
+        ClassSet(self.0 | other.0)
+    }
+    /// Each member's number raised by `by`; those past the last are gone.
+    pub fn shifted_up(self, by: u16) -> ClassSet {
+        ClassSet(self.0.checked_shl(by.into()).unwrap_or(0))
+    }
+    /// Each member's number lowered by `by`; those before the first are gone.
+    pub fn shifted_down(self, by: u16) -> ClassSet {
+        ClassSet(self.0.checked_shr(by.into()).unwrap_or(0))
+    }
+    /// All from this number on.
+    pub fn from_number(number: u16) -> ClassSet {
+        ClassSet(u64::MAX).shifted_up(number)
+    }
     pub fn meets(self, other: ClassSet) -> bool {
         self.0 & other.0 != 0
     }

@@ -2,7 +2,7 @@
 
 use plimsoll_base::{ClassId, WorkflowId};
 
-use crate::config::{Becomes, ClassifyRule};
+use crate::config::{Becomes, ClassifyRule, Config};
 use crate::message::RequestInfo;
 
 /// The rules, in the order in which they are tried.
@@ -37,6 +37,15 @@ impl Classifier {
         }
         let named = |rule| matches(rule, info, uncached).then(|| becomes(rule, claimed)).flatten();
         self.rules.iter().find_map(named)
+    }
+}
+
+impl Config {
+    /// The class of such a request, none of whose prompt is cached: that of the first rule that
+    /// matches.
+    pub fn class_of(&self, info: &RequestInfo) -> Option<ClassId> {
+        let classifier = Classifier::new(&self.classify, self.classes.len());
+        classifier.classify(info, info.prompt_tokens)
     }
 }
 

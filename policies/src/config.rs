@@ -10,11 +10,13 @@ pub use admit::{Admit, BucketPer, BucketUnit, EarlyRefusal, SaturationGate, Stal
 pub use feedback::{Adapt, Feedback, SloCaps};
 
 use plimsoll_base::{ClassId, ModelId, SourceId, Span, StageId, TenantId};
+use serde::{Deserialize, Serialize};
 
 use crate::message::Labels;
 
 /// A whole policy: the classes and one rule list per stage of the pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The classes, indexed by [`ClassId`]; at least one, at most 64.
     pub classes: Vec<Class>,
@@ -36,12 +38,18 @@ pub struct Config {
     pub window: Window,
     /// What adapts to what happens.
     pub feedback: Vec<Feedback>,
+    /// How many requests may go past one that is next and fits no backend now, because they fit.
+    /// With 0 it is waited for.
+    pub bypass_max: u32,
     /// The liveness guard; `None` leaves waiting without a bound.
     pub guard: Option<Guard>,
     /// How output length is predicted from what a gateway can see.
     pub predict: Predict,
     /// Queued and dispatched requests the allocator holds at most; more is refused (`QueueFull`).
     pub requests_max: u32,
+    /// Accounts of tenants or workflows that the share keeps at most. Idle ones make room; if
+    /// none is idle, a newcomer is refused (`QueueFull`).
+    pub accounts_max: u32,
 }
 
 impl Config {
@@ -59,9 +67,11 @@ impl Config {
             place: Place::LeastTokens,
             window: Window::Seats,
             feedback: Vec::new(),
+            bypass_max: 0,
             guard: None,
             predict: Predict::DeclaredCap,
             requests_max: 1_000_000,
+            accounts_max: 65_536,
         }
     }
 }
@@ -78,7 +88,8 @@ impl Config {
 }
 
 /// What latency is owed, and how much may wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Class {
     /// Importance: higher is more important.
     pub priority: i32,
@@ -126,7 +137,8 @@ impl Default for Class {
 }
 
 /// A condition on a request that only the driver can see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Label {
     /// A header has this value.
     Header {
@@ -142,7 +154,8 @@ pub enum Label {
 }
 
 /// One classification rule: a request matches if every stated condition holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClassifyRule {
     /// Only this tenant.
     pub tenant: Option<TenantId>,
@@ -171,7 +184,8 @@ pub struct ClassifyRule {
 }
 
 /// The class that a matching request gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Becomes {
     /// The class it claims; no match if it claims none.
     #[default]
@@ -181,21 +195,37 @@ pub enum Becomes {
 }
 
 /// What a class, or a group of classes, may hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Partition {}
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Partition {
+    /// At most so many heavy requests of all classes are outstanding at once. They queue apart, so
+    /// that one that may not go blocks nobody light behind it. At most one such rule, and then at
+    /// most 32 classes.
+    HeavyLane {
+        /// Heavy is what is estimated to compute more tokens: prompt − cached + predicted output.
+        over_tokens: u64,
+        /// How many; at least 1.
+        max: u32,
+    },
+}
 
 /// Who owns a queue of its own in a [`Share`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Per {
     /// One flow a class.
     #[default]
     Class,
     /// One flow a tenant (weight 1 each; orders within the tenant by [`Order`]).
     Tenant,
+    /// One flow a workflow (weight 1 each); a request that is part of none belongs to its
+    /// tenant's.
+    Workflow,
 }
 
 /// Token prices in cost units a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenCost {
     /// A prompt token.
     pub prompt: u32,
@@ -203,8 +233,23 @@ pub struct TokenCost {
     pub output: u32,
 }
 
+/// What all backends together can do, as far as [`Share::DominantResource`] is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// Prompt tokens a second.
+    pub prefill_tokens: u64,
+    /// Output tokens a second.
+    pub decode_tokens: u64,
+    /// KV memory in tokens.
+    pub kv_tokens: u64,
+    /// How long an output token of one request takes, for how long it holds its KV memory.
+    pub output_token: Span,
+}
+
 /// Whose turn it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Share {
     /// One queue for all.
     Fcfs,
@@ -226,20 +271,71 @@ pub enum Share {
         /// Token prices.
         cost: TokenCost,
     },
+    /// Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
+    StartTimeFair {
+        /// Who owns a queue.
+        per: Per,
+        /// Token prices.
+        cost: TokenCost,
+    },
+    /// Stride scheduling (Waldspurger and Weihl, 1995): one unit a request, whatever its tokens.
+    Stride {
+        /// Who owns a queue.
+        per: Per,
+    },
+    /// Memoryless dominant resource fair queueing (Ghodsi et al., SIGCOMM 2012).
+    DominantResource {
+        /// Who owns a queue.
+        per: Per,
+        /// What there is to share.
+        capacity: Capacity,
+    },
+    /// Deficits, and among flows that have credit the longest cached prefix (Cao et al., 2025).
+    DeficitLongestPrefix {
+        /// Who owns a queue.
+        per: Per,
+        /// Cost units a round and weight.
+        quantum: u64,
+        /// Prices of a prompt token that is not cached, and of an output token.
+        cost: TokenCost,
+    },
 }
 
 /// Who goes first within a turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Order {
     /// By arrival.
     #[default]
     Fcfs,
     /// By arrival minus the class's boost: a static key, no clock.
     Aging,
+    /// By deadline (arrival + [`Class::deadline`]); what has missed its own goes when nothing in
+    /// its turn can still make it, and what has none goes last.
+    EarliestDeadline,
+    /// By predicted tokens (prompt + predicted output).
+    ShortestPredicted {
+        /// How much waiting a token is worth; `None` lets long requests wait for ever.
+        aging: Option<Span>,
+    },
+    /// By what the request's workflow had been given when the request arrived (Luo et al.,
+    /// Autellix, NSDI 2025).
+    LeastAttained {
+        /// Token prices.
+        cost: TokenCost,
+        /// Accounts of workflows at most; those used longest ago are forgotten.
+        workflows_max: u32,
+    },
+    /// By arrival minus what the cached tokens of the prompt are worth.
+    LongestPrefix {
+        /// How much waiting a cached token is worth.
+        token: Span,
+    },
 }
 
 /// Which backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Place {
     /// In turn, skipping backends whose window is full.
     RoundRobin,
@@ -249,7 +345,8 @@ pub enum Place {
 }
 
 /// How much may be outstanding at a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Window {
     /// Requests up to its seats and estimated tokens up to its KV memory, so that waiting happens
     /// where policy can act.
@@ -261,14 +358,16 @@ pub enum Window {
 
 /// The liveness guard: a head older than its class's `wait_max` is due, and due heads own a
 /// fraction of dispatches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Guard {
     /// Their fraction of dispatches in millionths, 1 to 1,000,000.
     pub due_share_ppm: u32,
 }
 
 /// How output length is predicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Predict {
     /// The client's cap.
     DeclaredCap,

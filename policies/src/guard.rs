@@ -9,7 +9,8 @@
 //! `ceil((n + 1) · 1,000,000 / due_share_ppm)` dispatches from the instant it is due, as long as
 //! no class with due work is at its cap. Nothing that falls due later gets ahead of it. So the
 //! wait is bounded while due work arrives more slowly than `due_share` × the dispatch rate; beyond
-//! that `n` grows, and time-to-live is what ends the wait.
+//! that `n` grows, and time-to-live is what ends the wait. Of a class with a heavy twin (see
+//! [`crate::heavy_lane`]) light and heavy requests fall due apart.
 
 use plimsoll_base::{ClassId, Span, Time};
 
@@ -74,7 +75,7 @@ impl Guard {
     /// Classes whose oldest request is due and could be sent with the credit there is.
     pub fn due_classes(&self, now: Time, book: &Book) -> ClassSet {
         let due = self.guarded.and(book.waiting()).filter(|&class| {
-            let oldest = book.oldest(class).expect("a waiting class has an oldest request");
+            let oldest = book.oldest_in(class).expect("a waiting class has an oldest request");
             self.may_send() && self.due_at(class, oldest.arrived) <= now
         });
         due.collect()
@@ -89,7 +90,7 @@ impl Guard {
     /// When a request that is not due yet could be sent by becoming due, of the classes in `open`.
     pub fn next_due(&self, now: Time, book: &Book, open: ClassSet) -> Option<Time> {
         let heads = self.guarded.and(book.waiting()).and(open).filter_map(|class| {
-            book.oldest(class).map(|oldest| self.due_at(class, oldest.arrived))
+            book.oldest_in(class).map(|oldest| self.due_at(class, oldest.arrived))
         });
         heads.filter(|&at| at > now && self.may_send()).min()
     }

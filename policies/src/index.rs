@@ -1,17 +1,15 @@
-//! From request ids to slots: open addressing, a multiplication for a hash, a quarter full at
-//! most. Memory follows the most requests ever held.
+//! From ids to slots: open addressing, a multiplication for a hash, a quarter full at most. Memory
+//! follows the most ids ever held.
 //!
 //! Ids come from the driver, not from clients, so nobody can aim at the hash.
 
-use plimsoll_base::RequestId;
-
 use crate::list::NONE;
 
-/// A map from the ids of held requests to their slots.
+/// A map from ids (of requests held, or of workflows) to their slots.
 #[derive(Debug)]
 pub(crate) struct Index {
     /// A power of two; [`NONE`] marks a free place.
-    places: Vec<(RequestId, u32)>,
+    places: Vec<(u64, u32)>,
     held: usize,
 }
 
@@ -22,7 +20,7 @@ pub(crate) struct Found {
     place: usize,
 }
 
-const FREE: (RequestId, u32) = (RequestId(0), NONE);
+const FREE: (u64, u32) = (0, NONE);
 const PLACES_MIN: usize = 64;
 
 impl Index {
@@ -35,13 +33,13 @@ impl Index {
     }
 
     /// Where the id belongs: Fibonacci hashing (Knuth, volume 3, 6.4) spreads consecutive ids.
-    fn home(&self, id: RequestId) -> usize {
-        let hash = id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    fn home(&self, id: u64) -> usize {
+        let hash = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (hash >> 32) as usize & self.mask()
     }
 
     /// The place of an id, or the free one where it would go, and the slot that stands there.
-    fn place(&self, id: RequestId) -> Found {
+    fn place(&self, id: u64) -> Found {
         let mask = self.mask();
         let mut place = self.home(id);
         loop {
@@ -53,13 +51,13 @@ impl Index {
         }
     }
 
-    pub fn find(&self, id: RequestId) -> Option<Found> {
+    pub fn find(&self, id: u64) -> Option<Found> {
         let found = self.place(id);
         (found.slot != NONE).then_some(found)
     }
 
     /// Adds an id; `false` if it is there already.
-    pub fn insert(&mut self, id: RequestId, slot: u32) -> bool {
+    pub fn insert(&mut self, id: u64, slot: u32) -> bool {
         if (self.held + 1) * 4 > self.places.len() {
             self.grow();
         }
@@ -122,7 +120,7 @@ mod tests {
             let (mut index, mut obvious) = (Index::new(), BTreeMap::new());
             let spread = [1, 7, 64, 1 << 32][seed as usize % 4];
             for step in 0..3000u32 {
-                let id = RequestId(s.below(u64::from(step / 20) + 40) * spread);
+                let id = s.below(u64::from(step / 20) + 40) * spread;
                 if s.below(2) == 0 {
                     let is_new = index.insert(id, step);
                     assert_eq!(is_new, !obvious.contains_key(&id), "{seed} {step}");
@@ -132,7 +130,7 @@ mod tests {
                     assert_eq!(found.map(|found| found.slot), obvious.remove(&id), "{seed} {step}");
                     found.into_iter().for_each(|found| index.remove(found));
                 }
-                let other = RequestId(s.below(300) * spread);
+                let other = s.below(300) * spread;
                 let slot = index.find(other).map(|found| found.slot);
                 assert_eq!(slot, obvious.get(&other).copied(), "{seed} {step}");
                 assert_eq!(index.held, obvious.len());

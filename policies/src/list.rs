@@ -51,6 +51,15 @@ impl List {
         self.tail = member;
     }
 
+    pub fn push_front(&mut self, store: &mut impl Linked, member: u32) {
+        *store.links_mut(member) = Links { previous: NONE, next: self.head };
+        match self.head {
+            NONE => self.tail = member,
+            head => store.links_mut(head).previous = member,
+        }
+        self.head = member;
+    }
+
     pub fn remove(&mut self, store: &mut impl Linked, member: u32) {
         let Links { previous, next } = *store.links(member);
         match previous {

@@ -4,6 +4,7 @@
 
 use plimsoll_base::{BackendId, Bound};
 
+use crate::allocator::BackendState;
 use crate::config::{Place, Window};
 use crate::message::BackendInfo;
 
@@ -93,6 +94,16 @@ pub(crate) struct Backends {
 impl Backends {
     pub fn new(place: Place, window: Window) -> Backends {
         Backends { place, window, slots: Vec::new(), joined_count: 0, open_count: 0, turn: 0 }
+    }
+
+    /// The backends that are there, to be looked at.
+    pub fn states(&self) -> impl Iterator<Item = BackendState> {
+        let joined = self.slots.iter().enumerate().filter(|(_, slot)| slot.joined);
+        joined.map(|(at, slot)| BackendState {
+            backend: slot.id(at),
+            requests: (slot.requests, slot.requests_max),
+            tokens: (slot.tokens, slot.tokens_max),
+        })
     }
 
     /// What stops every request alike, if anything.

@@ -41,20 +41,48 @@
 //! | strict priority | the highest band with work is next | lower bands may wait for ever without the guard |
 //! | deficit round robin (Shreedhar and Varghese, SIGCOMM 1995) | service of two flows with work differs by at most `quantum + max_f/w_f + max_g/w_g` cost units a weight | bursts of a quantum: a large quantum makes others wait for a whole visit |
 //! | virtual token counter (Sheng et al., OSDI 2024) | the gap is at most `2 · (C + E)`: `C` the largest request, `E` what is in flight and was predicted wrongly | protects who has work now; nothing is saved up while idle |
+//! | start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) | `max_f/w_f + max_g/w_g`: the tightest; with wrong predictions `2 · (E_f/w_f + E_g/w_g)` more | nothing is saved up while idle; a class that steps aside comes back with a burst in hand |
+//! | stride (Waldspurger and Weihl, 1995) | dispatches differ by at most `1/w_f + 1/w_g` | fair in requests only: long ones get more; a baseline |
+//! | dominant resource (DRFQ: Ghodsi et al., SIGCOMM 2012) | as start-time fair queueing, in time at the resource that a request needs most of | as good as the stated capacities |
+//! | deficit longest prefix (Cao et al., 2025) | `2 · quantum + max_f/w_f + max_g/w_g + 2 · (E_f/w_f + E_g/w_g)` in computed tokens; within it the longest cached prefix goes first | a flow's own cold requests may wait behind its warm ones without the guard |
 //!
 //! Service is charged when a request is dispatched, as predicted, and corrected by what it really
 //! used when it ends. Charging only at the end would let a burst take far more than its share
 //! before any of it is booked.
 //!
+//! Accounts are kept per class, per tenant or per workflow (a request that is part of none belongs
+//! to its tenant's). At most `accounts_max` are kept. An idle one makes room: first one whose owner
+//! would be treated as a stranger anyway; if all places are taken, also one that was ahead or in
+//! debt, which is then forgiven. If nobody is idle, a newcomer is refused (`queue_full`).
+//!
 //! # Order: who goes first within a turn
-//! By arrival, or by arrival − boost (aging). The key is fixed on arrival. A request is overtaken
-//! only by one that arrives within the difference of the two classes' boosts.
+//! The key is fixed on arrival, so nothing is sorted again as time passes. Overtaking is bounded
+//! where the key is a time.
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | first come, first served | no one is overtaken | a small request waits behind all large ones before it |
+//! | aging (arrival − the class's boost) | overtaken only by what arrives within the difference of the two boosts | blind to size |
+//! | earliest deadline first, with relegation of what missed its own (Liu and Layland, 1973; Locke, 1986) | nothing late is picked while something in its turn can still make it | late work, and classes without a deadline, may wait for ever without the guard |
+//! | shortest predicted (Smith, 1956) | with aging: overtaken only by what arrives within aging × the difference in tokens | without aging: the short starve the long. Halves the median, may double the tail |
+//! | least attained service of the workflow (Luo et al., NSDI 2025) | nobody is passed over for a workflow that was given more | long workflows may wait for ever without the guard |
+//! | longest cached prefix, with aging (Zheng et al., 2024) | overtaken only by what arrives within token × the difference in cached tokens | a match may be gone by the time of dispatch |
+//!
+//! # Partition
+//! The heavy lane: at most `max` requests that are estimated to compute more than `over_tokens`
+//! tokens are outstanding at once. They queue apart from the light ones of their class, so that a
+//! light request never waits for a heavy one that waits for the heavy lane. It leaves capacity
+//! idle when there is only heavy work.
 //!
 //! # Window and place
 //! With `Window::Seats` a backend takes a request while it has a free seat and KV memory for the
 //! request's estimated tokens. If the request that is next fits nowhere it is waited for: smaller
 //! ones behind it do not slip by, so large requests are not starved; the price is memory that
-//! stays free meanwhile. With `Window::None` everything goes at once and waits in the engine, where no
+//! stays free meanwhile. With `bypass_max` others that fit may go past it (`bypass`), in the order
+//! in which it would be their turn, until that many have; then it is waited for. Of those who are
+//! next up to 16 are looked past at once, none that the guard sends, and each keeps count, so a
+//! request is never passed more often than `bypass_max`; what a bypass costs is charged like any
+//! other dispatch. With `Window::None` everything goes at once and waits in the engine, where no
 //! policy acts. A backend is used only for requests whose prompt + cap fits its longest context
 //! and whose estimated tokens fit its memory. If the last backend that could hold a waiting
 //! request leaves, the request is refused (`infeasible`) when it is next.

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::config::{
-    Adapt, Admit, BucketPer, BucketUnit, Config, Feedback, Order, Per, Place, Predict, Share,
-    TokenCost, Window,
+    Adapt, Admit, BucketPer, BucketUnit, Capacity, Config, Feedback, Order, Partition, Per, Place,
+    Predict, Share, TokenCost, Window,
 };
 
 /// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
@@ -14,9 +14,13 @@ impl fmt::Display for Config {
             write!(f, "admit by {}, ", admit(rule))?;
         }
         write!(f, "share by {}", share(&self.share))?;
-        match self.order {
-            Order::Fcfs => f.write_str(", order by arrival")?,
-            Order::Aging => f.write_str(", order by arrival less the class's boost (aging)")?,
+        write!(f, ", order by {}", order(self.order))?;
+        for rule in &self.partition {
+            match *rule {
+                Partition::HeavyLane { over_tokens, max } => {
+                    write!(f, ", at most {max} requests over {over_tokens} tokens at once")?;
+                }
+            }
         }
         match self.place {
             Place::RoundRobin => f.write_str(", place round robin")?,
@@ -25,6 +29,10 @@ impl fmt::Display for Config {
         match self.window {
             Window::Seats => f.write_str(", queue before the engine (window of its seats)")?,
             Window::None => f.write_str(", queue inside the engine (no window)")?,
+        }
+        if self.bypass_max > 0 {
+            let most = self.bypass_max;
+            write!(f, ", what fits may go past what does not ({most} times at most)")?;
         }
         for rule in &self.feedback {
             write!(f, ", {}", feedback(rule))?;
@@ -107,6 +115,36 @@ fn share(share: &Share) -> String {
         Share::VirtualTokenCounter { per, cost } => {
             format!("virtual token counter {} ({})", owner(*per), price(*cost))
         }
+        Share::StartTimeFair { per, cost } => {
+            format!("start-time fair queueing {} ({})", owner(*per), price(*cost))
+        }
+        Share::Stride { per } => format!("stride {} (one unit a request)", owner(*per)),
+        Share::DominantResource { per, capacity } => {
+            format!("dominant resource {} ({})", owner(*per), capacities(capacity))
+        }
+        Share::DeficitLongestPrefix { per, quantum, cost } => format!(
+            "deficit and longest cached prefix {}, quantum {quantum} ({}, cached ones free)",
+            owner(*per),
+            price(*cost),
+        ),
+    }
+}
+
+fn order(order: Order) -> String {
+    match order {
+        Order::Fcfs => "arrival".to_owned(),
+        Order::Aging => "arrival less the class's boost (aging)".to_owned(),
+        Order::EarliestDeadline => "deadline, missed ones last".to_owned(),
+        Order::ShortestPredicted { aging: None } => {
+            "predicted tokens, fewest first (long ones may wait for ever)".to_owned()
+        }
+        Order::ShortestPredicted { aging: Some(aging) } => {
+            format!("arrival plus {aging} a predicted token")
+        }
+        Order::LeastAttained { cost, workflows_max: _ } => {
+            format!("what its workflow was given, least first ({})", price(cost))
+        }
+        Order::LongestPrefix { token } => format!("arrival less {token} a cached token"),
     }
 }
 
@@ -114,7 +152,16 @@ fn owner(per: Per) -> &'static str {
     match per {
         Per::Class => "per class",
         Per::Tenant => "per tenant",
+        Per::Workflow => "per workflow",
     }
+}
+
+fn capacities(capacity: &Capacity) -> String {
+    let Capacity { prefill_tokens, decode_tokens, kv_tokens, output_token } = capacity;
+    format!(
+        "{prefill_tokens} prompt tokens/s, {decode_tokens} output tokens/s, \
+         {kv_tokens} KV tokens held {output_token} an output token"
+    )
 }
 
 fn price(cost: TokenCost) -> String {

@@ -1,5 +1,7 @@
 //! The rules of admission and of prediction: scripts, and what each promises under random loads.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 
 use plimsoll_base::{BackendId, ClassId, End, RequestId, Span, TenantId, Time};
@@ -13,10 +15,8 @@ use plimsoll_policy::{
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+use script::{Line, end, new, play};
 use support::{arrive, class, config, join, request, step};
-
-/// One line of a script: at these nanoseconds, this input, these decisions.
-type Line = (u64, Input, &'static str);
 
 const SEC: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -24,12 +24,7 @@ const MS: u64 = 1_000_000;
 const UNIT: i128 = 1_000_000_000_000_000;
 
 fn check(policy: Config, script: Vec<Line>) {
-    let mut allocator = Allocator::new(policy).expect("a valid policy");
-    for (number, (at, input, expected)) in script.into_iter().enumerate() {
-        let told = format!("line {number}: {input:?}");
-        let found: Vec<String> = step(&mut allocator, at, input).iter().map(tell).collect();
-        assert_eq!(found.join("; "), expected, "{told}");
-    }
+    play(policy, script, tell);
 }
 
 /// `3>0 priority`, `4 rate_limited in 1.00 s: rate_limit`.
@@ -45,12 +40,6 @@ fn tell(decision: &Decision) -> String {
     format!("{}{action} {}{bound}", decision.id, decision.reason.name())
 }
 
-fn new(id: u64, class: u16, tokens: u32) -> Input {
-    arrive(id, request(class, tokens, 0))
-}
-fn end(id: u64, prompt_tokens: u32) -> Input {
-    Input::Ended(RequestId(id), End::Finished, Used { prompt_tokens, output_tokens: 0 })
-}
 fn bucket(unit: BucketUnit, per: BucketPer, rate: u64, burst: u64) -> Admit {
     Admit::TokenBucket(TokenBucket { unit, per, rate_micros: rate, burst, classes: vec![] })
 }

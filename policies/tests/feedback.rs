@@ -336,7 +336,7 @@ fn rules_that_make_no_sense_are_errors() {
     }
     type Case = (fn(&mut SloCaps), Field, Problem);
     let cases: [Case; 7] = [
-        (|r| r.class = ClassId(2), Field::Class, Problem::NoDeadline(ClassId(2))),
+        (|r| r.class = ClassId(2), Field::Class, Problem::HasNoDeadline(ClassId(2))),
         (|r| r.lesser = vec![ClassId(2)], Field::Lesser, Problem::NoCap(ClassId(2))),
         (|r| r.lesser.clear(), Field::Lesser, Problem::Below(1)),
         (|r| r.min = 5, Field::Min, Problem::Above(4)),

@@ -3,19 +3,11 @@
 
 #[path = "support/naive.rs"]
 mod naive;
-#[path = "support/naive_admit.rs"]
-mod naive_admit;
-#[path = "support/naive_feedback.rs"]
-mod naive_feedback;
 #[path = "support/storm.rs"]
 mod storm;
-#[path = "support/storm_admit.rs"]
-mod storm_admit;
-#[path = "support/storm_feedback.rs"]
-mod storm_feedback;
 
 use plimsoll_base::ClassId;
-use plimsoll_policy::config::Window;
+use plimsoll_policy::config::{Partition, Window};
 use plimsoll_policy::{Action, Allocator, Config};
 use proptest::prelude::*;
 
@@ -85,6 +77,11 @@ fn limits_hold(config: &Config, allocator: &Allocator, naive: &Naive) {
         assert!(running <= 1 || rule.tokens_max.is_none_or(|max| tokens <= max));
         assert!(rule.queue_max.is_none_or(|max| allocator.queued(class) <= max));
     }
+    for rule in &config.partition {
+        let Partition::HeavyLane { max, .. } = *rule;
+        let heavy = naive.held.iter().filter(|h| h.at.is_some() && naive.is_heavy(h));
+        assert!(heavy.count() <= max as usize);
+    }
     for (&id, info) in &naive.backends {
         let on = || naive.held.iter().filter(|h| h.at == Some(id));
         if config.window == Window::Seats {
@@ -98,7 +95,8 @@ fn caps_admit(naive: &Naive, held: &Held) -> bool {
     let rule = &naive.config.classes[held.class.index()];
     let running = naive.outstanding(held.class).count();
     let tokens: u64 = naive.outstanding(held.class).map(Held::tokens).sum();
-    naive.cap(held.class).is_none_or(|max| running < max as usize)
+    !(naive.is_heavy(held) && naive.heavy_lane_is_full())
+        && naive.cap(held.class).is_none_or(|max| running < max as usize)
         && (running == 0 || rule.tokens_max.is_none_or(|max| tokens + held.tokens() <= max))
 }
 
@@ -108,7 +106,7 @@ fn storms_reach_every_decision() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for number in 0..1_000 {
+    for number in 0..1_200 {
         let config = match number % 4 {
             0 => storm::queueing_config().new_tree(&mut runner).expect("a policy").current(),
             _ => storm::config().new_tree(&mut runner).expect("a policy").current(),
@@ -128,11 +126,23 @@ fn storms_reach_every_decision() {
         });
     }
     let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
-    // Six kinds of bound (none included) for each rule that picks; five for what waited.
-    for rule in ["arrival_order", "priority", "deficit", "virtual_counter"] {
+    // At least six kinds of bound (none included) for each rule that picks; five for what waited.
+    let rules = [
+        "arrival_order",
+        "priority",
+        "deficit",
+        "virtual_counter",
+        "start_time",
+        "stride",
+        "dominant_share",
+        "deficit_prefix",
+    ];
+    for rule in rules {
         assert!(all(rule) >= 6, "{rule}: {seen:?}");
     }
-    for (rule, least) in [("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)] {
+    for (rule, least) in
+        [("bypass", 5), ("due", 5), ("time_to_live", 5), ("withdrawn", 5), ("too_large", 4)]
+    {
         assert!(all(rule) >= least, "{rule}: {seen:?}");
     }
     for bound in ["adaptive", "breaker"] {

@@ -2,7 +2,8 @@
 
 use plimsoll_base::{ClassId, SourceId, TenantId};
 use plimsoll_config::{At, Code, Diagnostic, Place};
-use plimsoll_policy::config::{Becomes, ClassifyRule};
+use plimsoll_policy::RequestInfo;
+use plimsoll_policy::config::ClassifyRule;
 use plimsoll_sim::Model;
 use plimsoll_sim::model::Pool;
 
@@ -85,11 +86,14 @@ fn classified(
         Some(_) => u32::try_from(limit.tokens()).unwrap_or(u32::MAX),
         None => workload.prompt.max(),
     };
-    let rules = &model.policy.classify;
+    let policy = &model.policy;
     for Kind { tenant, claims, least, most } in kinds(workload, trace) {
-        let unmatched =
-            thresholds(rules, least.max(1), most.min(longest.max(1))).into_iter().find(|prompt| {
-                !rules.iter().any(|rule| names_class(rule, tenant, source, claims, *prompt))
+        let unmatched = thresholds(&policy.classify, least.max(1), most.min(longest.max(1)))
+            .into_iter()
+            .find(|&prompt_tokens| {
+                let seen = workload.marks.seen(1);
+                let info = RequestInfo { tenant, source, claims, prompt_tokens, ..seen };
+                policy.class_of(&info).is_none()
             });
         let Some(prompt) = unmatched else { continue };
         let name = &written.value.name.value;
@@ -167,29 +171,13 @@ fn kinds(workload: &plimsoll_sim::workload::Workload, trace: Option<&Trace>) -> 
 fn thresholds(rules: &[ClassifyRule], least: u32, most: u32) -> Vec<u32> {
     let mut lengths = vec![least, most];
     for rule in rules {
-        lengths.extend(rule.prompt_tokens_min.iter().flat_map(|min| [min.saturating_sub(1), *min]));
-        lengths.extend(rule.prompt_tokens_max.iter().flat_map(|max| [*max, max.saturating_add(1)]));
+        let least = rule.prompt_tokens_min.iter().chain(&rule.uncached_tokens_min);
+        lengths.extend(least.flat_map(|min| [min.saturating_sub(1), *min]));
+        let most = rule.prompt_tokens_max.iter().chain(&rule.uncached_tokens_max);
+        lengths.extend(most.flat_map(|max| [*max, max.saturating_add(1)]));
     }
     lengths.retain(|length| (least..=most).contains(length));
     lengths.sort_unstable();
     lengths.dedup();
     lengths
-}
-
-fn names_class(
-    rule: &ClassifyRule,
-    tenant: TenantId,
-    source: SourceId,
-    claims: Option<ClassId>,
-    prompt: u32,
-) -> bool {
-    rule.tenant.is_none_or(|wanted| wanted == tenant)
-        && rule.source.is_none_or(|wanted| wanted == source)
-        && rule.claims.is_none_or(|wanted| Some(wanted) == claims)
-        && rule.prompt_tokens_min.is_none_or(|min| prompt >= min)
-        && rule.prompt_tokens_max.is_none_or(|max| prompt <= max)
-        && match rule.class {
-            Becomes::Claimed => claims.is_some(),
-            Becomes::Class(_) => true,
-        }
 }

@@ -7,6 +7,7 @@
 
 mod build;
 mod check;
+mod machine;
 mod scenario;
 mod shipped;
 pub mod spec;
@@ -14,9 +15,9 @@ pub mod trace;
 
 pub use plimsoll_config::{
     ClassObjectives, Code, Diagnostic, Diagnostics, Effective, EffectiveRow, Metric, Objective,
-    explain,
+    PolicyFile, explain,
 };
-pub use scenario::{Scenario, load};
+pub use scenario::{Loaded, Scenario, load, load_either};
 pub use shipped::{shipped, template, templates};
 
 /// The JSON Schema of a scenario file, for editors.

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use plimsoll_base::{Names, Time};
 use plimsoll_config::spec::ClassSpec;
-use plimsoll_config::{At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Sources};
+use plimsoll_config::{
+    At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Layered, PolicyFile, Sources,
+};
+use plimsoll_policy::Machine;
 use plimsoll_sim::Model;
 use plimsoll_sim::workload::{Source, SourceError, source};
 
 use crate::spec::{PoolSpec, Spec, WorkloadSpec};
 use crate::trace::{Trace, TraceSource};
-use crate::{build, check, shipped};
+use crate::{build, check, machine, shipped};
 
 /// A scenario, valid by construction.
 #[derive(Clone, Debug)]
@@ -37,6 +40,13 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// What its hardware does at its worst, with the longest requests that its workloads offer.
+    pub fn machine(&self) -> Machine {
+        let longest = self.traces.iter().flatten().map(|trace| trace.limit.tokens());
+        let longest = longest.max().map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+        machine::machine(&self.model, longest)
+    }
+
     /// One source a workload, in the order of `model.workloads`. Opens trace files.
     pub fn sources(
         &self,
@@ -60,7 +70,28 @@ impl Scenario {
 /// Reads a scenario with the overrides (`a.b=value`) laid on top. The path may be
 /// `shipped:NAME`.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Scenario, Diagnostics> {
+    scenario(plimsoll_config::read(path, overrides, shipped())?)
+}
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    /// Something to run.
+    Scenario(Box<Scenario>),
+    /// A policy alone.
+    Policy(Box<PolicyFile>),
+}
+
+/// Reads a scenario, or a policy file: one without workloads and pools.
+pub fn load_either(path: &Path, overrides: &[String]) -> Result<Loaded, Diagnostics> {
     let layered = plimsoll_config::read(path, overrides, shipped())?;
+    match layered.is_policy_file() {
+        true => Ok(Loaded::Policy(Box::new(layered.policy_file()?))),
+        false => Ok(Loaded::Scenario(Box::new(scenario(layered)?))),
+    }
+}
+
+fn scenario(layered: Layered) -> Result<Scenario, Diagnostics> {
     let effective = Effective::of(&layered);
     let read: Result<Spec, Vec<Diagnostic>> = plimsoll_config::decode(&layered.root);
     let built = read.and_then(|spec| Parts::new(spec, &layered.sources));
@@ -91,10 +122,15 @@ impl Parts {
             plimsoll_config::policy::build(&spec.class.0, &spec.policy, known, &mut found);
         let pools: Vec<_> =
             spec.pool.0.iter().map(|pool| build::pool::pool(&pool.value, &mut found)).collect();
+        let around = build::workload::Around {
+            names: &names,
+            policy: &spec.policy.value,
+            labels: &policy.labels,
+        };
         let workloads = &spec.workload.0;
         let workloads: Vec<_> = workloads
             .iter()
-            .map(|workload| build::workload::workload(workload, &names, &mut found))
+            .map(|workload| build::workload::workload(workload, around, &mut found))
             .collect();
         let limit = check::limit(&pools);
         let around = build::trace::Around { names: &names, limit, sources };

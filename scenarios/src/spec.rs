@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_config::spec::{ClassSpec, PolicySpec};
 use plimsoll_config::{
-    At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue,
+    At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue, TenantSpec,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,14 +71,6 @@ pub enum SteppingSpec {
     Single,
 }
 
-/// `[[tenant]]`: who pays.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TenantSpec {
-    /// Letters, digits, `-`, `_`.
-    pub name: At<String>,
-}
-
 /// `[[workload]]`: requests of one kind, generated or replayed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +83,19 @@ pub struct WorkloadSpec {
     pub tenants: Option<At<BTreeMap<String, At<u32>>>>,
     /// The class its requests claim.
     pub class: Option<At<String>>,
+    /// The model they ask for, one of the policy's `models`. Default: the first.
+    pub model: Option<At<String>>,
+    /// What they do in their workflow, one of the policy's `stages`.
+    pub stage: Option<At<String>>,
+    /// Headers they carry: `{ x-team = "search" }`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The name of the API key they come with.
+    pub key: Option<String>,
+    /// The service tier they ask for.
+    pub service_tier: Option<String>,
+    /// What the requests of one user of a closed loop are together. Default "session".
+    pub users_are: Option<At<UsersSpec>>,
     /// When requests arrive. Needed unless `trace` is given.
     pub arrivals: Option<At<ArrivalsSpec>>,
     /// Prompt lengths. Needed unless `trace` is given.
@@ -106,6 +111,17 @@ pub struct WorkloadSpec {
     pub stop: Option<At<SpanValue>>,
     /// A trace file to replay in place of `arrivals` and lengths.
     pub trace: Option<At<TraceSpec>>,
+}
+
+/// What the requests of one user of a closed loop are together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename = "users_are", rename_all = "kebab-case")]
+#[schemars(rename = "UsersSpec")]
+pub enum UsersSpec {
+    /// A session.
+    Sessions,
+    /// A session and one workflow.
+    Workflows,
 }
 
 /// When requests arrive.

@@ -81,6 +81,28 @@ impl EngineModel {
     pub fn kv_tokens(&self) -> u64 {
         u64::from(self.kv_blocks) * u64::from(self.block_tokens)
     }
+
+    /// A time that no step exceeds: a full budget of prompt tokens behind the longest context,
+    /// every seat decoding, and the KV memory full.
+    pub fn step_max(&self) -> Span {
+        let prefill = f64::from(self.step_tokens_max);
+        let sequences = f64::from(self.seats);
+        let context = self.kv_tokens() as f64;
+        // A negative term is taken as nothing: the sum stays an upper bound.
+        let most =
+            |[linear, square]: [f64; 2], x: f64| linear.max(0.0) * x + square.max(0.0) * x * x;
+        let nanos = match self.step_cost {
+            StepCostSpec::Affine { base, prefill: token, sequence, context: kv, pair } => {
+                let pairs = prefill * f64::from(self.context_max);
+                base + token * prefill + sequence * sequences + kv * context + pair * pairs
+            }
+            StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {
+                base.max(0.0) + most(p, prefill) + most(s, sequences) + most(c, context)
+            }
+        };
+        // A nanosecond more than rounding can take away.
+        Span::from_secs_f64(nanos / 1e9).saturating_add(Span::from_nanos(2))
+    }
 }
 
 /// Who enters the batch first.

@@ -8,7 +8,7 @@ use plimsoll_policy::config::{
     Class, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
 use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
-use plimsoll_sim::workload::{Arrivals, Lengths, Think, Workload, source};
+use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
 use plimsoll_sim::{Model, Run};
 
 const CLASSES: usize = 3;
@@ -64,6 +64,7 @@ fn random_model(seed: u64) -> Model {
         output_cap: context_max / 2,
         tenants: vec![(TenantId(0), 3), (TenantId(1), 1)],
         claims: Some(ClassId(class)),
+        marks: Marks::default(),
         start: Time::ZERO,
         stop: None,
     };

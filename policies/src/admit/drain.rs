@@ -39,7 +39,8 @@ impl Drains {
     }
 
     /// A request of the class was taken out of its queue to be dispatched; `queued` remain.
-    pub fn dispatched(&mut self, now: Time, class: ClassId, queued: u32) {
+    #[inline]
+    pub fn dispatched(&mut self, now: Time, class: ClassId, queued: impl FnOnce() -> u32) {
         if !self.measured.contains(class) {
             return;
         }
@@ -47,7 +48,7 @@ impl Drains {
         if let Some(since) = pace.since {
             pace.count(now.saturating_since(since));
         }
-        pace.since = (queued > 0).then_some(now);
+        pace.since = (queued() > 0).then_some(now);
     }
 
     /// A request of the class left its queue for another reason; `queued` remain.

@@ -34,7 +34,7 @@ pub(super) fn check(
 fn slo_caps(rule: &SloCaps, classes: &[Class]) -> Result<(), (Field, Problem)> {
     exist(Field::Class, &[rule.class], classes.len())?;
     if classes[rule.class.index()].deadline.is_none() {
-        return Err((Field::Class, Problem::NoDeadline(rule.class)));
+        return Err((Field::Class, Problem::HasNoDeadline(rule.class)));
     }
     within(Field::Lesser, rule.lesser.len() as u64, 1, u64::MAX)?;
     exist(Field::Lesser, &rule.lesser, classes.len())?;

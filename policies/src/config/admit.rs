@@ -1,9 +1,11 @@
 //! Whether a request may come in.
 
 use plimsoll_base::{ClassId, Span};
+use serde::{Deserialize, Serialize};
 
 /// A rule of admission. What each does is told in [`crate::rules`] and in its leaf.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Admit {
     /// Refuses what comes faster than a rate.
     TokenBucket(TokenBucket),
@@ -14,7 +16,8 @@ pub enum Admit {
 }
 
 /// A rate limit with reservation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenBucket {
     /// What is counted.
     pub unit: BucketUnit,
@@ -29,7 +32,8 @@ pub struct TokenBucket {
 }
 
 /// What a token bucket counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum BucketUnit {
     /// One a request.
     #[default]
@@ -39,7 +43,8 @@ pub enum BucketUnit {
 }
 
 /// Who has a token bucket of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum BucketPer {
     /// One for all.
     #[default]
@@ -51,7 +56,8 @@ pub enum BucketPer {
 }
 
 /// A ceiling a class on how full the backends may say they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SaturationGate {
     /// Requests in a backend's own queue at which it counts as full.
     pub waiting_full: u32,
@@ -67,7 +73,8 @@ pub struct SaturationGate {
 }
 
 /// What a backend whose report is stale counts as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Stale {
     /// As nothing: the others decide, and if there are none, everyone may come in.
     #[default]
@@ -79,7 +86,8 @@ pub enum Stale {
 }
 
 /// A bound on the predicted wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EarlyRefusal {
     /// The longest predicted wait that is let in; `None`: each class's `deadline`.
     pub wait_limit: Option<Span>,

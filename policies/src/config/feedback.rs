@@ -1,10 +1,12 @@
 //! What adapts to what happens.
 
 use plimsoll_base::{ClassId, Span};
+use serde::{Deserialize, Serialize};
 
 /// A rule of feedback; at most one of each kind. What each does is told in [`crate::rules`] and
 /// in its leaf.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Feedback {
     /// Adapts how many requests may be outstanding at a backend to the wait in its own queue.
     AdaptiveConcurrency {
@@ -25,7 +27,8 @@ pub enum Feedback {
 }
 
 /// Whose deadline moves whose caps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SloCaps {
     /// The class with the objective; it states a `deadline`.
     pub class: ClassId,
@@ -42,7 +45,8 @@ pub struct SloCaps {
 }
 
 /// How the limit of [`Feedback::AdaptiveConcurrency`] moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Adapt {
     /// One more a report while the wait is at most this, an eighth less once it is above.
     Aimd {

@@ -13,7 +13,7 @@
 
 mod quantile;
 
-use plimsoll_base::{ClassId, End};
+use plimsoll_base::{ClassId, End, RequestId};
 
 use crate::config::{Class, Predict};
 use quantile::Quantile;
@@ -25,7 +25,8 @@ pub(crate) enum Predictions {
     Stated(Vec<u32>),
     /// Indexed by class.
     Learned(Vec<Quantile>),
-    Told,
+    /// The prediction for the request that is about to arrive.
+    Told(Option<(RequestId, u32)>),
 }
 
 impl Predictions {
@@ -40,17 +41,37 @@ impl Predictions {
                 let make = |_| Quantile::new(quantile_ppm, samples_min);
                 Predictions::Learned(classes.iter().map(make).collect())
             }
-            Predict::NoisyOracle { error_ppm: _ } => Predictions::Told,
+            Predict::NoisyOracle { error_ppm: _ } => Predictions::Told(None),
         }
     }
 
-    /// Output tokens predicted from what a gateway can see; never above the client's cap.
+    /// The request that is about to arrive is predicted to deliver so much.
+    pub fn told(&mut self, id: RequestId, output_tokens: u32) {
+        match self {
+            Predictions::Told(hint) => *hint = Some((id, output_tokens)),
+            Predictions::Stated(_) | Predictions::Learned(_) => {}
+        }
+    }
+
+    /// The request that was about to arrive gets no class.
+    pub fn forget(&mut self) {
+        match self {
+            Predictions::Told(hint) => *hint = None,
+            Predictions::Stated(_) | Predictions::Learned(_) => {}
+        }
+    }
+
+    /// Output tokens predicted for the request that arrives, from what a gateway can see; never
+    /// above the client's cap. What was told is forgotten.
     #[inline]
-    pub fn output(&self, class: ClassId, output_cap: u32, hint: Option<u32>) -> u32 {
+    pub fn output(&mut self, id: RequestId, class: ClassId, output_cap: u32) -> u32 {
         let predicted = match self {
             Predictions::Stated(stated) => stated[class.index()],
             Predictions::Learned(learned) => learned[class.index()].value().unwrap_or(u32::MAX),
-            Predictions::Told => hint.unwrap_or(u32::MAX),
+            Predictions::Told(hint) => {
+                let told = hint.take().filter(|(of, _)| *of == id);
+                told.map_or(u32::MAX, |(_, output_tokens)| output_tokens)
+            }
         };
         predicted.min(output_cap)
     }
@@ -64,14 +85,14 @@ impl Predictions {
                 learned[class.index()].learn(output_tokens);
             }
             (Predictions::Learned(_), End::Failed | End::Cancelled | End::Expired) => {}
-            (Predictions::Stated(_) | Predictions::Told, _) => {}
+            (Predictions::Stated(_) | Predictions::Told(_), _) => {}
         }
     }
 
     /// Whether predictions come from the driver.
     pub fn needs_hints(&self) -> bool {
         match self {
-            Predictions::Told => true,
+            Predictions::Told(_) => true,
             Predictions::Stated(_) | Predictions::Learned(_) => false,
         }
     }

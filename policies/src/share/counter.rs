@@ -1,4 +1,6 @@
-//! Virtual token counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024).
+//! Virtual token counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024),
+//! and the machine that [`super::start_time`], [`super::stride`] and [`super::dominant`] share
+//! with it: they differ in what a request costs and in where a flow begins again.
 //!
 //! Each flow has a counter of the service it was charged, divided by its weight; the flow with
 //! work and the least counter is next, ties by flow. A flow that gets work after having none is
@@ -10,22 +12,24 @@
 //! and an output token, `L_input` the longest prompt, `M` the tokens a batch holds). Here a
 //! request is charged at dispatch as predicted and settled at its end, so that a burst cannot run
 //! up service before it is booked: the gap in booked service is at most `2 · (C + E)`, `C` the
-//! cost of the largest request and `E` the largest total error of prediction of the requests of
-//! the two flows in flight, all divided by the flow's weight. With true predictions it is
+//! cost of the largest request and `E` the largest total error of prediction of the requests in
+//! flight, all divided by the flow's weight. With true predictions it is
 //! `2 · C`, and one-sided `C`.
 //!
 //! A flow whose classes are all at their caps is passed over and keeps its counter. A counter is
 //! an integer: one cost unit at weight 1 is 2³⁶, and a weight is applied as the rounded
 //! reciprocal 2³⁶/weight, so that charge and settlement add up exactly.
 
-use plimsoll_base::{ClassId, TenantId};
+use plimsoll_base::{ClassId, Reason};
 
-use super::cost_of;
-use super::flows::Flows;
-use super::heap::{FLOW_BITS, Heap, flow_of};
-use crate::book::Turned;
+use super::flows::FLOW_BITS;
+use super::line::Line;
+use super::price::Price;
+use super::weights;
+use crate::book::{Book, Turned};
 use crate::class_set::ClassSet;
-use crate::config::{Class, Per, TokenCost};
+use crate::config::{Config, Per};
+use crate::heap::Key;
 
 /// Counter units of one cost unit at weight 1.
 const SCALE: i128 = 1 << 36;
@@ -33,18 +37,32 @@ const SCALE: i128 = 1 << 36;
 /// The state of the rule.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    flows: Flows,
-    cost: TokenCost,
+    reason: Reason,
+    price: Price,
+    lift: Lift,
     states: Vec<State>,
-    /// Indexed by class: the flows with a request of the class waiting. Picking among the classes
-    /// that may be served is then O(classes), however many flows step aside.
-    waiting: Vec<Heap>,
-    dispatched_last: Option<u32>,
+    line: Line,
+}
+
+/// Where a flow that gets work after having none begins, if its own counter is less. Values of
+/// counters; the flow's number below them is 0.
+#[derive(Debug)]
+pub(crate) enum Lift {
+    /// At the least counter of those with work, or at the flow dispatched last.
+    Least { dispatched_last: Option<u32> },
+    /// At the virtual time: the greatest start tag picked so far. When nothing waits and nothing
+    /// runs any more, the greatest finish tag.
+    StartTag { time: i128, finish: i128, in_flight: u32 },
+}
+
+impl Lift {
+    pub const LEAST: Lift = Lift::Least { dispatched_last: None };
+    pub const START_TAG: Lift = Lift::StartTag { time: 0, finish: 0, in_flight: 0 };
 }
 
 #[derive(Debug)]
 struct State {
-    /// The counter above the flow's number, as [`Heap`] orders it.
+    /// The counter above the flow's number.
     key: i128,
     /// What one cost unit adds to the key.
     rate: i128,
@@ -55,69 +73,100 @@ impl State {
         let weight = i128::from(weight);
         State { key: flow as i128, rate: ((SCALE + weight / 2) / weight) << FLOW_BITS }
     }
+    fn start(&self) -> i128 {
+        counter_of(self.key)
+    }
+}
+
+/// A key without the flow's number.
+fn counter_of(key: i128) -> i128 {
+    key - i128::from(key.member())
 }
 
 impl Counters {
-    pub fn new(per: Per, cost: TokenCost, classes: &[Class]) -> Counters {
-        let states = match per {
-            Per::Class => {
-                let weights = classes.iter().map(|class| class.weight);
-                weights.enumerate().map(|(flow, weight)| State::new(flow, weight)).collect()
-            }
-            Per::Tenant => Vec::new(),
-        };
-        Counters {
-            flows: Flows::new(per, classes.len()),
-            cost,
-            states,
-            waiting: classes.iter().map(|_| Heap::default()).collect(),
-            dispatched_last: None,
-        }
+    pub fn new(
+        config: &Config,
+        per: Per,
+        price: Price,
+        (lift, reason): (Lift, Reason),
+    ) -> Counters {
+        let weights = weights(per, &config.classes).into_iter().enumerate();
+        let states = weights.map(|(flow, weight)| State::new(flow, weight)).collect();
+        Counters { reason, price, lift, states, line: Line::new(config.classes.len()) }
     }
 
-    pub fn flow(&mut self, class: ClassId, tenant: TenantId) -> Option<u32> {
-        let flow = self.flows.find(class, tenant)?;
-        while self.states.len() < self.flows.count() {
-            self.states.push(State::new(self.states.len(), 1));
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Whether a stranger would be treated no better and no worse than the idle flow.
+    pub fn is_settled(&self, flow: u32) -> bool {
+        self.floor().is_none_or(|floor| self.states[flow as usize].start() <= floor)
+    }
+
+    /// A flow of this number begins, where strangers do.
+    pub fn open(&mut self, flow: u32) {
+        let start = self.floor().unwrap_or(0);
+        if self.states.len() <= flow as usize {
+            self.states.push(State::new(flow as usize, 1));
         }
-        Some(flow)
+        self.states[flow as usize].key = start + i128::from(flow);
+    }
+
+    fn floor(&self) -> Option<i128> {
+        match self.lift {
+            Lift::StartTag { time, .. } => Some(time),
+            Lift::Least { dispatched_last } => {
+                let last = dispatched_last.map(|last| self.states[last as usize].key);
+                self.line.least().or(last).map(counter_of)
+            }
+        }
     }
 
     pub fn enqueued(&mut self, flow: u32, class: ClassId, turned: Turned) {
-        if turned.flow {
-            let least = self.waiting.iter().filter_map(Heap::least).min();
-            let last = self.dispatched_last.map(|last| self.states[last as usize].key);
+        if turned.flow
+            && let Some(floor) = self.floor()
+        {
             let key = &mut self.states[flow as usize].key;
-            if let Some(floor) = least.or(last) {
-                *key = (*key).max(floor - i128::from(flow_of(floor)) + i128::from(flow));
-            }
+            *key = (*key).max(floor + i128::from(flow));
         }
-        if turned.lane {
-            self.waiting[class.index()].push(self.states[flow as usize].key);
-        }
+        self.line.enqueued(self.states[flow as usize].key, class, turned);
     }
 
     pub fn unqueued(&mut self, flow: u32, class: ClassId, turned: Turned) {
-        if turned.lane {
-            self.waiting[class.index()].remove(flow);
+        self.line.unqueued(flow, class, turned);
+        if turned.flow {
+            self.end_busy_period();
         }
     }
 
-    pub fn pick(&self, waiting: ClassSet) -> u32 {
-        let least = waiting.filter_map(|class| self.waiting[class.index()].least()).min();
-        flow_of(least.expect("a class with work has a flow in its heap"))
+    pub fn pick(&mut self, book: &Book, open: ClassSet) -> u32 {
+        let least = self.line.least_of(book, open);
+        match &mut self.lift {
+            Lift::Least { .. } => {}
+            // It never goes back, so that a class that steps aside and comes back does not let
+            // those that begin meanwhile start where it stood.
+            Lift::StartTag { time, .. } => *time = (*time).max(counter_of(least)),
+        }
+        least.member()
     }
 
     pub fn charge(&mut self, flow: u32, prompt_tokens: u32, output_predicted: u32) {
-        self.dispatched_last = Some(flow);
-        self.add(flow, cost_of(self.cost, prompt_tokens, output_predicted));
+        self.add(flow, self.price.of(prompt_tokens, output_predicted));
+        match &mut self.lift {
+            Lift::Least { dispatched_last } => *dispatched_last = Some(flow),
+            Lift::StartTag { in_flight, .. } => *in_flight += 1,
+        }
     }
 
     pub fn settle(&mut self, flow: u32, charged: (u32, u32), used: (u32, u32)) {
-        let difference =
-            cost_of(self.cost, used.0, used.1) - cost_of(self.cost, charged.0, charged.1);
+        let difference = self.price.of(used.0, used.1) - self.price.of(charged.0, charged.1);
         if difference != 0 {
             self.add(flow, difference);
+        }
+        if let Lift::StartTag { in_flight, .. } = &mut self.lift {
+            *in_flight -= 1;
+            self.end_busy_period();
         }
     }
 
@@ -125,8 +174,17 @@ impl Counters {
         let state = &mut self.states[flow as usize];
         let key = state.key.checked_add(cost * state.rate);
         state.key = key.expect("a counter holds 2¹⁷ requests of the largest cost there is");
-        for heap in &mut self.waiting {
-            heap.change(state.key);
+        if let Lift::StartTag { finish, .. } = &mut self.lift {
+            *finish = (*finish).max(state.start());
+        }
+        self.line.change(state.key);
+    }
+
+    fn end_busy_period(&mut self) {
+        if let Lift::StartTag { time, finish, in_flight: 0 } = &mut self.lift
+            && self.line.least().is_none()
+        {
+            *time = (*time).max(*finish);
         }
     }
 }

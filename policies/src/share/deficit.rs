@@ -6,25 +6,22 @@
 //!
 //! **Bound.** While flows f and g both have work, their service S in cost units differs by at most
 //! `|S_f/w_f − S_g/w_g| ≤ quantum + max_f/w_f + max_g/w_g`, where max is the flow's largest
-//! request. Service is charged at dispatch as predicted and settled at the end, so what is in
-//! flight adds its error of prediction to the bound.
+//! request. Service is charged at dispatch as predicted and settled at the end; what is in flight
+//! adds its error of prediction, at most twice: `+ 2 · (E_f/w_f + E_g/w_g)`.
 //!
 //! A flow whose classes are all at their caps keeps its place in the ring and gets no grant: it
 //! neither saves up a burst nor loses its turn.
 
-use plimsoll_base::{ClassId, TenantId};
-
-use super::cost_of;
-use super::flows::Flows;
+use super::price::cost_of;
+use super::weights;
 use crate::book::{Book, Turned};
 use crate::class_set::ClassSet;
-use crate::config::{Class, Per, TokenCost};
+use crate::config::{Config, Per, TokenCost};
 use crate::list::{Linked, Links, List};
 
 /// The state of the rule.
 #[derive(Debug)]
 pub(crate) struct Deficits {
-    flows: Flows,
     cost: TokenCost,
     /// What a visit grants a flow of weight 1.
     quantum: i128,
@@ -57,20 +54,23 @@ impl Linked for Ring<'_> {
 }
 
 impl Deficits {
-    pub fn new(per: Per, quantum: u64, cost: TokenCost, classes: &[Class]) -> Deficits {
+    pub fn new(config: &Config, per: Per, quantum: u64, cost: TokenCost) -> Deficits {
         let quantum = i128::from(quantum);
-        let grant = |class: &Class| State::new(quantum * i128::from(class.weight));
-        let states = match per {
-            Per::Class => classes.iter().map(grant).collect(),
-            Per::Tenant => Vec::new(),
-        };
-        Deficits { flows: Flows::new(per, classes.len()), cost, quantum, states, ring: List::EMPTY }
+        let grants = weights(per, &config.classes).into_iter();
+        let states = grants.map(|weight| State::new(quantum * i128::from(weight))).collect();
+        Deficits { cost, quantum, states, ring: List::EMPTY }
     }
 
-    pub fn flow(&mut self, class: ClassId, tenant: TenantId) -> Option<u32> {
-        let flow = self.flows.find(class, tenant)?;
-        self.states.resize_with(self.flows.count(), || State::new(self.quantum));
-        Some(flow)
+    /// Whether a stranger would be treated no better and no worse than the idle flow.
+    pub fn is_settled(&self, flow: u32) -> bool {
+        self.states[flow as usize].deficit == 0
+    }
+
+    pub fn open(&mut self, flow: u32) {
+        if self.states.len() <= flow as usize {
+            self.states.push(State::new(self.quantum));
+        }
+        self.states[flow as usize].deficit = 0;
     }
 
     pub fn enqueued(&mut self, flow: u32, turned: Turned) {

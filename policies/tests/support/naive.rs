@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
-use plimsoll_policy::config::{Becomes, Order, Per, Place, Share, TokenCost, Window};
+use plimsoll_base::{
+    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time, WorkflowId,
+};
+use plimsoll_policy::config::{Becomes, Order, Partition, Per, Place, Share, TokenCost, Window};
 use plimsoll_policy::{
     Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
 };
 
-use crate::naive_admit::{Asker, Memory};
-use crate::naive_feedback::Adapted;
+#[path = "naive_admit.rs"]
+mod admit;
+#[path = "naive_feedback.rs"]
+mod feedback;
+
+use admit::{Asker, Memory};
+use feedback::Adapted;
 
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -19,9 +26,17 @@ pub struct Held {
     pub arrived: Time,
     pub at: Option<BackendId>,
     predicted: u32,
+    /// Tokens of its prompt that the best backend was said to have cached.
+    matched: u32,
     has_begun: bool,
     flow: usize,
     sequence: u64,
+    /// What its workflow had been given.
+    attained: u64,
+    /// Whether its deadline came.
+    late: bool,
+    /// How many went past it.
+    passed: u32,
 }
 
 impl Held {
@@ -43,7 +58,15 @@ pub struct Naive {
     pub backends: BTreeMap<BackendId, BackendInfo>,
     seen: BTreeMap<u32, u32>,
     turn: u32,
-    tenants: Vec<u32>,
+    /// The owner of each account: a tenant, or a workflow.
+    accounts: Vec<(u64, Option<u32>)>,
+    /// Accounts with nothing waiting and nothing in flight; those to forget come first.
+    idle: Vec<usize>,
+    /// The virtual time, and the greatest finish tag, of start-time fair queueing.
+    time: i128,
+    finish: i128,
+    /// What is known of the request about to arrive: its best match.
+    hint: Option<(RequestId, u32)>,
     /// Service by flow, per weight, in eighths: the storms use weights that divide 8.
     counters: BTreeMap<usize, i128>,
     dispatched_last: Option<usize>,
@@ -54,12 +77,17 @@ pub struct Naive {
     sequence: u64,
     draining: bool,
     now: Time,
-    stops: BTreeMap<ClassId, Bound>,
+    /// By class and whether it is heavy.
+    stops: BTreeMap<(ClassId, bool), Bound>,
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
     memory: Memory,
     adapted: Adapted,
     decisions: Vec<Decision>,
+    /// Workflows and what they were given; the one used last is last.
+    given: Vec<(WorkflowId, u64)>,
+    /// Who is next and fits nowhere, while looking past them.
+    aside: Vec<RequestId>,
 }
 
 impl Naive {
@@ -71,7 +99,11 @@ impl Naive {
             backends: BTreeMap::new(),
             seen: BTreeMap::new(),
             turn: 0,
-            tenants: Vec::new(),
+            accounts: Vec::new(),
+            idle: Vec::new(),
+            time: 0,
+            finish: 0,
+            hint: None,
             counters: BTreeMap::new(),
             dispatched_last: None,
             deficits: BTreeMap::new(),
@@ -85,6 +117,8 @@ impl Naive {
             too_large: Vec::new(),
             memory: Memory::default(),
             decisions: Vec::new(),
+            given: Vec::new(),
+            aside: Vec::new(),
         }
     }
 
@@ -92,12 +126,10 @@ impl Naive {
         self.now = now;
         let fresh = self.sequence;
         self.expire();
+        self.relegate();
         self.adapted.tick(now);
         match input {
-            Input::Arrived(id, info) => {
-                self.arrived(id, info);
-                self.memory.forget_hint();
-            }
+            Input::Arrived(id, info) => self.arrived(id, info),
             Input::Withdrawn(id) => {
                 if let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_none()) {
                     self.close(at, Action::Close(End::Cancelled), Reason::Withdrawn, fresh);
@@ -136,7 +168,11 @@ impl Naive {
                 }
             }
             Input::Draining => self.draining = true,
-            Input::Deadline | Input::Accepted(_) | Input::Progressed(..) | Input::Matched(..) => {}
+            Input::Matched(id, _, tokens) => {
+                let known = self.hint.filter(|&(of, _)| of == id).map_or(0, |(_, known)| known);
+                self.hint = Some((id, known.max(tokens)));
+            }
+            Input::Deadline | Input::Accepted(_) | Input::Progressed(..) => {}
         }
         self.dispatch(fresh);
         self.refuse_over_bound(fresh);
@@ -156,19 +192,59 @@ impl Naive {
     }
 
     fn expire(&mut self) {
-        for class in 0..self.config.classes.len() {
-            let Some(ttl) = self.config.classes[class].time_to_live else { continue };
-            while let Some(at) = self.held.iter().position(|h| {
-                h.at.is_none() && h.class.index() == class && self.now >= h.arrived + ttl
-            }) {
-                let of = (self.held[at].class, self.held[at].arrived, None);
-                self.adapted.result(&self.config.classes, of, self.now);
-                self.close(at, Action::Close(End::Expired), Reason::TimeToLive, u64::MAX);
+        for heavy in [false, true] {
+            for class in 0..self.config.classes.len() {
+                let Some(ttl) = self.config.classes[class].time_to_live else { continue };
+                while let Some(at) = self.held.iter().position(|h| {
+                    h.at.is_none()
+                        && h.class.index() == class
+                        && self.is_heavy(h) == heavy
+                        && self.now >= h.arrived + ttl
+                }) {
+                    let of = (self.held[at].class, self.held[at].arrived, None);
+                    self.adapted.result(&self.config.classes, of, self.now);
+                    self.close(at, Action::Close(End::Expired), Reason::TimeToLive, u64::MAX);
+                }
             }
         }
     }
 
+    /// Marks those whose deadline has come.
+    fn relegate(&mut self) {
+        for at in 0..self.held.len() {
+            let held = &self.held[at];
+            let deadline = self.config.classes[held.class.index()].deadline;
+            if self.config.order == Order::EarliestDeadline
+                && held.at.is_none()
+                && !held.late
+                && deadline.is_some_and(|deadline| held.arrived + deadline <= self.now)
+            {
+                let class = held.class;
+                self.held[at].late = true;
+                self.too_large.retain(|&c| c != class);
+            }
+        }
+    }
+
+    fn heavy_lane(&self) -> Option<(u64, u32)> {
+        self.config.partition.first().map(|rule| match *rule {
+            Partition::HeavyLane { over_tokens, max } => (over_tokens, max),
+        })
+    }
+    pub fn is_heavy(&self, held: &Held) -> bool {
+        let uncached = u64::from(held.info.prompt_tokens.saturating_sub(held.matched));
+        let tokens = uncached + u64::from(held.predicted);
+        self.heavy_lane().is_some_and(|(over, _)| tokens > over)
+    }
+    /// Whether as many heavy requests run as may.
+    pub fn heavy_lane_is_full(&self) -> bool {
+        let running = self.held.iter().filter(|h| h.at.is_some() && self.is_heavy(h)).count();
+        self.heavy_lane().is_some_and(|(_, max)| running >= max as usize)
+    }
+
     fn arrived(&mut self, id: RequestId, info: RequestInfo) {
+        let hint = self.hint.take().filter(|&(of, _)| of == id);
+        let told = self.memory.take_hint(id);
         if self.held.iter().any(|h| h.id == id) {
             return;
         }
@@ -178,8 +254,9 @@ impl Naive {
         if self.draining {
             return self.refuse(id, Some(class), Refusal::Draining, Reason::Draining);
         }
-        let predicted = self.memory.predict(&self.config, id, &info, class);
+        let predicted = self.memory.predict(&self.config, told, &info, class);
         let (arrived, sequence) = (self.now, self.sequence);
+        let matched = hint.map_or(0, |(_, tokens)| tokens);
         let mut held = Held {
             id,
             info,
@@ -188,8 +265,12 @@ impl Naive {
             at: None,
             predicted,
             has_begun: false,
+            matched,
             flow: 0,
             sequence,
+            attained: 0,
+            late: false,
+            passed: 0,
         };
         if !self.backends.is_empty() && !self.backends.values().any(|b| fits_empty(b, &held)) {
             return self.refuse(id, Some(class), Refusal::Infeasible, Reason::TooLarge);
@@ -204,11 +285,17 @@ impl Naive {
             let (class, action) = (Some(class), Action::Reject(refusal, span));
             return self.decisions.push(Decision { id, class, action, reason, bound: None });
         }
-        held.flow = self.flow(&held);
+        let Some(flow) = self.flow(&held) else {
+            self.memory.give_back(&self.config, self.now, held.asker());
+            return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
+        };
+        held.attained = self.attained(info.workflow);
+        held.flow = flow;
         self.sequence += 1;
         self.backlog(held.flow);
         self.too_large.retain(|&c| c != held.class);
         self.held.push(held);
+        self.rest(flow);
     }
 
     /// How long a request of the class that comes now is predicted to wait.
@@ -246,48 +333,173 @@ impl Naive {
         None
     }
 
-    fn flow(&mut self, held: &Held) -> usize {
-        let per = match self.config.share {
-            Share::Fcfs => return 0,
+    fn per(&self) -> Option<Per> {
+        match self.config.share {
+            Share::Fcfs | Share::Priority => None,
+            Share::DeficitRoundRobin { per, .. }
+            | Share::VirtualTokenCounter { per, .. }
+            | Share::StartTimeFair { per, .. }
+            | Share::Stride { per }
+            | Share::DominantResource { per, .. }
+            | Share::DeficitLongestPrefix { per, .. } => Some(per),
+        }
+    }
+
+    fn flow(&mut self, held: &Held) -> Option<usize> {
+        let owner = match (self.per(), held.info.workflow.0) {
+            (None, _) if self.config.share == Share::Fcfs => return Some(0),
             // Ordered so that the least number is the highest priority.
-            Share::Priority => {
+            (None, _) => {
                 let own = self.config.classes[held.class.index()].priority;
-                return (i64::from(i32::MAX) - i64::from(own)) as usize;
+                return Some((i64::from(i32::MAX) - i64::from(own)) as usize);
             }
-            Share::DeficitRoundRobin { per, .. } | Share::VirtualTokenCounter { per, .. } => per,
+            (Some(Per::Class), _) => return Some(held.class.index()),
+            (Some(Per::Tenant), _) | (Some(Per::Workflow), 0) => (0, Some(held.info.tenant.0)),
+            (Some(Per::Workflow), workflow) => (workflow, None),
         };
-        match per {
-            Per::Class => held.class.index(),
-            Per::Tenant => {
-                let tenant = held.info.tenant.0;
-                self.tenants.iter().position(|&t| t == tenant).unwrap_or_else(|| {
-                    self.tenants.push(tenant);
-                    self.tenants.len() - 1
-                })
+        self.accounts.iter().position(|&o| o == owner).or_else(|| self.open(owner))
+    }
+
+    fn open(&mut self, owner: (u64, Option<u32>)) -> Option<usize> {
+        let is_full = self.accounts.len() >= self.config.accounts_max as usize;
+        let spare = self.idle.first().copied().filter(|&f| is_full || self.is_settled(f));
+        let flow = match spare {
+            Some(flow) => {
+                self.idle.remove(0);
+                self.accounts[flow] = owner;
+                flow
+            }
+            None if is_full => return None,
+            None => {
+                self.accounts.push(owner);
+                self.accounts.len() - 1
+            }
+        };
+        let start = self.floor().unwrap_or(0);
+        self.counters.insert(flow, start);
+        self.deficits.insert(flow, 0);
+        Some(flow)
+    }
+
+    /// Whether a stranger stands where the idle flow stands.
+    fn is_settled(&self, flow: usize) -> bool {
+        match self.config.share {
+            Share::DeficitRoundRobin { .. } | Share::DeficitLongestPrefix { .. } => {
+                self.deficits.get(&flow).copied().unwrap_or(0) == 0
+            }
+            _ => self.floor().is_none_or(|floor| self.counter(flow) <= floor),
+        }
+    }
+
+    /// A flow may have come to rest, or to work.
+    fn rest(&mut self, flow: usize) {
+        if !matches!(self.per(), Some(Per::Tenant | Per::Workflow)) {
+            return;
+        }
+        let is_idle = self.held.iter().all(|h| h.flow != flow);
+        let was_idle = self.idle.contains(&flow);
+        if !is_idle {
+            self.idle.retain(|&f| f != flow);
+        } else if !was_idle && self.is_settled(flow) {
+            self.idle.insert(0, flow);
+        } else if !was_idle {
+            self.idle.push(flow);
+        }
+    }
+
+    fn attained(&mut self, workflow: WorkflowId) -> u64 {
+        let Some(at) = self.given.iter().position(|&(other, _)| other == workflow) else {
+            return 0;
+        };
+        let account = self.given.remove(at);
+        self.given.push(account);
+        account.1
+    }
+
+    fn account(&mut self, workflow: WorkflowId, prompt: u32, output: u32) {
+        let Order::LeastAttained { cost, workflows_max } = self.config.order else { return };
+        if workflow == WorkflowId(0) {
+            return;
+        }
+        let known = self.attained(workflow);
+        self.given.retain(|&(other, _)| other != workflow);
+        if self.given.len() == workflows_max as usize {
+            self.given.remove(0);
+        }
+        self.given.push((workflow, known + worth(cost, prompt, output)));
+    }
+
+    fn settle_account(&mut self, held: &Held, used: Used) {
+        let Order::LeastAttained { cost, .. } = self.config.order else { return };
+        for (workflow, given) in &mut self.given {
+            if *workflow == held.info.workflow {
+                *given = (*given + worth(cost, used.prompt_tokens, used.output_tokens))
+                    .saturating_sub(worth(cost, held.info.prompt_tokens, held.predicted));
             }
         }
     }
 
     fn weight(&self, flow: usize) -> i128 {
-        match self.config.share {
-            Share::DeficitRoundRobin { per: Per::Class, .. }
-            | Share::VirtualTokenCounter { per: Per::Class, .. } => {
-                self.config.classes[flow].weight.into()
-            }
-            _ => 1,
+        match self.per() {
+            Some(Per::Class) => self.config.classes[flow].weight.into(),
+            Some(Per::Tenant | Per::Workflow) | None => 1,
         }
     }
 
     fn price(&self) -> TokenCost {
         match self.config.share {
-            Share::Fcfs | Share::Priority => TokenCost { prompt: 0, output: 0 },
-            Share::DeficitRoundRobin { cost, .. } | Share::VirtualTokenCounter { cost, .. } => cost,
+            Share::DeficitRoundRobin { cost, .. }
+            | Share::VirtualTokenCounter { cost, .. }
+            | Share::StartTimeFair { cost, .. }
+            | Share::DeficitLongestPrefix { cost, .. } => cost,
+            Share::Fcfs
+            | Share::Priority
+            | Share::Stride { .. }
+            | Share::DominantResource { .. } => TokenCost { prompt: 0, output: 0 },
         }
     }
 
     fn cost(&self, prompt: u32, output: u32) -> i128 {
-        i128::from(prompt) * i128::from(self.price().prompt)
-            + i128::from(output) * i128::from(self.price().output)
+        let (p, o) = (i128::from(prompt), i128::from(output));
+        match self.config.share {
+            Share::Stride { .. } => 1,
+            Share::DominantResource { capacity, .. } => {
+                let second = 1_000_000_000;
+                let prefill = p * second / i128::from(capacity.prefill_tokens);
+                let decode = o * second / i128::from(capacity.decode_tokens);
+                let held = (p + o) * o * i128::from(capacity.output_token.nanos());
+                prefill.max(decode).max(held / i128::from(capacity.kv_tokens))
+            }
+            _ => p * i128::from(self.price().prompt) + o * i128::from(self.price().output),
+        }
+    }
+
+    /// What a request is charged at dispatch.
+    fn expected(&self, held: &Held) -> i128 {
+        let uncached = match self.config.share {
+            Share::DeficitLongestPrefix { .. } => {
+                held.info.prompt_tokens.saturating_sub(held.matched)
+            }
+            _ => held.info.prompt_tokens,
+        };
+        self.cost(uncached, held.predicted)
+    }
+
+    fn counter(&self, flow: usize) -> i128 {
+        self.counters.get(&flow).copied().unwrap_or(0)
+    }
+
+    fn keeps_time(&self) -> bool {
+        matches!(self.config.share, Share::StartTimeFair { .. } | Share::DominantResource { .. })
+    }
+
+    /// Where a flow that gets work begins at least.
+    fn floor(&self) -> Option<i128> {
+        if self.keeps_time() {
+            return Some(self.time);
+        }
+        let active = self.waiting().map(|h| self.counter(h.flow)).min();
+        active.or(self.dispatched_last.map(|last| self.counter(last)))
     }
 
     /// A request is about to join `flow`.
@@ -296,9 +508,7 @@ impl Naive {
             return;
         }
         self.ring.push(flow);
-        let active = self.waiting().map(|h| self.counters.get(&h.flow).copied().unwrap_or(0)).min();
-        let last = self.dispatched_last.map(|l| self.counters.get(&l).copied().unwrap_or(0));
-        if let Some(floor) = active.or(last) {
+        if let Some(floor) = self.floor() {
             let counter = self.counters.entry(flow).or_default();
             *counter = (*counter).max(floor);
         }
@@ -312,17 +522,24 @@ impl Naive {
             let deficit = self.deficits.entry(flow).or_default();
             *deficit = (*deficit).min(0);
         }
+        if self.waiting().next().is_none() && self.held.iter().all(|h| h.at.is_none()) {
+            self.time = self.time.max(self.finish);
+        }
+        self.rest(flow);
     }
 
     fn charge(&mut self, flow: usize, cost: i128) {
         let weight = self.weight(flow);
         assert_eq!(8 % weight, 0);
-        *self.counters.entry(flow).or_default() += cost * 8 / weight;
+        let counter = self.counters.entry(flow).or_default();
+        *counter += cost * 8 / weight;
+        self.finish = self.finish.max(*counter);
         *self.deficits.entry(flow).or_default() -= cost;
     }
 
     fn ended(&mut self, id: RequestId, end: End, used: Used) {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
+        let was_full = self.heavy_lane_is_full();
         let held = self.held.remove(at);
         let all = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
         self.memory.settle(&self.config, self.now, held.asker(), all);
@@ -330,8 +547,11 @@ impl Naive {
         let backend = held.at.expect("it was dispatched");
         self.adapted.ended(self.now, id, backend, end);
         self.too_large.retain(|&c| c != held.class);
-        let difference = self.cost(used.prompt_tokens, used.output_tokens)
-            - self.cost(held.info.prompt_tokens, held.predicted);
+        if self.heavy_lane_is_full() != was_full {
+            self.too_large.clear();
+        }
+        self.settle_account(&held, used);
+        let difference = self.cost(used.prompt_tokens, used.output_tokens) - self.expected(&held);
         self.charge(held.flow, difference);
         self.unbacklog(held.flow);
     }
@@ -352,8 +572,11 @@ impl Naive {
                     closed.push((class, bound));
                 }
             }
+            let heavy_lane_is_full = self.heavy_lane_is_full();
             let open: Vec<usize> = (0..self.held.len())
                 .filter(|&at| self.held[at].at.is_none())
+                .filter(|&at| !self.aside.contains(&self.held[at].id))
+                .filter(|&at| !heavy_lane_is_full || !self.is_heavy(&self.held[at]))
                 .filter(|&at| closed.iter().all(|&(class, _)| class != self.held[at].class))
                 .collect();
             if open.is_empty() {
@@ -389,19 +612,41 @@ impl Naive {
             let Some(backend) = self.place(&held) else {
                 let seat = capable.iter().any(|&(&id, b)| self.has_seat(id, b));
                 let none = || self.why_no_seat(capable.iter().copied());
-                stopped = if seat { Some(Bound::KvMemory) } else { none() };
-                break;
+                let bound = if seat { Some(Bound::KvMemory) } else { none() };
+                stopped = stopped.or(bound);
+                let is_passable = held.passed < self.config.bypass_max;
+                if !is_passable || reason == Reason::Due || self.aside.len() == 16 {
+                    break;
+                }
+                self.aside.push(held.id);
+                continue;
             };
+            let mut reason = reason;
+            for passed in std::mem::take(&mut self.aside) {
+                reason = Reason::Bypass;
+                self.held.iter_mut().find(|h| h.id == passed).unwrap().passed += 1;
+            }
+            stopped = None;
+            let was_full = self.heavy_lane_is_full();
             self.send(at, backend, reason, fresh);
+            if self.heavy_lane_is_full() != was_full {
+                self.too_large.clear();
+                tried_as_due.clear();
+            }
             self.look_again_at_due(&tried_as_due);
         }
+        self.aside.clear();
         self.stops.clear();
+        let heavy_lane_is_full = self.heavy_lane_is_full();
         for class in (0..self.config.classes.len() as u16).map(ClassId) {
-            let own = |kind| closed.contains(&(class, kind)).then_some(kind);
-            let requests = own(Bound::ClassRequests).or(own(Bound::Adaptive));
-            let cap = requests.or(own(Bound::ClassTokens));
-            if let Some(bound) = cap.or(stopped) {
-                self.stops.insert(class, bound);
+            for heavy in [false, true] {
+                let own = |kind| closed.contains(&(class, kind)).then_some(kind);
+                let lane = (heavy && heavy_lane_is_full).then_some(Bound::HeavyLane);
+                let requests = own(Bound::ClassRequests).or(own(Bound::Adaptive));
+                let cap = requests.or(lane).or(own(Bound::ClassTokens));
+                if let Some(bound) = cap.or(stopped) {
+                    self.stops.insert((class, heavy), bound);
+                }
             }
         }
     }
@@ -437,17 +682,50 @@ impl Naive {
                 (open.iter().map(|&at| self.held[at].flow).min().unwrap(), Reason::Priority)
             }
             Share::VirtualTokenCounter { .. } => {
-                let key = |&at: &usize| {
-                    let flow = self.held[at].flow;
-                    (self.counters.get(&flow).copied().unwrap_or(0), flow)
-                };
-                (open.iter().map(key).min().unwrap().1, Reason::VirtualCounter)
+                (self.pick_by_counter(open), Reason::VirtualCounter)
+            }
+            Share::StartTimeFair { .. } => (self.pick_by_counter(open), Reason::StartTime),
+            Share::Stride { .. } => (self.pick_by_counter(open), Reason::Stride),
+            Share::DominantResource { .. } => (self.pick_by_counter(open), Reason::DominantShare),
+            Share::DeficitLongestPrefix { quantum, .. } => {
+                return (self.pick_by_prefix(open, quantum.into()), Reason::DeficitPrefix);
             }
             Share::DeficitRoundRobin { quantum, .. } => {
                 (self.pick_by_deficit(open, quantum.into()), Reason::Deficit)
             }
         };
         (self.head(open, flow).expect("the flow has work"), reason)
+    }
+
+    fn pick_by_counter(&mut self, open: &[usize]) -> usize {
+        let key = |&at: &usize| (self.counter(self.held[at].flow), self.held[at].flow);
+        let (least, flow) = open.iter().map(key).min().unwrap();
+        if self.keeps_time() {
+            self.time = self.time.max(least);
+        }
+        flow
+    }
+
+    fn pick_by_prefix(&mut self, open: &[usize], quantum: i128) -> usize {
+        loop {
+            let deficit = |flow: usize| self.deficits.get(&flow).copied().unwrap_or(0);
+            let ready = open.iter().copied().filter(|&at| deficit(self.held[at].flow) > 0);
+            let key =
+                |&at: &usize| (std::cmp::Reverse(self.held[at].matched), self.place_in_order(at));
+            if let Some(at) = ready.min_by_key(key) {
+                return at;
+            }
+            let mut flows: Vec<usize> = self.waiting().map(|h| h.flow).collect();
+            flows.sort_unstable();
+            flows.dedup();
+            for flow in flows {
+                let grant = quantum * self.weight(flow);
+                let deficit = self.deficits.entry(flow).or_default();
+                if *deficit <= 0 {
+                    *deficit += grant;
+                }
+            }
+        }
     }
 
     fn pick_by_deficit(&mut self, open: &[usize], quantum: i128) -> usize {
@@ -471,16 +749,34 @@ impl Naive {
         }
     }
 
-    fn head(&self, open: &[usize], flow: usize) -> Option<usize> {
-        let key = |&at: &usize| {
-            let held = &self.held[at];
-            let boost = match self.config.order {
-                Order::Fcfs => 0,
-                Order::Aging => i128::from(self.config.classes[held.class.index()].boost.nanos()),
-            };
-            (i128::from(held.arrived.nanos()) - boost, held.sequence)
+    fn place_in_order(&self, at: usize) -> ((i32, i128), u64) {
+        let held = &self.held[at];
+        let arrived = i128::from(held.arrived.nanos());
+        let class = &self.config.classes[held.class.index()];
+        let key = match self.config.order {
+            Order::Fcfs => (0, arrived),
+            Order::Aging => (0, arrived - i128::from(class.boost.nanos())),
+            Order::EarliestDeadline => match class.deadline {
+                Some(_) if held.late => (1, arrived),
+                Some(deadline) => (0, arrived + i128::from(deadline.nanos())),
+                None => (2, arrived),
+            },
+            Order::ShortestPredicted { aging: None } => (0, held.tokens().into()),
+            Order::ShortestPredicted { aging: Some(aging) } => {
+                (0, arrived + i128::from(aging.nanos()) * i128::from(held.tokens()))
+            }
+            Order::LeastAttained { .. } => (0, held.attained.into()),
+            Order::LongestPrefix { token } => {
+                let matched = held.matched.min(held.info.prompt_tokens);
+                (0, arrived - i128::from(token.nanos()) * i128::from(matched))
+            }
         };
-        open.iter().copied().filter(|&at| self.held[at].flow == flow).min_by_key(key)
+        (key, held.sequence)
+    }
+
+    fn head(&self, open: &[usize], flow: usize) -> Option<usize> {
+        let of_flow = open.iter().copied().filter(|&at| self.held[at].flow == flow);
+        of_flow.min_by_key(|&at| self.place_in_order(at))
     }
 
     fn load(&self, id: BackendId) -> (u32, u64) {
@@ -538,7 +834,8 @@ impl Naive {
         self.adapted.dispatched(held.id, backend, self.load(backend).0);
         let queued = self.waiting().filter(|h| h.class == held.class).count();
         self.memory.dispatched(self.now, held.class, queued);
-        self.charge(held.flow, self.cost(held.info.prompt_tokens, held.predicted));
+        self.charge(held.flow, self.expected(&held));
+        self.account(held.info.workflow, held.info.prompt_tokens, held.predicted);
         self.dispatched_last = Some(held.flow);
         self.unbacklog(held.flow);
     }
@@ -554,7 +851,7 @@ impl Naive {
 
     fn decide(&mut self, held: &Held, action: Action, reason: Reason, fresh: u64) {
         let waited = held.sequence < fresh;
-        let bound = waited.then(|| self.stops[&held.class]);
+        let bound = waited.then(|| self.stops[&(held.class, self.is_heavy(held))]);
         let (id, class) = (held.id, Some(held.class));
         self.decisions.push(Decision { id, class, action, reason, bound });
     }
@@ -593,4 +890,8 @@ impl Naive {
 
 fn fits_empty(info: &BackendInfo, held: &Held) -> bool {
     held.tokens() <= info.kv_tokens && held.context() <= u64::from(info.context_max)
+}
+
+fn worth(cost: TokenCost, prompt: u32, output: u32) -> u64 {
+    u64::from(prompt) * u64::from(cost.prompt) + u64::from(output) * u64::from(cost.output)
 }

@@ -40,15 +40,19 @@ impl Memory {
         self.hint = Some((id, output_tokens));
     }
 
-    /// The prediction for a request that arrives; the hint is forgotten.
+    /// What was told of a request that arrives; whatever arrives uses it up.
+    pub fn take_hint(&mut self, id: RequestId) -> Option<u32> {
+        self.hint.take().filter(|(of, _)| *of == id).map(|(_, hint)| hint)
+    }
+
+    /// The prediction for a request that arrives and of which that was told.
     pub fn predict(
-        &mut self,
+        &self,
         config: &Config,
-        id: RequestId,
+        hint: Option<u32>,
         info: &RequestInfo,
         class: ClassId,
     ) -> u32 {
-        let hint = self.hint.filter(|(of, _)| *of == id).map(|(_, hint)| hint);
         let cap = info.output_cap;
         let predicted = match config.predict {
             Predict::DeclaredCap => None,
@@ -63,11 +67,6 @@ impl Memory {
             }
         };
         predicted.unwrap_or(cap).min(cap)
-    }
-
-    /// Whatever arrives uses up the hint.
-    pub fn forget_hint(&mut self) {
-        self.hint = None;
     }
 
     pub fn ended(&mut self, class: ClassId, end: End, output_tokens: u32) {

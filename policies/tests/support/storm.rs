@@ -1,9 +1,11 @@
 //! Random policies and random storms of inputs.
 
-use plimsoll_base::{BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time};
+use plimsoll_base::{
+    BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time, WorkflowId,
+};
 use plimsoll_policy::config::{
-    Admit, Becomes, Class, ClassifyRule, EarlyRefusal, Guard, Order, Per, Place, Share, TokenCost,
-    Window,
+    Admit, Becomes, Capacity, Class, ClassifyRule, EarlyRefusal, Guard, Order, Partition, Per,
+    Place, Share, TokenCost, Window,
 };
 use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Used};
 use proptest::collection::vec;
@@ -11,12 +13,18 @@ use proptest::option::{of, weighted};
 use proptest::prelude::*;
 
 use crate::naive::Naive;
-use crate::{storm_admit, storm_feedback};
+
+#[path = "storm_admit.rs"]
+mod storm_admit;
+#[path = "storm_feedback.rs"]
+mod storm_feedback;
 
 /// What happens next, told without knowing who is there.
 #[derive(Clone, Debug)]
 pub enum Act {
     Arrive(RequestInfo),
+    /// The next to arrive, or an older one, has so many tokens cached there.
+    Match(u64, u32, u32),
     /// An arrival whose number is already taken.
     ArriveAgain(usize, RequestInfo),
     /// The n-th request held ends, or is withdrawn.
@@ -36,8 +44,11 @@ pub enum Act {
 }
 
 pub fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let info = (0u32..4, 0u16..2, of(0u16..5), 0u32..60, 0u32..60).prop_map(
-        |(tenant, source, claims, prompt_tokens, output_cap)| RequestInfo {
+    let workflow = weighted(0.5, 1u64..6).prop_map(Option::unwrap_or_default);
+    let owner = (0u32..4, workflow);
+    let info = (owner, 0u16..2, of(0u16..5), 0u32..60, 0u32..60).prop_map(
+        |((tenant, workflow), source, claims, prompt_tokens, output_cap)| RequestInfo {
+            workflow: WorkflowId(workflow),
             tenant: TenantId(tenant),
             source: SourceId(source),
             claims: claims.map(ClassId),
@@ -55,6 +66,8 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
         prop_oneof![6 => Just(End::Finished), 3 => Just(End::Failed), 1 => Just(End::Cancelled)];
     let act = prop_oneof![
         40 => info.clone().prop_map(Act::Arrive),
+        20 => (prop_oneof![9 => Just(0u64), 1 => Just(1)], 0u32..4, 0u32..80)
+            .prop_map(|(back, slot, tokens)| Act::Match(back, slot, tokens)),
         1 => (any::<usize>(), info).prop_map(|(n, info)| Act::ArriveAgain(n, info)),
         30 => (any::<usize>(), end, used).prop_map(|(n, end, used)| Act::End(n, end, used)),
         4 => any::<usize>().prop_map(Act::Withdraw),
@@ -75,7 +88,8 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
 fn class() -> impl Strategy<Value = Class> {
     let first = (0i32..3, prop_oneof![Just(1u32), Just(2), Just(4), Just(8)], of(0u64..30));
     let second = (weighted(0.3, 0u32..6), weighted(0.3, 40u64..200), weighted(0.4, 1u32..5));
-    let third = (weighted(0.4, 1u64..150), 0u64..60, weighted(0.5, 0u32..60));
+    let deadline = weighted(0.7, 1u64..100);
+    let third = (weighted(0.4, 1u64..150), 0u64..60, weighted(0.5, 0u32..60), deadline);
     (first, second, third).prop_map(|(first, second, third)| Class {
         priority: first.0,
         weight: first.1,
@@ -86,19 +100,50 @@ fn class() -> impl Strategy<Value = Class> {
         tokens_max: third.0,
         boost: Span::from_nanos(third.1),
         output_tokens_expected: third.2,
+        deadline: third.3.map(Span::from_nanos),
         ..Class::default()
     })
 }
 
 fn share() -> impl Strategy<Value = Share> {
     let cost = (0u32..3, 1u32..3).prop_map(|(prompt, output)| TokenCost { prompt, output });
-    let per = prop_oneof![Just(Per::Class), Just(Per::Tenant)];
+    let per = prop_oneof![Just(Per::Class), Just(Per::Tenant), Just(Per::Workflow)];
+    // Capacities of which every time is a whole number, so that both sides round alike.
+    let capacity = (prop_oneof![Just(1u64), Just(4)], prop_oneof![Just(1u64), Just(5)], 1u64..40);
+    let capacity = capacity.prop_map(|(prefill, decode, nanos)| Capacity {
+        prefill_tokens: prefill * 10_000_000,
+        decode_tokens: decode * 10_000_000,
+        kv_tokens: 8,
+        output_token: Span::from_nanos(nanos * 8),
+    });
     prop_oneof![
-        1 => Just(Share::Fcfs),
-        1 => Just(Share::Priority),
+        2 => Just(Share::Fcfs),
+        2 => Just(Share::Priority),
         2 => (per.clone(), 2u64..150, cost.clone())
             .prop_map(|(per, quantum, cost)| Share::DeficitRoundRobin { per, quantum, cost }),
-        2 => (per, cost).prop_map(|(per, cost)| Share::VirtualTokenCounter { per, cost }),
+        2 => (per.clone(), cost.clone())
+            .prop_map(|(per, cost)| Share::VirtualTokenCounter { per, cost }),
+        2 => (per.clone(), cost.clone())
+            .prop_map(|(per, cost)| Share::StartTimeFair { per, cost }),
+        1 => per.clone().prop_map(|per| Share::Stride { per }),
+        2 => (per.clone(), capacity)
+            .prop_map(|(per, capacity)| Share::DominantResource { per, capacity }),
+        2 => (per, 2u64..150, cost)
+            .prop_map(|(per, quantum, cost)| Share::DeficitLongestPrefix { per, quantum, cost }),
+    ]
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    let cost = (0u32..3, 1u32..3).prop_map(|(prompt, output)| TokenCost { prompt, output });
+    let a_token = || (1u64..3).prop_map(Span::from_nanos);
+    prop_oneof![
+        2 => Just(Order::Fcfs),
+        2 => Just(Order::Aging),
+        2 => Just(Order::EarliestDeadline),
+        2 => of(a_token()).prop_map(|aging| Order::ShortestPredicted { aging }),
+        2 => (cost, 1u32..6)
+            .prop_map(|(cost, workflows_max)| Order::LeastAttained { cost, workflows_max }),
+        2 => a_token().prop_map(|token| Order::LongestPrefix { token }),
     ]
 }
 
@@ -126,26 +171,36 @@ fn classify(classes: u16) -> impl Strategy<Value = Vec<ClassifyRule>> {
 }
 
 pub fn config() -> impl Strategy<Value = Config> {
-    let order = prop_oneof![Just(Order::Fcfs), Just(Order::Aging)];
     let place = prop_oneof![Just(Place::RoundRobin), Just(Place::LeastTokens)];
     let window = prop_oneof![4 => Just(Window::Seats), 1 => Just(Window::None)];
     let predict = storm_admit::predict();
+    let accounts_max = prop_oneof![Just(3u32), Just(100)];
     let guard = of(prop_oneof![1u32..1_000_001, Just(1_000_000)]);
     let classes = vec(class(), 1..5);
     let rules = classes.prop_flat_map(|classes| {
         let count = classes.len() as u16;
         (classify(count), Just(classes), storm_admit::admit(count))
     });
-    let rest = (guard, predict, 5u32..60, storm_feedback::feedback());
+    let bypass_max = prop_oneof![3 => Just(0u32), 1 => 1u32..4, 1 => Just(100)];
+    let order = (order(), bypass_max, weighted(0.4, (0u64..80, 1u32..3)));
+    let rest = (guard, predict, 5u32..60, accounts_max, storm_feedback::feedback());
     (rules, share(), order, place, window, rest).prop_map(
-        |(
-            (classify, mut classes, admit),
-            share,
-            order,
-            place,
-            window,
-            (guard, predict, requests_max, feedback),
-        )| {
+        |((classify, mut classes, admit), share, order, place, window, rest)| {
+            let (guard, predict, requests_max, accounts_max, feedback) = rest;
+            let (order, bypass_max, heavy_lane) = order;
+            let partition = heavy_lane
+                .map(|(over_tokens, max)| Partition::HeavyLane { over_tokens, max })
+                .into_iter()
+                .collect();
+            let prefixes = matches!(share, Share::DeficitLongestPrefix { .. });
+            let order = match order {
+                Order::Fcfs | Order::Aging => order,
+                other if !prefixes => other,
+                _ => Order::Fcfs,
+            };
+            if order == Order::EarliestDeadline {
+                classes[0].deadline.get_or_insert(Span::from_nanos(30));
+            }
             if guard.is_some() {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
             }
@@ -156,12 +211,15 @@ pub fn config() -> impl Strategy<Value = Config> {
                 classify,
                 admit,
                 order,
+                partition,
+                bypass_max,
                 place,
                 window,
                 feedback,
                 guard,
                 predict,
                 requests_max,
+                accounts_max,
                 ..Config::plain(share, classes)
             }
         },
@@ -202,6 +260,10 @@ pub fn run(
             Act::Arrive(info) => {
                 next_id += 1;
                 Input::Arrived(RequestId(next_id - 1), info)
+            }
+            Act::Match(back, slot, tokens) => {
+                let id = RequestId((next_id).saturating_sub(back));
+                Input::Matched(id, BackendId::first(slot), tokens)
             }
             Act::ArriveAgain(n, info) if !naive.held.is_empty() => {
                 Input::Arrived(nth(n, &naive), info)

@@ -21,7 +21,7 @@ pub fn feedback() -> impl Strategy<Value = (Vec<Feedback>, Option<(SloCaps, Span
 
 /// Everyone gives way to class 0, whose deadline is the span.
 fn slo_caps() -> impl Strategy<Value = (SloCaps, Span)> {
-    (1u32..4, 0u32..1_000_000, 1u32..3, 0u64..60).prop_map(
+    (1u32..4, 0u32..1_000_000, 1u32..3, 1u64..60).prop_map(
         |(window, misses_max_ppm, step, deadline)| {
             let class = ClassId(0);
             let rule = SloCaps { class, lesser: vec![], window, misses_max_ppm, step, min: 1 };

@@ -5,7 +5,7 @@ pub(crate) fn of(key: &str) -> Option<&'static str> {
     EXAMPLES.iter().find(|(name, _)| *name == key).map(|(_, example)| *example)
 }
 
-const EXAMPLES: [(&str, &str); 27] = [
+const EXAMPLES: [(&str, &str); 28] = [
     ("name", "name = \"chat\""),
     ("schema_version", "schema_version = 1"),
     ("rate", "rate = \"5/s\""),
@@ -31,6 +31,7 @@ const EXAMPLES: [(&str, &str); 27] = [
     ("provenance", "provenance = \"where the step-time numbers come from\""),
     ("rule", "rule = \"fcfs\""),
     ("class", "class = \"realtime\""),
+    ("over_tokens", "over_tokens = 8192"),
     ("due_share", "due_share = 0.10"),
     (
         "step_time",

@@ -6,16 +6,20 @@
 //! [`Diagnostics`], rendered as rustc renders its errors.
 
 pub mod admit;
+pub mod classify;
 mod code;
 mod decode;
 mod diagnostic;
 mod effective;
 mod examples;
 pub mod feedback;
+mod file;
 mod layer;
 pub mod nearest;
 pub mod objectives;
+mod order;
 pub mod policy;
+mod share;
 mod source;
 pub mod spec;
 pub mod tree;
@@ -26,6 +30,7 @@ pub use code::{Code, explain};
 pub use decode::decode;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use effective::{Effective, EffectiveRow};
+pub use file::{PolicyFile, PolicyFileSpec, TenantSpec};
 pub use layer::{Layered, SHIPPED_PREFIX, Shipped, read, reason};
 pub use objectives::{ClassObjectives, Metric, Objective};
 pub use source::{Place, Position, Source, Sources};

@@ -1,26 +1,22 @@
 //! From the policy part of a file to [`plimsoll_policy::Config`].
 
-use plimsoll_base::{ClassId, SourceId, Span, TenantId};
+use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::ConfigError;
-use plimsoll_policy::config::{
-    Admit, Becomes, Class, ClassifyRule, Config, Feedback, Guard, Order, Per, Place, Share,
-    TokenCost, Window,
-};
+use plimsoll_policy::config::{Admit, Class, Config, Feedback, Guard, Place, Window};
 
 use crate::admit;
 use crate::feedback;
 use crate::objectives::objectives;
-use crate::spec::{
-    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, ShareSpec,
-    WindowSpec,
-};
-use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
+use crate::order::{deadline, order, partition};
+use crate::share::share;
+use crate::spec::{ClassSpec, PlaceSpec, PolicySpec, WindowSpec};
+use crate::{At, ClassObjectives, Code, Diagnostic, classify, nearest};
 
 /// The allocator holds at most this many requests where the file says nothing.
 pub const REQUESTS_MAX_DEFAULT: u32 = 100_000;
 const CLASSES_MAX: usize = 64;
-const QUANTUM_DEFAULT: u64 = 4_096;
-const COST_DEFAULT: TokenCost = TokenCost { prompt: 1, output: 2 };
+/// The share keeps at most this many accounts where the file says nothing.
+pub const ACCOUNTS_MAX_DEFAULT: u32 = 65_536;
 
 /// Names that the policy may use, each indexed by its id.
 #[derive(Clone, Copy, Debug)]
@@ -52,17 +48,15 @@ pub fn build(
         objectives: objectives(&spec.slo, found),
     });
     let owed = owed.collect();
+    let (classify, labels) = classify::rules(policy, known, found);
     let config = Config {
         classes: classes.iter().map(|spec| class(spec, found)).collect(),
-        classify: classify(policy, known, found),
-        labels: Vec::new(),
+        classify,
+        labels,
         admit: admit(policy, known, found),
         share: share(policy.share.as_ref(), found),
-        order: match policy.order {
-            None | Some(OrderSpec::Fcfs) => Order::Fcfs,
-            Some(OrderSpec::Aging) => Order::Aging,
-        },
-        partition: Vec::new(),
+        order: order(policy.order, classes, found),
+        partition: partition(policy.partition.as_ref(), classes.len(), found),
         place: match policy.place {
             Some(PlaceSpec::RoundRobin) => Place::RoundRobin,
             None | Some(PlaceSpec::LeastTokens) => Place::LeastTokens,
@@ -72,10 +66,13 @@ pub fn build(
             Some(WindowSpec::None) => Window::None,
         },
         feedback: feedback(policy, known, found),
+        bypass_max: policy.bypass_max,
         guard: guard(classes, policy, found),
         predict: admit::predict(policy.predict, found),
         requests_max: at_least_one("requests_max", policy.requests_max, found)
             .unwrap_or(REQUESTS_MAX_DEFAULT),
+        accounts_max: at_least_one("accounts_max", policy.accounts_max, found)
+            .unwrap_or(ACCOUNTS_MAX_DEFAULT),
     };
     if found.is_empty() {
         found.extend(disagreement(&config, classes, written));
@@ -175,47 +172,7 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         boost: spec.boost.map_or(Span::ZERO, |boost| boost.0),
         output_tokens_expected: at_least_one("output_tokens", intensity, found),
         sheddable: spec.sheddable,
-        deadline: None,
-    }
-}
-
-fn classify(
-    policy: &PolicySpec,
-    known: Known<'_>,
-    found: &mut Vec<Diagnostic>,
-) -> Vec<ClassifyRule> {
-    let Some(rules) = &policy.classify else { return vec![ClassifyRule::default()] };
-    rules.value.0.iter().map(|rule| classify_rule(&rule.value, known, found)).collect()
-}
-
-fn classify_rule(
-    rule: &ClassifySpec,
-    known: Known<'_>,
-    found: &mut Vec<Diagnostic>,
-) -> ClassifyRule {
-    let ClassifySpec::Match {
-        tenant,
-        workload,
-        claims,
-        prompt_tokens_min,
-        prompt_tokens_max,
-        class,
-    } = rule;
-    let mut index = |name: &Option<At<String>>, names: &[String], what: &str| {
-        name.as_ref().and_then(|name| find(name, names, what, found))
-    };
-    let class_id = |index: usize| ClassId(u16::try_from(index).unwrap_or(u16::MAX));
-    ClassifyRule {
-        tenant: index(tenant, known.tenants, "tenant")
-            .map(|index| TenantId(u32::try_from(index).unwrap_or(u32::MAX))),
-        source: index(workload, known.sources, "workload")
-            .map(|index| SourceId(u16::try_from(index).unwrap_or(u16::MAX))),
-        claims: index(claims, known.classes, "class").map(class_id),
-        prompt_tokens_min: *prompt_tokens_min,
-        prompt_tokens_max: *prompt_tokens_max,
-        class: index(class, known.classes, "class")
-            .map_or(Becomes::Claimed, |index| Becomes::Class(class_id(index))),
-        ..ClassifyRule::default()
+        deadline: deadline(spec, found),
     }
 }
 
@@ -227,28 +184,6 @@ fn admit(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> 
 fn feedback(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> Vec<Feedback> {
     let rules = policy.feedback.as_ref().map_or(&[][..], |rules| &rules.value.0);
     rules.iter().filter_map(|rule| feedback::feedback(&rule.value, known, found)).collect()
-}
-
-fn share(spec: Option<&ShareSpec>, found: &mut Vec<Diagnostic>) -> Share {
-    let owner = |per: &Option<PerSpec>| match per {
-        None | Some(PerSpec::Class) => Per::Class,
-        Some(PerSpec::Tenant) => Per::Tenant,
-    };
-    let price = |cost: &Option<CostSpec>| {
-        cost.map_or(COST_DEFAULT, |cost| TokenCost { prompt: cost.prompt, output: cost.output })
-    };
-    match spec {
-        None | Some(ShareSpec::Fcfs) => Share::Fcfs,
-        Some(ShareSpec::Priority) => Share::Priority,
-        Some(ShareSpec::DeficitRoundRobin { per, quantum, cost }) => Share::DeficitRoundRobin {
-            per: owner(per),
-            quantum: at_least_one("quantum", *quantum, found).unwrap_or(QUANTUM_DEFAULT),
-            cost: price(cost),
-        },
-        Some(ShareSpec::VirtualTokenCounter { per, cost }) => {
-            Share::VirtualTokenCounter { per: owner(per), cost: price(cost) }
-        }
-    }
 }
 
 fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Option<Guard> {

@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 pub use crate::admit::{AdmitSpec, PredictSpec};
 pub use crate::feedback::FeedbackSpec;
-use crate::{At, FractionValue, Items, SpanValue};
+use crate::{At, FractionValue, Items, RateValue, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -35,6 +35,9 @@ pub struct ClassSpec {
     pub tokens_max: Option<At<u64>>,
     /// Head start under `order = "aging"`. Default "0s".
     pub boost: Option<SpanValue>,
+    /// The longest a request may take to its first token; used by `order = "edf"`. Default: the
+    /// `ttft` limit of `slo` at the highest percentile.
+    pub deadline: Option<At<SpanValue>>,
     /// Whether it may be shed first. Default false.
     #[serde(default)]
     pub sheddable: bool,
@@ -123,6 +126,10 @@ impl<'de> Deserialize<'de> for Scalar {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySpec {
+    /// The models that requests may ask for. Absent: one model.
+    pub models: Option<Items<At<String>>>,
+    /// The stages of workflows that requests may belong to.
+    pub stages: Option<Items<At<String>>>,
     /// Tried in order; the first that matches names the class. Absent: the claimed class.
     pub classify: Option<At<Items<At<ClassifySpec>>>>,
     /// Asked in order whether a request may come in. Absent: nothing but the bounds of the queues.
@@ -130,11 +137,16 @@ pub struct PolicySpec {
     /// Whose turn it is. Default "fcfs".
     pub share: Option<ShareSpec>,
     /// Who goes first within a turn. Default "fcfs".
-    pub order: Option<OrderSpec>,
+    pub order: Option<At<OrderSpec>>,
+    /// What may be outstanding at once.
+    pub partition: Option<Items<At<PartitionSpec>>>,
     /// Which backend. Default "least-tokens".
     pub place: Option<PlaceSpec>,
     /// How much may be outstanding at a backend. Default "seats".
     pub window: Option<WindowSpec>,
+    /// How many requests that fit may go past one that is next and does not fit. Default 0.
+    #[serde(default)]
+    pub bypass_max: u32,
     /// What adapts to what happens; at most one rule of each kind.
     pub feedback: Option<At<Items<At<FeedbackSpec>>>>,
     /// The liveness guard; absent leaves waiting without a bound.
@@ -143,12 +155,16 @@ pub struct PolicySpec {
     pub predict: Option<PredictSpec>,
     /// Requests the allocator holds at most, queued and dispatched. Default 100000.
     pub requests_max: Option<At<u32>>,
+    /// Accounts of tenants or workflows that the share keeps at most; idle ones make room, and if
+    /// none is idle a newcomer is refused. Default 65536.
+    pub accounts_max: Option<At<u32>>,
 }
 
 /// A classification rule.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 #[schemars(rename = "ClassifySpec", tag = "rule")]
+#[expect(clippy::large_enum_variant, reason = "a file holds a handful, read once")]
 pub enum ClassifySpec {
     /// Matches if every stated condition holds.
     Match {
@@ -158,6 +174,22 @@ pub enum ClassifySpec {
         workload: Option<At<String>>,
         /// Only if the request claims this class.
         claims: Option<At<String>>,
+        /// Only this model, one of the policy's `models`.
+        model: Option<At<String>>,
+        /// Only this stage of a workflow, one of the policy's `stages`.
+        stage: Option<At<String>>,
+        /// Only as a part of a workflow (true), or only alone (false).
+        in_workflow: Option<bool>,
+        /// Only with this header: `{ name = "x-team", value = "search" }`.
+        header: Option<HeaderSpec>,
+        /// Only with the API key of this name.
+        key: Option<String>,
+        /// Only if it asks for this service tier.
+        service_tier: Option<String>,
+        /// Only if at least this many tokens of its prompt are cached nowhere.
+        uncached_tokens_min: Option<u32>,
+        /// Only if at most this many tokens of its prompt are cached nowhere.
+        uncached_tokens_max: Option<u32>,
         /// Only prompts of at least this many tokens.
         prompt_tokens_min: Option<u32>,
         /// Only prompts of at most this many tokens.
@@ -165,6 +197,24 @@ pub enum ClassifySpec {
         /// What a match becomes; absent: the class it claims.
         class: Option<At<String>>,
     },
+    /// By the prompt tokens that are cached nowhere: a request below the first edge gets the first
+    /// class, and so on; one at or above the last edge gets the last class.
+    CostBucket {
+        /// Edges in tokens, rising.
+        edges_tokens: At<Vec<u32>>,
+        /// One class more than edges.
+        classes: At<Vec<At<String>>>,
+    },
+}
+
+/// A header and its value; the name in any case.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderSpec {
+    /// Its name.
+    pub name: String,
+    /// Its value, exactly.
+    pub value: String,
 }
 
 /// Whose turn it is.
@@ -192,6 +242,41 @@ pub enum ShareSpec {
         /// Token prices. Default { prompt = 1, output = 2 }.
         cost: Option<CostSpec>,
     },
+    /// Start-time fair queueing on token cost.
+    StartTimeFair {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+        /// Token prices. Default { prompt = 1, output = 2 }.
+        cost: Option<CostSpec>,
+    },
+    /// Stride scheduling: fair in requests, whatever their tokens.
+    Stride {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+    },
+    /// Fair in the time of the resource that a request needs most of.
+    DominantResource {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+        /// Prompt tokens that all backends together compute, for example "20000/s".
+        prefill: At<RateValue>,
+        /// Output tokens that all backends together deliver, for example "4000/s".
+        decode: At<RateValue>,
+        /// KV memory of all backends together, in tokens.
+        kv_tokens: At<u64>,
+        /// The time an output token of one request takes, for example "40ms".
+        output_token: At<SpanValue>,
+    },
+    /// Deficits, and among those with credit the longest cached prefix first. Only tokens that
+    /// are not cached are charged.
+    DeficitLongestPrefix {
+        /// Who owns a queue. Default "class".
+        per: Option<PerSpec>,
+        /// Cost units a round and weight. Default 4096.
+        quantum: Option<At<u64>>,
+        /// Token prices. Default { prompt = 1, output = 2 }.
+        cost: Option<CostSpec>,
+    },
 }
 
 /// Who owns a queue.
@@ -203,6 +288,8 @@ pub enum PerSpec {
     Class,
     /// One a tenant.
     Tenant,
+    /// One a workflow; a request that is part of none belongs to its tenant's.
+    Workflow,
 }
 
 /// Token prices in cost units.
@@ -224,6 +311,41 @@ pub enum OrderSpec {
     Fcfs,
     /// By arrival minus the class's boost.
     Aging,
+    /// Earliest deadline first; what has missed its own goes after what can still make it, and
+    /// classes without one go last.
+    Edf,
+    /// The fewest predicted tokens (prompt + output) first.
+    ShortestPredicted {
+        /// How much waiting a token is worth: "2ms". Absent: long requests may wait for ever.
+        aging: Option<At<SpanValue>>,
+    },
+    /// The workflow that was given least first.
+    LeastAttained {
+        /// Token prices. Default { prompt = 1, output = 2 }.
+        cost: Option<CostSpec>,
+        /// Accounts of workflows at most. Default 65536.
+        workflows_max: Option<At<u32>>,
+    },
+    /// The longest cached prompt first.
+    LongestPrefix {
+        /// How much waiting a cached token is worth: "1ms". Required: without a bound, prompts
+        /// that are cached nowhere starve.
+        token: Option<At<SpanValue>>,
+    },
+}
+
+/// What may be outstanding at once.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(rename = "PartitionSpec", tag = "rule")]
+pub enum PartitionSpec {
+    /// At most so many heavy requests at once; they queue apart from the light ones.
+    HeavyLane {
+        /// Heavy is what is estimated to compute more tokens: prompt - cached + predicted output.
+        over_tokens: u64,
+        /// How many, at least 1.
+        max: At<u32>,
+    },
 }
 
 /// Which backend.

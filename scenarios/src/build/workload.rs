@@ -1,12 +1,15 @@
 //! `[[workload]]`.
 
-use plimsoll_base::{ClassId, Names, TenantId, Time};
+use plimsoll_base::{ClassId, ModelId, Names, StageId, TenantId, Time};
+use plimsoll_config::classify::{Declared, labels_of};
 use plimsoll_config::policy::find;
+use plimsoll_config::spec::PolicySpec;
 use plimsoll_config::{At, Code, Diagnostic, Place, RateValue};
-use plimsoll_sim::workload::{Arrivals, Lengths, Think, Workload};
+use plimsoll_policy::config::Label;
+use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Together, Workload};
 
 use crate::scenario::instant;
-use crate::spec::{ArrivalsSpec, LengthsSpec, PieceSpec, ThinkSpec, WorkloadSpec};
+use crate::spec::{ArrivalsSpec, LengthsSpec, PieceSpec, ThinkSpec, UsersSpec, WorkloadSpec};
 
 /// The tenants that a workload names; its own name if it names none.
 pub(crate) fn tenants(spec: &WorkloadSpec) -> Vec<At<String>> {
@@ -22,13 +25,24 @@ pub(crate) fn tenants(spec: &WorkloadSpec) -> Vec<At<String>> {
     names
 }
 
+/// What a workload needs to know of the rest of the file.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// The names behind the ids.
+    pub names: &'a Names,
+    /// The policy as written.
+    pub policy: &'a PolicySpec,
+    /// The labels that its rules look for.
+    pub labels: &'a [Label],
+}
+
 /// One workload. Its lengths mean nothing where it replays a trace.
 pub(crate) fn workload(
     at: &At<WorkloadSpec>,
-    names: &Names,
+    around: Around<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Workload {
-    let spec = &at.value;
+    let (spec, names) = (&at.value, around.names);
     let (arrivals, prompt, output) = match &spec.trace {
         Some(_) => {
             no_generator_beside_trace(spec, found);
@@ -61,9 +75,34 @@ pub(crate) fn workload(
             .as_ref()
             .and_then(|class| find(class, &names.classes, "class", found))
             .map(class_id),
+        marks: marks(spec, around, found),
         start,
         stop,
     }
+}
+
+fn marks(spec: &WorkloadSpec, around: Around<'_>, found: &mut Vec<Diagnostic>) -> Marks {
+    let Around { policy, labels, .. } = around;
+    let headers: Vec<_> = spec.headers.clone().into_iter().collect();
+    let mut id = |name: &Option<At<String>>, declared: Declared, what: &str| {
+        name.as_ref().and_then(|name| declared.find(name, what, found)).unwrap_or(0)
+    };
+    let model = ModelId(id(&spec.model, Declared::models(policy), "model"));
+    let stage = StageId(id(&spec.stage, Declared::stages(policy), "stage"));
+    let is_closed = matches!(spec.arrivals, Some(At { value: ArrivalsSpec::Closed { .. }, .. }));
+    if let Some(users) = spec.users_are.filter(|_| !is_closed) {
+        found.push(
+            Diagnostic::new(Code::Conflict, Some(users.place), "only a closed loop has users")
+                .help("remove `users_are`, or write arrivals = { process = \"closed\", … }"),
+        );
+    }
+    let together = match spec.users_are.map(|users| users.value) {
+        None | Some(UsersSpec::Sessions) if is_closed => Together::Sessions,
+        Some(UsersSpec::Workflows) => Together::Workflows,
+        None | Some(UsersSpec::Sessions) => Together::None,
+    };
+    let labels = labels_of(labels, &headers, spec.key.as_deref(), spec.service_tier.as_deref());
+    Marks { model, stage, labels, together }
 }
 
 /// The id of the class with this index.

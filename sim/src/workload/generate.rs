@@ -216,7 +216,7 @@ impl Source for Closed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Lengths;
+    use super::super::{Lengths, Marks};
     use super::*;
 
     #[test]
@@ -228,6 +228,7 @@ mod tests {
             output_cap: 1,
             tenants: vec![(TenantId(0), 1)],
             claims: None,
+            marks: Marks::default(),
             start: Time::ZERO,
             stop: None,
         };

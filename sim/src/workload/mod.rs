@@ -1,6 +1,7 @@
 //! What is offered: requests, the sources they come from, and the generators.
 
-use plimsoll_base::{ClassId, Span, TenantId, Time};
+use plimsoll_base::{ClassId, ModelId, SessionId, Span, StageId, TenantId, Time, WorkflowId};
+use plimsoll_policy::{Labels, RequestInfo};
 
 mod arrivals;
 mod generate;
@@ -63,10 +64,57 @@ pub struct Workload {
     pub tenants: Vec<(TenantId, u32)>,
     /// The class its requests ask for.
     pub claims: Option<ClassId>,
+    /// What else its requests bear.
+    pub marks: Marks,
     /// The first arrival comes after this.
     pub start: Time,
     /// No arrival at or after this.
     pub stop: Option<Time>,
+}
+
+/// What all requests of a workload bear, beside tenant and class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The model they ask for.
+    pub model: ModelId,
+    /// What they do in their workflow.
+    pub stage: StageId,
+    /// The policy's labels.
+    pub labels: Labels,
+    /// Who belongs together.
+    pub together: Together,
+}
+
+impl Marks {
+    /// What a gateway sees of these marks on a request of this user; users are numbered from 1.
+    #[inline]
+    pub fn seen(&self, user: u64) -> RequestInfo {
+        let (session, workflow) = match self.together {
+            Together::None => (0, 0),
+            Together::Sessions => (user, 0),
+            Together::Workflows => (user, user),
+        };
+        RequestInfo {
+            model: self.model,
+            stage: self.stage,
+            labels: self.labels,
+            session: SessionId(session),
+            workflow: WorkflowId(workflow),
+            ..RequestInfo::default()
+        }
+    }
+}
+
+/// Which requests of a workload belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Together {
+    /// None.
+    #[default]
+    None,
+    /// Those of one user (of a closed loop) are a session.
+    Sessions,
+    /// Those of one user (of a closed loop) are a session and one workflow.
+    Workflows,
 }
 
 /// How requests arrive.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, Span, TenantId, Time};
 
-use super::{Arrivals, Lengths, Request, Source, Think, Workload, source};
+use super::{Arrivals, Lengths, Marks, Request, Source, Think, Workload, source};
 
 fn workload(arrivals: Arrivals) -> Workload {
     Workload {
@@ -14,6 +14,7 @@ fn workload(arrivals: Arrivals) -> Workload {
         output_cap: 300,
         tenants: vec![(TenantId(4), 3), (TenantId(2), 1)],
         claims: Some(ClassId(1)),
+        marks: Marks::default(),
         start: Time::ZERO,
         stop: None,
     }
