@@ -294,6 +294,39 @@ proptest! {
         prop_assert!(lost <= failures + seats - 1 + rests, "{lost} in {now}");
     }
 
+    /// min ≤ cap ≤ `requests_max`, a cap moves by at most a step, and between two moves lie the
+    /// first tokens of `window` requests that arrived after the first.
+    #[test]
+    fn caps_stay_within_their_bounds(
+        results in vec((0u64..30, 0u64..40), 20..120), window in 1u32..5, misses in 0u32..1_000_000,
+    ) {
+        let mut allocator = Allocator::new(slo_caps(window, misses)).expect("valid");
+        step(&mut allocator, 0, join(0, 500, 100_000));
+        // Batch always has someone waiting, so that what is out once all have ended is its cap.
+        let arrivals = (0..1_000).map(|id| arrive(id, request(1, 1, 0)));
+        let mut out: Vec<u64> =
+            arrivals.flat_map(|new| go(&mut allocator, 0, new)).map(|went| went.0).collect();
+        let (mut cap, mut now, mut moved, mut judged) = (4, 0, 0, 0);
+        for (id, (gap, after)) in (5_000..).zip(results) {
+            let arrived = now + gap;
+            now = arrived + after;
+            go(&mut allocator, arrived, arrive(id, request(0, 1, 0)));
+            // A cap that rises lets one go at once.
+            out.extend(go(&mut allocator, now, Input::FirstToken(RequestId(id))).iter().map(|w| w.0));
+            go(&mut allocator, now, end(id, End::Finished));
+            judged += u32::from(moved == 0 || arrived > moved);
+            let ends = std::mem::take(&mut out).into_iter().map(|id| end(id, End::Finished));
+            let went = ends.flat_map(|end| go(&mut allocator, now, end));
+            out = went.map(|went| went.0).collect();
+            let found = out.len() as u32;
+            prop_assert!((2..=4).contains(&found) && found.abs_diff(cap) <= 1, "{cap} to {found}");
+            if found != cap {
+                prop_assert!(judged >= window, "{judged} results since {moved}");
+                (cap, moved, judged) = (found, now, 0);
+            }
+        }
+    }
+
     /// min ≤ what may be out ≤ the window, whatever is reported.
     #[test]
     fn the_limit_stays_within_its_bounds(
