@@ -3,6 +3,7 @@
 use plimsoll_base::{BackendId, Fact, Observer, Time};
 
 use super::flight::Flights;
+use super::telling::Telling;
 use crate::engine::{Listener, Note};
 
 /// Writes what one engine does to the flights and tells the facts of it. What has finished is
@@ -12,6 +13,7 @@ pub(super) struct Hearing<'a, O> {
     pub now: Time,
     pub flights: &'a mut Flights,
     pub finished: &'a mut Vec<u32>,
+    pub telling: &'a mut Telling,
     pub observer: &'a mut O,
 }
 
@@ -21,8 +23,16 @@ impl<O: Observer> Listener for Hearing<'_, O> {
     fn hear(&mut self, note: Note) {
         let now = self.now;
         match note {
-            Note::Started { key } => self.flights[key].start(now),
-            Note::Token { key } => self.flights[key].token(now),
+            Note::Started { key } => {
+                let flight = &mut self.flights[key];
+                self.telling.started(self.engine, flight, now);
+                flight.start(now);
+            }
+            Note::Token { key } => {
+                let flight = &mut self.flights[key];
+                self.telling.token(flight);
+                flight.token(now);
+            }
             Note::Preempted { key, lost_tokens, delivered } => {
                 let flight = &mut self.flights[key];
                 flight.preempt(lost_tokens, delivered, now);

@@ -9,6 +9,7 @@ mod arrivals;
 mod flight;
 mod hearing;
 mod sampling;
+mod telling;
 mod timetable;
 
 use plimsoll_base::{
@@ -26,6 +27,7 @@ use arrivals::Arrivals;
 use flight::{Flight, Flights};
 use hearing::Hearing;
 use sampling::Sampling;
+use telling::Telling;
 use timetable::Timetable;
 
 /// What can happen.
@@ -39,6 +41,10 @@ pub enum Event {
     Deadline,
     /// The timetable has something for this instant.
     Planned,
+    /// The backends write down how full they are.
+    Gather,
+    /// The allocator hears what they wrote down.
+    Report,
 }
 
 /// An engine and its next step boundary at which something ends, where that is on the agenda.
@@ -67,6 +73,7 @@ pub struct World<B, O> {
     timetable: Timetable,
     planned: Option<EventId>,
     sampling: Sampling,
+    telling: Telling,
     /// Keys of the requests that an engine has just finished and nobody else was told of.
     finished: Vec<u32>,
     observer: O,
@@ -103,12 +110,16 @@ impl<B: Batch, O: Observer> World<B, O> {
             timetable: Timetable::new(&plan),
             planned: None,
             sampling: Sampling::new(classes),
+            telling: Telling::default(),
             finished: Vec::new(),
             observer,
             log,
         };
         world.join_backends(model, classes);
+        let needs = world.allocator.needs();
+        world.telling = Telling::new(needs, &model.policy, world.backends.len());
         world.keep_timetable(agenda);
+        world.plan_report(Time::ZERO, agenda);
         world.arrivals.start(agenda).map_err(StartError::Source)?;
         Ok(world)
     }
@@ -197,6 +208,9 @@ impl<B: Batch, O: Observer> World<B, O> {
         let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
         let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
+        if let Some(tokens) = self.telling.oracle(&request, source, now) {
+            self.decide(now, Input::Predicted(id, tokens), agenda);
+        }
         self.tell(now, Input::Arrived(id, info));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
@@ -335,14 +349,16 @@ impl<B: Batch, O: Observer> World<B, O> {
         let (backend, mut ear) = self.listen(engine, now);
         backend.boundary = None;
         backend.engine.complete(now, &mut ear);
+        self.follow_begun(now, agenda);
         self.follow_finished(now, agenda);
         self.touch(engine);
     }
 
     /// A backend, and an ear for what its engine does at `now`.
     fn listen(&mut self, engine: u32, now: Time) -> (&mut Backend<B>, Hearing<'_, O>) {
-        let World { backends, flights, finished, observer, .. } = self;
-        (&mut backends[engine as usize], Hearing { engine, now, flights, finished, observer })
+        let World { backends, flights, finished, telling, observer, .. } = self;
+        let ear = Hearing { engine, now, flights, finished, telling, observer };
+        (&mut backends[engine as usize], ear)
     }
 
     /// Carries what an engine has finished to the sources and the allocator. Nothing adds to it
@@ -440,6 +456,8 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
                 self.decide(now, Input::Deadline, agenda);
             }
             Event::Planned => self.follow_timetable(now, agenda),
+            Event::Gather => self.gather(now, agenda),
+            Event::Report => self.report(now, agenda),
         }
         if self.arrivals.is_broken() {
             self.end(agenda);
