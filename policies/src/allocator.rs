@@ -1,5 +1,6 @@
 //! The machine: inputs in, decisions out.
 
+mod evict;
 mod snapshot;
 
 pub use snapshot::{BackendState, ClassState, Snapshot};
@@ -14,7 +15,7 @@ use crate::class_set::ClassSet;
 use crate::classify::Classifier;
 use crate::config::Config;
 use crate::decided::Decided;
-use crate::feedback::Feedback;
+use crate::feedback::{Evict, Feedback};
 use crate::guard::{DISPATCH, Due, Guard};
 use crate::heavy_lane::{HeavyLane, Queues};
 use crate::hints::Hints;
@@ -45,6 +46,7 @@ pub struct Allocator {
     admission: Admission,
     drains: Drains,
     feedback: Feedback,
+    evict: Option<Evict>,
     order: Order,
     queues: Queues,
     book: Book,
@@ -97,6 +99,7 @@ impl Allocator {
             admission,
             drains: Drains::new(config.classes.len(), measured),
             feedback: Feedback::new(&config),
+            evict: Evict::new(&config),
             queues,
             book: Book::new(queues, order.lanes(queues)),
             order,
@@ -183,7 +186,8 @@ impl Allocator {
         let relegates = if self.order.relegates() { open.and(waiting) } else { ClassSet::EMPTY };
         let relegations = relegates.filter_map(|queue| self.next_relegation(queue));
         let rest_over = Some(self.feedback.deadline()).filter(|&at| at < Time::MAX);
-        expiries.chain(next_due).chain(relegations).chain(rest_over).min()
+        let evicts = self.evict.as_ref().and_then(|_| self.next_eviction());
+        expiries.chain(next_due).chain(relegations).chain(rest_over).chain(evicts).min()
     }
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
@@ -283,6 +287,9 @@ impl Allocator {
         self.too_large.remove(class);
         self.order.charge(info.workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
+        if let Some(evict) = &mut self.evict {
+            evict.dispatched(slot, class);
+        }
         self.commit((id, class, tokens), backend, self.share.reason(), None);
     }
 
@@ -440,6 +447,9 @@ impl Allocator {
         if self.heavy_lane.release(entry.queue) {
             self.too_large = ClassSet::EMPTY;
         }
+        if let Some(evict) = &mut self.evict {
+            evict.ended(found.slot, class, id);
+        }
         self.book.forget(found);
         self.backends.release(backend, tokens);
         self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
@@ -581,6 +591,9 @@ impl Allocator {
         stops.heavy = self.heavy_lane.full();
         stops.tokens = self.too_large;
         self.stops = stops;
+        if self.evict.is_some() {
+            self.evict_one();
+        }
     }
 
     /// Queues of which nothing may go, whatever there is room for.
@@ -658,6 +671,9 @@ impl Allocator {
         self.order.charge(workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
         self.unqueue(slot);
+        if let Some(evict) = &mut self.evict {
+            evict.dispatched(slot, class);
+        }
         self.drains.dispatched(self.now, class, || self.book.queued(class));
         self.commit((id, class, tokens), backend, reason, bound);
     }

@@ -50,6 +50,7 @@ pub enum ConfigError {
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
     AccountsMax,
+    After,
     Aging,
     Base,
     Boost,
@@ -63,6 +64,7 @@ pub enum Field {
     Deadline,
     DecodeTokens,
     DueShare,
+    Every,
     Failures,
     Guard,
     HeavyMax,
@@ -102,6 +104,7 @@ impl Field {
     pub const fn name(self) -> &'static str {
         match self {
             Field::AccountsMax => "accounts_max",
+            Field::After => "after",
             Field::Aging => "aging",
             Field::Base => "base",
             Field::Boost => "boost",
@@ -115,6 +118,7 @@ impl Field {
             Field::Deadline => "deadline",
             Field::DecodeTokens => "decode_tokens",
             Field::DueShare => "due_share_ppm",
+            Field::Every => "every",
             Field::Failures => "failures",
             Field::Guard => "guard",
             Field::HeavyMax => "max",
@@ -174,6 +178,8 @@ pub enum Problem {
     NamedTwice(ClassId),
     /// A rule of this kind is there already.
     SecondOfItsKind,
+    /// Eviction needs a class that is sheddable and one that is not.
+    ShedsNothing,
     /// The class states no `deadline`.
     HasNoDeadline(ClassId),
     /// The class states no `requests_max`, so it has no cap that could move.
@@ -221,6 +227,9 @@ impl fmt::Display for Problem {
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
             Problem::NoLimit => f.write_str("must be stated where no class has a deadline"),
+            Problem::ShedsNothing => {
+                f.write_str("needs a class that is sheddable and one that is not")
+            }
             Problem::HasNoDeadline(class) => write!(f, "class {class} has no deadline"),
             Problem::NoCap(class) => write!(f, "class {class} has no requests_max"),
             Problem::SecondOfItsKind => f.write_str("there is one of this kind already"),

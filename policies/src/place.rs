@@ -256,6 +256,15 @@ impl Backends {
         was_here
     }
 
+    /// Whether a request of `tokens` estimated tokens that may grow to `context` could go to a
+    /// backend if a request that runs there made room. More than one may have to.
+    pub fn could_make_room(&self, backend: BackendId, tokens: u64, context: u64) -> bool {
+        let slot = self.slots.get(backend.index()).filter(|slot| slot.holds(backend));
+        slot.is_some_and(|slot| {
+            slot.is_capable(tokens, context) && slot.requests <= slot.requests_max
+        })
+    }
+
     pub fn is_here(&self, backend: BackendId) -> bool {
         self.slots.get(backend.index()).is_some_and(|slot| slot.holds(backend))
     }

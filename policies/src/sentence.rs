@@ -97,6 +97,9 @@ fn feedback(rule: &Feedback) -> String {
         Feedback::CircuitBreaker { failures, open_for } => {
             format!("circuit breaker ({failures} failures in a row, rest of {open_for})")
         }
+        Feedback::EvictSheddable { after, every } => {
+            format!("evict sheddable work (after a wait of {after}, one in {every} at most)")
+        }
         Feedback::SloCaps(rule) => {
             let percent = f64::from(rule.misses_max_ppm) / 1e4;
             let (class, window) = (rule.class, rule.window);

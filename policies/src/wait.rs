@@ -166,7 +166,7 @@ fn left_by_feedback(config: &Config, mut machine: Machine) -> Machine {
                 machine.parallel = 1;
                 machine.residence = machine.residence.saturating_add(open_for);
             }
-            Feedback::SloCaps(_) => {}
+            Feedback::SloCaps(_) | Feedback::EvictSheddable { .. } => {}
         }
     }
     machine
@@ -264,7 +264,7 @@ impl Study<'_> {
     /// Whether feedback presumes that requests end before they have used anything.
     fn pays_back(&self) -> bool {
         self.config.feedback.iter().any(|rule| match rule {
-            Feedback::CircuitBreaker { .. } => true,
+            Feedback::CircuitBreaker { .. } | Feedback::EvictSheddable { .. } => true,
             Feedback::AdaptiveConcurrency { .. } | Feedback::SloCaps(_) => false,
         })
     }

@@ -1,12 +1,17 @@
 //! The rules of feedback: scripts, and what each promises.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 
 use plimsoll_base::{BackendId, Bound, ClassId, End, RequestId, Span, Time};
 use plimsoll_policy::config::{Adapt, Class, Feedback, Share, SloCaps, Window};
-use plimsoll_policy::{Action, Allocator, Config, ConfigError, Field, Input, Load, Problem, Used};
+use plimsoll_policy::{
+    Action, Allocator, Config, ConfigError, Decision, Field, Input, Load, Problem, Used,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use script::{Line, play};
 use support::{arrive, class, config, join, request, step};
 
 fn with(feedback: Vec<Feedback>) -> Config {
@@ -191,6 +196,71 @@ fn the_others_go_on() {
     assert_eq!(allocator.next_deadline(), None);
 }
 
+/// Chat (0, of priority 2) is not sheddable, batch (1) and trials (2) are.
+fn evicting(after: u64, every: u64) -> Config {
+    let rule =
+        Feedback::EvictSheddable { after: Span::from_nanos(after), every: Span::from_nanos(every) };
+    let sheddable = |priority| Class { priority, sheddable: true, ..class() };
+    let chat = Class { priority: 2, ..class() };
+    let classes = vec![chat, sheddable(1), sheddable(0)];
+    Config { feedback: vec![rule], ..config(Share::Priority, classes) }
+}
+
+/// `1>` for a dispatch, `1x` for an eviction.
+fn told(decision: &Decision) -> String {
+    let what = match decision.action {
+        Action::Dispatch(..) => ">",
+        Action::Cancel(_) => "x",
+        Action::Reject(..) | Action::Close(_) | Action::Preempt(_) => "?",
+    };
+    format!("{}{what}", decision.id)
+}
+
+#[test]
+fn sheddable_work_makes_room_one_at_a_time() {
+    let of = |id, class| arrive(id, request(class, 1, 0));
+    let script: Vec<Line> = vec![
+        (0, join(0, 3, 1_000), ""),
+        (0, of(0, 2), "0>"),
+        (1, of(1, 2), "1>"),
+        (2, of(2, 1), "2>"),
+        // Batch does not make room for its own kind.
+        (3, of(3, 1), ""),
+        (10, of(4, 0), ""),
+        (11, of(5, 0), ""),
+        (19, Input::Deadline, ""),
+        // Chat has waited ten: the latest of the least important goes.
+        (20, Input::Deadline, "1x"),
+        // It has not let go: nobody else goes, and nobody is sent.
+        (60, Input::Deadline, ""),
+        (70, end(1, End::Evicted), "4>; 0x"),
+        (71, end(0, End::Evicted), "5>"),
+        // Batch makes room too, but not before twenty have passed since the one before.
+        (75, of(6, 0), ""),
+        (89, Input::Deadline, ""),
+        (90, Input::Deadline, "2x"),
+        // It was done before it could be cut off.
+        (91, end(2, End::Finished), "6>"),
+        (200, Input::Deadline, ""),
+    ];
+    play(evicting(10, 20), script, told);
+}
+
+/// Time alone evicts: the instant is a deadline, and only while there is something to evict for.
+#[test]
+fn an_eviction_is_a_deadline() {
+    let mut allocator = Allocator::new(evicting(10, 20)).expect("valid");
+    step(&mut allocator, 0, join(0, 1, 1_000));
+    step(&mut allocator, 1, arrive(0, request(2, 1, 0)));
+    assert_eq!(allocator.next_deadline(), None);
+    step(&mut allocator, 5, arrive(1, request(0, 1, 0)));
+    assert_eq!(allocator.next_deadline(), Some(Time::from_nanos(15)));
+    assert_eq!(step(&mut allocator, 15, Input::Deadline).len(), 1);
+    assert_eq!(allocator.next_deadline(), None, "one is out");
+    step(&mut allocator, 16, end(0, End::Evicted));
+    assert_eq!(allocator.in_flight(), 1);
+}
+
 /// Chat should begin within 10; batch has a cap of 4 that may fall to 2.
 fn slo_caps(window: u32, misses_max_ppm: u32) -> Config {
     let (class, lesser) = (ClassId(0), vec![ClassId(1)]);
@@ -366,6 +436,15 @@ fn rules_that_make_no_sense_are_errors() {
     for (rule, field) in [(breaker(0, 1), Field::Failures), (breaker(1, 0), Field::OpenFor)] {
         let found = with(vec![rule]).check();
         assert_eq!(found, Err(ConfigError::Feedback(0, field, Problem::Below(1))));
+    }
+    let sheds = |sheddable| {
+        let mut policy = evicting(1, 1);
+        policy.classes.iter_mut().for_each(|class| class.sheddable = sheddable);
+        policy.check()
+    };
+    for sheddable in [true, false] {
+        let nothing = ConfigError::Feedback(0, Field::Rule, Problem::ShedsNothing);
+        assert_eq!(sheds(sheddable), Err(nothing));
     }
     type Case = (fn(&mut SloCaps), Field, Problem);
     let cases: [Case; 7] = [

@@ -34,13 +34,24 @@ proptest! {
         storm::run(config, acts, |_, _, _, _| {});
     }
 
-    /// Arrived = dispatched + closed + refused + queued; each is decided once.
+    /// Arrived = dispatched + closed + refused + queued; each is decided once, and what was
+    /// dispatched is evicted once at most, one at a time.
     #[test]
     fn conserves_requests(config in storm::config(), acts in storm::acts()) {
         let (mut arrived, mut decided) = (0, std::collections::BTreeSet::new());
+        let (mut evicted, mut latest) = (std::collections::BTreeSet::new(), None);
         storm::run(config, acts, |allocator, naive, offered, decisions| {
             arrived += usize::from(offered.is_some());
             for decision in decisions {
+                if let Action::Cancel(backend) = decision.action {
+                    let runs = |id| naive.held.iter().any(|h| h.id == id && h.at.is_some());
+                    assert!(decided.contains(&decision.id) && evicted.insert(decision.id));
+                    assert!(latest.is_none_or(|id| !runs(id)), "the one before has let go");
+                    let at = naive.held.iter().find(|h| h.id == decision.id).and_then(|h| h.at);
+                    assert_eq!(at, Some(backend));
+                    latest = Some(decision.id);
+                    continue;
+                }
                 assert!(decided.insert(decision.id), "{decision:?} is the second");
             }
             let queued: u32 = (0..5).map(|class| allocator.queued(ClassId(class))).sum();
@@ -149,7 +160,7 @@ fn storms_reach_every_decision() {
         let stopped = seen.iter().filter(|(_, _, found)| *found == Some(bound)).count();
         assert!(stopped >= 4, "{bound}: {seen:?}");
     }
-    let admission = ["rate_limit", "saturated", "stale_signal", "hopeless"];
+    let admission = ["rate_limit", "saturated", "stale_signal", "hopeless", "evicted"];
     for rule in ["queue_bound", "no_rule", "draining"].into_iter().chain(admission) {
         assert!(all(rule) > 0, "{rule}: {seen:?}");
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use plimsoll_base::{ClassId, End, Fact, Names, Outcome, Span, Stream, StreamKey, TenantId, Time};
 use plimsoll_policy::config::{
     Adapt, Admit, BucketPer, BucketUnit, Class, Config, EarlyRefusal, Feedback, Guard, Order, Per,
-    Place, Predict, SaturationGate, Share, Stale, TokenBucket, TokenCost, Window,
+    Place, Predict, SaturationGate, Share, SloCaps, Stale, TokenBucket, TokenCost, Window,
 };
 use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
@@ -145,6 +145,12 @@ fn feedback(draw: &mut impl FnMut(u64, u64) -> u64, classes: &mut [Class]) -> Ve
                 SloCaps { class, lesser, window: 4, misses_max_ppm: 100_000, step: 1, min: 1 };
             vec![Feedback::SloCaps(rule)]
         }
+        2 => {
+            classes[0].sheddable = true;
+            let (after, every) = (draw(1, 500), draw(1, 500));
+            let (after, every) = (Span::from_millis(after), Span::from_millis(every));
+            vec![Feedback::EvictSheddable { after, every }]
+        }
         _ => vec![],
     }
 }
@@ -209,7 +215,7 @@ fn what_arrives_is_closed_exactly_once() {
     }
     println!("{outcomes:?}");
     let refused = ["refused:queue_full", "refused:rate_limited", "refused:saturated"];
-    for outcome in ["finished", "expired", "unfinished"].into_iter().chain(refused) {
+    for outcome in ["finished", "expired", "evicted", "unfinished"].into_iter().chain(refused) {
         assert!(outcomes.get(outcome) > Some(&50), "the runs must show {outcome}: {outcomes:?}");
     }
 }
@@ -240,7 +246,7 @@ fn check_conservation(
                 assert_eq!(record.phases.total(), record.closed - record.arrived);
                 *outcomes.entry(record.outcome.name()).or_default() += 1;
                 delivered += u64::from(record.output_tokens);
-                if let (Some(backend), Outcome::Ended(End::Finished)) =
+                if let (Some(backend), Outcome::Ended(End::Finished | End::Evicted)) =
                     (record.backend, record.outcome)
                 {
                     *outstanding.get_mut(&backend.slot).expect("it was dispatched") -= 1;

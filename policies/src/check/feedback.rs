@@ -28,6 +28,15 @@ pub(super) fn check(
             within(Field::OpenFor, open_for.nanos(), 1, u64::MAX)
         }
         Feedback::SloCaps(rule) => slo_caps(rule, classes),
+        Feedback::EvictSheddable { after, every } => {
+            within(Field::After, after.nanos(), 1, u64::MAX)?;
+            within(Field::Every, every.nanos(), 1, u64::MAX)?;
+            let sheddable = classes.iter().filter(|class| class.sheddable).count();
+            match sheddable == 0 || sheddable == classes.len() {
+                true => Err((Field::Rule, Problem::ShedsNothing)),
+                false => Ok(()),
+            }
+        }
     }
 }
 

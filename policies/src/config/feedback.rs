@@ -24,6 +24,14 @@ pub enum Feedback {
     },
     /// Lowers the caps of lesser classes while a class misses its deadline.
     SloCaps(SloCaps),
+    /// Cuts off running requests of sheddable classes, one at a time, while a class that is not
+    /// sheddable waits for what they hold.
+    EvictSheddable {
+        /// How long the oldest request must have waited; above zero.
+        after: Span,
+        /// The shortest time from one eviction to the next; above zero.
+        every: Span,
+    },
 }
 
 /// Whose deadline moves whose caps.

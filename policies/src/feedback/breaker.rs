@@ -131,11 +131,13 @@ impl Breaker {
                 row.state = State::Closed(0);
                 backends.unshut(backend);
             }
-            (State::Half(Some(probe)), End::Cancelled | End::Expired) if probe == id => {
+            (State::Half(Some(probe)), End::Cancelled | End::Expired | End::Evicted)
+                if probe == id =>
+            {
                 row.state = State::Half(None);
                 backends.unshut(backend);
             }
-            (State::Closed(_), End::Cancelled | End::Expired)
+            (State::Closed(_), End::Cancelled | End::Expired | End::Evicted)
             | (State::Open(_) | State::Half(_), _) => {}
         }
     }

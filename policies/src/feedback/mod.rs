@@ -3,6 +3,7 @@
 
 mod breaker;
 mod concurrency;
+mod evict;
 mod slo_caps;
 
 use plimsoll_base::{BackendId, ClassId, End, RequestId, Span, Time};
@@ -13,6 +14,7 @@ use crate::message::{BackendInfo, Load, REPORT_EVERY};
 use crate::place::Backends;
 use breaker::Breaker;
 use concurrency::Concurrency;
+pub(crate) use evict::Evict;
 use slo_caps::SloCaps;
 
 /// The rules and their state.
@@ -34,6 +36,8 @@ impl Feedback {
                 Rule::CircuitBreaker { failures, open_for } => {
                     feedback.breaker = Some(Breaker::new(*failures, *open_for));
                 }
+                // Its state is the allocator's: it looks at who waits.
+                Rule::EvictSheddable { .. } => {}
                 Rule::SloCaps(rule) => {
                     feedback.slo_caps = Some(SloCaps::new(rule, &config.classes));
                 }

@@ -92,6 +92,7 @@ coded!("end", End {
     Failed = 2,
     Cancelled = 3,
     Expired = 4,
+    Evicted = 5,
 });
 
 #[cfg(test)]
@@ -112,6 +113,6 @@ mod tests {
         check::<Reason>(23);
         check::<Bound>(Bound::ALL.len());
         check::<Refusal>(Refusal::ALL.len());
-        check::<End>(4);
+        check::<End>(5);
     }
 }

@@ -84,7 +84,10 @@ impl Predictions {
             (Predictions::Learned(learned), End::Finished) => {
                 learned[class.index()].learn(output_tokens);
             }
-            (Predictions::Learned(_), End::Failed | End::Cancelled | End::Expired) => {}
+            (
+                Predictions::Learned(_),
+                End::Failed | End::Cancelled | End::Expired | End::Evicted,
+            ) => {}
             (Predictions::Stated(_) | Predictions::Told(_), _) => {}
         }
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use plimsoll_base::{
     BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time, WorkflowId,
 };
-use plimsoll_policy::config::{Becomes, Order, Partition, Per, Place, Share, TokenCost, Window};
+use plimsoll_policy::config::{
+    Becomes, Feedback, Order, Partition, Per, Place, Share, TokenCost, Window,
+};
 use plimsoll_policy::{
     Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
 };
@@ -29,6 +31,8 @@ pub struct Held {
     /// Tokens of its prompt that the best backend was said to have cached.
     matched: u32,
     has_begun: bool,
+    /// The how manieth dispatch of all it was.
+    went: u64,
     flow: usize,
     sequence: u64,
     /// What its workflow had been given.
@@ -75,6 +79,9 @@ pub struct Naive {
     visited: Vec<usize>,
     credit: u32,
     sequence: u64,
+    dispatches: u64,
+    /// Who was evicted and has not ended, and when the next may be.
+    evicted: (Option<RequestId>, Time),
     draining: bool,
     now: Time,
     /// By class and whether it is heavy.
@@ -113,6 +120,8 @@ impl Naive {
             sequence: 0,
             draining: false,
             now: Time::ZERO,
+            dispatches: 0,
+            evicted: (None, Time::ZERO),
             stops: BTreeMap::new(),
             too_large: Vec::new(),
             memory: Memory::default(),
@@ -265,6 +274,7 @@ impl Naive {
             at: None,
             predicted,
             has_begun: false,
+            went: 0,
             matched,
             flow: 0,
             sequence,
@@ -541,6 +551,7 @@ impl Naive {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
         let was_full = self.heavy_lane_is_full();
         let held = self.held.remove(at);
+        self.evicted.0 = self.evicted.0.filter(|&evicted| evicted != id);
         let all = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
         self.memory.settle(&self.config, self.now, held.asker(), all);
         self.memory.ended(held.class, end, used.output_tokens);
@@ -649,6 +660,7 @@ impl Naive {
                 }
             }
         }
+        self.evict();
     }
 
     fn look_again_at_due(&mut self, tried: &[ClassId]) {
@@ -831,6 +843,8 @@ impl Naive {
         self.decide(&held, Action::Dispatch(backend, priority), reason, fresh);
         self.turn = backend.slot + 1;
         self.held[at].at = Some(backend);
+        self.dispatches += 1;
+        self.held[at].went = self.dispatches;
         self.adapted.dispatched(held.id, backend, self.load(backend).0);
         let queued = self.waiting().filter(|h| h.class == held.class).count();
         self.memory.dispatched(self.now, held.class, queued);
@@ -854,6 +868,54 @@ impl Naive {
         let bound = waited.then(|| self.stops[&(held.class, self.is_heavy(held))]);
         let (id, class) = (held.id, Some(held.class));
         self.decisions.push(Decision { id, class, action, reason, bound });
+    }
+
+    /// One running sheddable request makes room for the most important who waited long enough.
+    fn evict(&mut self) {
+        let spans = self.config.feedback.iter().find_map(|rule| match *rule {
+            Feedback::EvictSheddable { after, every } => Some((after, every)),
+            _ => None,
+        });
+        let Some((after, every)) = spans else { return };
+        if self.evicted.0.is_some() || self.now < self.evicted.1 {
+            return;
+        }
+        let class = |h: &Held| &self.config.classes[h.class.index()];
+        let mut askers: Vec<&Held> = Vec::new();
+        for id in (0..self.config.classes.len() as u16).map(ClassId) {
+            askers.extend(self.waiting().filter(|h| h.class == id).min_by_key(|h| h.sequence));
+        }
+        askers.retain(|h| {
+            let bound = self.stops.get(&(h.class, self.is_heavy(h)));
+            !class(h).sheddable
+                && self.now >= h.arrived + after
+                && matches!(bound, Some(Bound::Seats | Bound::KvMemory))
+        });
+        askers.sort_by_key(|h| (-class(h).priority, h.class));
+        let victim = askers.iter().find_map(|asker| {
+            let mut running: Vec<&Held> = self.held.iter().filter(|h| h.at.is_some()).collect();
+            running.sort_by_key(|h| (class(h).priority, h.class, std::cmp::Reverse(h.went)));
+            let mut seen = BTreeMap::new();
+            running.retain(|h| {
+                let looked_at: &mut usize = seen.entry(h.class).or_default();
+                *looked_at += 1;
+                *looked_at <= 16 && class(h).sheddable && class(h).priority <= class(asker).priority
+            });
+            let victim = running.into_iter().find(|h| {
+                let id = h.at.expect("it runs");
+                self.backends.get(&id).is_some_and(|info| {
+                    let others = self.load(id).0 - 1;
+                    let stop = self.adapted.stop(id, others, self.window(info));
+                    fits_empty(info, asker) && stop.is_none()
+                })
+            });
+            Some((victim?, self.stops[&(asker.class, self.is_heavy(asker))]))
+        });
+        let Some((victim, bound)) = victim else { return };
+        let (id, class, bound) = (victim.id, Some(victim.class), Some(bound));
+        let action = Action::Cancel(victim.at.expect("it runs"));
+        self.decisions.push(Decision { id, class, action, reason: Reason::Evicted, bound });
+        self.evicted = (Some(id), self.now + every);
     }
 
     fn refuse_over_bound(&mut self, fresh: u64) {

@@ -57,7 +57,7 @@ impl Adapted {
     ) {
         let rule = self.rules.iter().find_map(|rule| match rule {
             Feedback::SloCaps(rule) => Some(rule.clone()),
-            Feedback::AdaptiveConcurrency { .. } | Feedback::CircuitBreaker { .. } => None,
+            _ => None,
         });
         let Some(rule) = rule.filter(|rule| rule.class == class) else { return };
         if self.acted.is_some_and(|acted| acted >= arrived) {
@@ -130,7 +130,7 @@ impl Adapted {
     pub fn ended(&mut self, now: Time, id: RequestId, backend: BackendId, end: End) {
         let breaker = self.rules.iter().find_map(|rule| match rule {
             Feedback::CircuitBreaker { failures, open_for } => Some((*failures, *open_for)),
-            Feedback::AdaptiveConcurrency { .. } | Feedback::SloCaps(_) => None,
+            _ => None,
         });
         let (Some((failures, open_for)), Some(known)) = (breaker, self.known.get_mut(&backend))
         else {
@@ -150,14 +150,14 @@ impl Adapted {
                 End::Failed => {
                     (known.is_half_open, known.open_until) = (false, Some(now + open_for));
                 }
-                End::Cancelled | End::Expired => {}
+                End::Cancelled | End::Expired | End::Evicted => {}
             }
             return;
         }
         match end {
             End::Finished => known.failures = 0,
             End::Failed => known.failures += 1,
-            End::Cancelled | End::Expired => {}
+            End::Cancelled | End::Expired | End::Evicted => {}
         }
         if known.failures >= failures {
             (known.failures, known.open_until) = (0, Some(now + open_for));
@@ -172,7 +172,7 @@ impl Adapted {
     ) {
         let rule = self.rules.iter().find_map(|rule| match rule {
             Feedback::AdaptiveConcurrency { by, min } => Some((*by, *min)),
-            Feedback::CircuitBreaker { .. } | Feedback::SloCaps(_) => None,
+            _ => None,
         });
         let Some((by, min)) = rule else { return };
         let known = self.known.get_mut(&backend).expect("it is there");

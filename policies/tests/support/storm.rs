@@ -62,8 +62,12 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     });
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
-    let end =
-        prop_oneof![6 => Just(End::Finished), 3 => Just(End::Failed), 1 => Just(End::Cancelled)];
+    let end = prop_oneof![
+        6 => Just(End::Finished),
+        3 => Just(End::Failed),
+        1 => Just(End::Cancelled),
+        1 => Just(End::Evicted)
+    ];
     let act = prop_oneof![
         40 => info.clone().prop_map(Act::Arrive),
         20 => (prop_oneof![9 => Just(0u64), 1 => Just(1)], 0u32..4, 0u32..80)
@@ -204,8 +208,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             if guard.is_some() {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
             }
-            let (feedback, slo_caps) = feedback;
-            let feedback = storm_feedback::fit(feedback, slo_caps, &mut classes);
+            let feedback = storm_feedback::fit(feedback, &mut classes);
             let guard = guard.map(|due_share_ppm| Guard { due_share_ppm });
             Config {
                 classify,

@@ -5,7 +5,10 @@ use plimsoll_policy::config::{Adapt, Class, Feedback, SloCaps};
 use proptest::option::weighted;
 use proptest::prelude::*;
 
-pub fn feedback() -> impl Strategy<Value = (Vec<Feedback>, Option<(SloCaps, Span)>)> {
+/// Rules that fit all classes, and those that [`fit`] makes fit.
+type Rules = (Vec<Feedback>, Option<(SloCaps, Span)>, Option<Feedback>);
+
+pub fn feedback() -> impl Strategy<Value = Rules> {
     let span = (1u64..40).prop_map(Span::from_nanos);
     let by = prop_oneof![
         span.clone().prop_map(|target| Adapt::Aimd { target }),
@@ -16,7 +19,11 @@ pub fn feedback() -> impl Strategy<Value = (Vec<Feedback>, Option<(SloCaps, Span
         .prop_map(|(failures, open_for)| Feedback::CircuitBreaker { failures, open_for });
     let rules = (weighted(0.35, concurrency), weighted(0.35, breaker))
         .prop_map(|(concurrency, breaker)| concurrency.into_iter().chain(breaker).collect());
-    (rules, weighted(0.35, slo_caps()))
+    let evict = (1u64..30, 1u64..40).prop_map(|(after, every)| Feedback::EvictSheddable {
+        after: Span::from_nanos(after),
+        every: Span::from_nanos(every),
+    });
+    (rules, weighted(0.35, slo_caps()), weighted(0.4, evict))
 }
 
 /// Everyone gives way to class 0, whose deadline is the span.
@@ -31,11 +38,16 @@ fn slo_caps() -> impl Strategy<Value = (SloCaps, Span)> {
 }
 
 /// All rules, and the classes changed so that they make sense.
-pub fn fit(
-    mut rules: Vec<Feedback>,
-    slo_caps: Option<(SloCaps, Span)>,
-    classes: &mut [Class],
-) -> Vec<Feedback> {
+pub fn fit((mut rules, slo_caps, evict): Rules, classes: &mut [Class]) -> Vec<Feedback> {
+    if let Some(evict) = evict
+        && classes.len() > 1
+    {
+        classes[1].sheddable = true;
+        if classes.len() > 3 {
+            classes[3].sheddable = true;
+        }
+        rules.push(evict);
+    }
     if let Some((mut rule, deadline)) = slo_caps
         && classes.len() > 1
     {

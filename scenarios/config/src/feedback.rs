@@ -12,6 +12,8 @@ use crate::{At, Code, Diagnostic, FractionValue, Items, SpanValue};
 const BASE_DEFAULT: Span = Span::from_millis(20);
 const OPEN_FOR_DEFAULT: Span = Span::from_secs(10);
 const FAILURES_DEFAULT: u32 = 5;
+const AFTER_DEFAULT: Span = Span::from_secs(1);
+const EVERY_DEFAULT: Span = Span::from_millis(500);
 const WINDOW_DEFAULT: u32 = 32;
 const MISSES_MAX_PPM_DEFAULT: u32 = 100_000;
 
@@ -37,6 +39,14 @@ pub enum FeedbackSpec {
         failures: Option<At<u32>>,
         /// How long it stays open. Default "10s".
         open_for: Option<At<SpanValue>>,
+    },
+    /// Cuts off running requests of sheddable classes, one at a time, while a class that is not
+    /// sheddable waits for what they hold.
+    EvictSheddable {
+        /// How long the oldest request must have waited. Default "1s".
+        after: Option<At<SpanValue>>,
+        /// The shortest time from one eviction to the next. Default "500ms".
+        every: Option<At<SpanValue>>,
     },
     /// Lowers the caps of lesser classes while a class misses its deadline.
     SloCaps {
@@ -97,6 +107,10 @@ pub(crate) fn feedback(
         &FeedbackSpec::CircuitBreaker { failures, open_for } => Feedback::CircuitBreaker {
             failures: at_least_one("failures", failures, found).unwrap_or(FAILURES_DEFAULT),
             open_for: span("open_for", open_for, found).unwrap_or(OPEN_FOR_DEFAULT),
+        },
+        &FeedbackSpec::EvictSheddable { after, every } => Feedback::EvictSheddable {
+            after: span("after", after, found).unwrap_or(AFTER_DEFAULT),
+            every: span("every", every, found).unwrap_or(EVERY_DEFAULT),
         },
         FeedbackSpec::SloCaps { class, lesser, window, misses_max, step, min } => {
             Feedback::SloCaps(SloCaps {
@@ -163,6 +177,10 @@ mod tests {
                 Feedback::CircuitBreaker { failures: 3, open_for: OPEN_FOR_DEFAULT },
             ),
             (
+                r#"{ rule = "evict-sheddable", after = "2s" }"#,
+                Feedback::EvictSheddable { after: Span::from_secs(2), every: EVERY_DEFAULT },
+            ),
+            (
                 r#"{ rule = "slo-caps", class = "chat", lesser = ["batch"], misses_max = "5%" }"#,
                 Feedback::SloCaps(SloCaps {
                     class: ClassId(0),
@@ -187,6 +205,7 @@ mod tests {
             (r#"{ rule = "adaptive-concurrency", by = "gradient", min = 0 }"#, "at least 1"),
             (r#"{ rule = "circuit-breaker", open_for = "0s" }"#, "above 0"),
             (r#"{ rule = "circuit-breaker", half = 1 }"#, "half"),
+            (r#"{ rule = "evict-sheddable", every = "0s" }"#, "above 0"),
             (r#"{ rule = "slo-caps", class = "x", lesser = [] }"#, "no class is named `x`"),
             (r#"{ rule = "slo-caps", class = "chat" }"#, "lesser"),
         ] {

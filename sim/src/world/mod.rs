@@ -74,8 +74,8 @@ pub struct World<B, O> {
     planned: Option<EventId>,
     sampling: Sampling,
     telling: Telling,
-    /// Keys of the requests that an engine has just finished and nobody else was told of.
-    finished: Vec<u32>,
+    /// Keys of the requests that an engine has just ended, and how; nobody else was told of it.
+    finished: Vec<(u32, End)>,
     observer: O,
     /// Writes down what the allocator is told and decides, where that was asked for.
     log: Option<Box<Writer>>,
@@ -218,7 +218,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
         while let Some(decision) = self.heed() {
-            if decision.id == id {
+            if decision.id == id && !decided {
                 decided = true;
                 self.carry_out(key, &decision, now, agenda);
             } else {
@@ -271,6 +271,9 @@ impl<B: Batch, O: Observer> World<B, O> {
     // apart.
     #[inline(never)]
     fn carry_out_queued(&mut self, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
+        if let Action::Cancel(backend) = decision.action {
+            return self.cut_off(decision.id, backend, now);
+        }
         let key = self.queued.remove(&decision.id).expect("a decision is for a waiting request");
         self.carry_out(key, decision, now, agenda);
     }
@@ -287,11 +290,17 @@ impl<B: Batch, O: Observer> World<B, O> {
             }
             Action::Reject(refusal, _) => Outcome::Refused(refusal),
             Action::Close(end) => Outcome::Ended(end),
-            Action::Preempt(_) | Action::Cancel(_) => {
-                unreachable!("no rule takes back what runs")
-            }
+            Action::Cancel(_) => unreachable!("what is cut off was let in before"),
+            Action::Preempt(_) => unreachable!("no rule takes back what runs"),
         };
         self.turn_away(key, outcome, now, agenda);
+    }
+
+    /// Has a backend drop a request; it ends when the backend has let go.
+    fn cut_off(&mut self, id: RequestId, backend: BackendId, now: Time) {
+        let key = self.flights.find(id).expect("what is cut off is in flight");
+        self.backends[backend.index()].engine.cancel(key, now);
+        self.touch(backend.slot);
     }
 
     /// Ends the life of a request that was not let in.
@@ -365,14 +374,17 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// meanwhile: what is dispatched begins when the instant settles.
     fn follow_finished(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for index in 0..self.finished.len() {
-            let key = self.finished[index];
+            let (key, end) = self.finished[index];
             let record = &self.flights[key].record;
-            let used =
-                Used { prompt_tokens: record.prompt_tokens, output_tokens: record.output_tokens };
+            let prompt_tokens = match end {
+                End::Evicted => record.prompt_tokens.min(record.wasted_tokens),
+                End::Finished | End::Failed | End::Cancelled | End::Expired => record.prompt_tokens,
+            };
+            let used = Used { prompt_tokens, output_tokens: record.output_tokens };
             let id = record.id;
-            let from = self.close(key, Outcome::Ended(End::Finished), now);
+            let from = self.close(key, Outcome::Ended(end), now);
             self.arrivals.ended(from, now, agenda);
-            self.decide(now, Input::Ended(id, End::Finished, used), agenda);
+            self.decide(now, Input::Ended(id, end, used), agenda);
         }
         self.finished.clear();
     }
