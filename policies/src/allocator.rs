@@ -55,6 +55,8 @@ pub struct Allocator {
     caps: Caps,
     heavy_lane: HeavyLane,
     backends: Backends,
+    /// Times to live, indexed by queue.
+    lives: Vec<Option<Span>>,
     /// Queues with a time-to-live.
     mortal: ClassSet,
     /// What stopped those who wait.
@@ -108,6 +110,7 @@ impl Allocator {
             caps: Caps::new(&config.classes),
             heavy_lane: HeavyLane::new(&config.partition, queues),
             backends: Backends::new(config.place, config.window),
+            lives: owed.iter().map(|class| class.time_to_live).collect(),
             mortal: mortal.collect(),
             stops: Stops::default(),
             too_large: ClassSet::EMPTY,
@@ -262,24 +265,20 @@ impl Allocator {
                 return self.dispatch();
             }
         }
-        let inserted = self.book.insert(id, || {
-            let mut entry = Entry {
-                id,
-                class,
-                queue,
-                flow: 0,
-                arrived: self.now,
-                sequence: self.sequence,
-                key: 0,
-                info: *info,
-                output_predicted,
-                matched,
-                passed: 0,
-                has_begun: false,
-                state: at_once.map_or(State::Waiting, State::Dispatched),
-            };
-            entry.key = self.order.key(&entry);
-            entry
+        let inserted = self.book.insert(id, || Entry {
+            id,
+            class,
+            queue,
+            flow: 0,
+            arrived: self.now,
+            sequence: self.sequence,
+            key: 0,
+            info: *info,
+            output_predicted,
+            matched,
+            passed: 0,
+            has_begun: false,
+            state: at_once.map_or(State::Waiting, State::Dispatched),
         });
         let Some(slot) = inserted else { return self.dispatch() };
         let Some(backend) = at_once else { return self.wait(id, slot, class) };
@@ -369,7 +368,9 @@ impl Allocator {
         };
         self.sequence += 1;
         self.too_large.remove(class);
-        self.book.entry_mut(slot).flow = flow;
+        let entry = self.book.entry_mut(slot);
+        entry.flow = flow;
+        entry.key = self.order.key(entry);
         let turned = self.book.enqueue(slot);
         self.share.enqueued(slot, self.book.entry(slot), turned);
         self.dispatch();
@@ -490,9 +491,10 @@ impl Allocator {
         }
     }
 
+    #[inline]
     fn next_expiry(&self, queue: ClassId) -> Option<Time> {
-        let time_to_live = self.config.classes[self.queues.class(queue).index()].time_to_live?;
-        Some(self.book.oldest_in(queue)?.arrived.saturating_add(time_to_live))
+        let life = self.lives[queue.index()]?;
+        Some(self.book.oldest_in(queue)?.arrived.saturating_add(life))
     }
 
     /// Relegates what has come to its deadline, which may change who is next in its class.
@@ -584,8 +586,10 @@ impl Allocator {
                 }
             }
         }
-        self.put_back();
-        stops.all = stops.all.or(stopped_next);
+        if stopped_next.is_some() {
+            self.put_back();
+            stops.all = stops.all.or(stopped_next);
+        }
         stops.requests = self.caps.full();
         stops.lowered = self.caps.lowered();
         stops.heavy = self.heavy_lane.full();
@@ -597,6 +601,7 @@ impl Allocator {
     }
 
     /// Queues of which nothing may go, whatever there is room for.
+    #[inline]
     fn closed_queues(&self) -> ClassSet {
         self.queues.of(self.caps.full().or(self.too_large)).or(self.heavy_lane.full())
     }
@@ -632,12 +637,14 @@ impl Allocator {
     }
 
     /// Of the classes that step aside, those whose oldest request the guard would send now.
+    #[inline(always)]
     fn due_classes(&self) -> ClassSet {
-        if self.too_large.is_empty() {
-            return ClassSet::EMPTY;
+        match &self.guard {
+            Some(guard) if !self.too_large.is_empty() => {
+                self.too_large.and(self.queues.classes(guard.due_classes(self.now, &self.book)))
+            }
+            Some(_) | None => ClassSet::EMPTY,
         }
-        let due = self.guard.as_ref().map(|guard| guard.due_classes(self.now, &self.book));
-        self.too_large.and(self.queues.classes(due.unwrap_or(ClassSet::EMPTY)))
     }
 
     /// The request that goes next, of the `open` queues, and the rule that says so.
