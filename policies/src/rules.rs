@@ -94,6 +94,7 @@
 //! | adaptive concurrency (`feedback/concurrency.rs`) | `min ≤ limit ≤ window`; never falls twice on one gauge | learns nothing without load; climbs back one request a report |
 //! | circuit breaker (`feedback/breaker.rs`) | a backend that fails everything costs `failures`, what was out when it opened, and one a rest | every other failure never opens it; a bad request sent again and again opens all |
 //! | caps by objective (`feedback/slo_caps.rs`) | `min ≤ cap ≤ requests_max`; each step judged by requests that saw it | caps at `min` help nothing where lesser work is not the cause |
+//! | evict sheddable (`feedback/evict.rs`) | at most `T / every + 1` evictions in any T, one out at a time, each request once; nothing that is not sheddable | what was computed is wasted; the seat goes to whoever is next, which the share decides |
 //!
 //! Nothing is tried again here: a request that failed is over, and whether to send it once more is
 //! the driver's business, which knows what the client has received.

@@ -19,14 +19,15 @@ pub(super) struct Cancel {
 }
 
 impl<B: Batch> Engine<B> {
-    /// Cuts off the request with this key, which is here, at the first boundary after `now`.
-    /// Unless it has delivered everything by then a [`Note::Cancelled`] follows.
+    /// Cuts off the request with this key at the first boundary after `now`. Unless it has
+    /// delivered everything by then, or has at this instant, a [`Note::Cancelled`] follows.
     pub fn cancel(&mut self, key: u32, now: Time) {
         let computing = self.prefills.iter().map(|prefill| &prefill.sequence);
         let here = self.batch.sequences().chain(computing).chain(self.waiting.iter());
         let sought = here.into_iter().find(|sequence| sequence.key == key);
-        let serial = sought.expect("what is cut off is here").serial;
-        self.cancels.push(Cancel { serial, due: now + Span::from_nanos(1) });
+        if let Some(&Sequence { serial, .. }) = sought {
+            self.cancels.push(Cancel { serial, due: now + Span::from_nanos(1) });
+        }
     }
 
     /// The earliest instant at which something is to be cut off.
