@@ -9,8 +9,14 @@ const SEEDS: [u64; 3] = [1, 2, 3];
 
 /// summary.json of a shipped scenario.
 fn run(name: &str, seed: u64) -> Value {
+    run_with(name, &[], seed)
+}
+
+/// summary.json of a shipped scenario with some values set.
+fn run_with(name: &str, set: &[&str], seed: u64) -> Value {
     let mut command = plimsoll();
     command.args(["run", name, "--quiet", "--no-files", "--no-gate", "--format", "json"]);
+    command.args(set.iter().flat_map(|value| ["--set", value]));
     command.args(["--seed", &seed.to_string()]);
     let output = command.assert().success().get_output().stdout.clone();
     serde_json::from_slice(&output).expect("summary.json is JSON")
@@ -142,5 +148,106 @@ fn the_first_scenario_passes() {
         let summary = run("quickstart", seed);
         assert_eq!(summary["verdict"], "pass", "seed {seed}");
         assert_eq!(summary["conservation"]["offered"], summary["conservation"]["finished"]);
+    }
+}
+
+/// The scenarios that each show one rule, and the same load without it as their comments say.
+mod rules {
+    use super::*;
+
+    /// The number that `of` reads, under the rule and with the values set.
+    fn both(name: &str, without: &str, seed: u64, of: impl Fn(&Value) -> f64) -> (f64, f64) {
+        (of(&run(name, seed)), of(&run_with(name, &[without], seed)))
+    }
+
+    fn engine_share(summary: &Value, name: &str) -> f64 {
+        number(&class(summary, name)["waiting"]["engine_share"])
+    }
+    fn ttft(summary: &Value, name: &str, at: &str) -> f64 {
+        number(&class(summary, name)["numbers"]["latency"]["ttft"][at]["value"])
+    }
+    fn finished(summary: &Value, name: &str) -> f64 {
+        number(&class(summary, name)["numbers"]["counts"]["finished"])
+    }
+
+    #[test]
+    fn start_time_fair_is_equal_in_tokens_and_stride_in_requests() {
+        for seed in SEEDS {
+            let stride = "policy.share={ rule = \"stride\" }";
+            let questions = |summary: &Value| engine_share(summary, "questions");
+            let (fair, in_requests) = both("rule-start-time-fair", stride, seed, questions);
+            assert!((0.45..0.6).contains(&fair), "seed {seed}: {fair}");
+            assert!(in_requests < 0.2, "seed {seed}: {in_requests}");
+            let requests = run_with("rule-start-time-fair", &[stride], seed);
+            let (one, other) = (finished(&requests, "questions"), finished(&requests, "documents"));
+            assert!((0.97..1.03).contains(&(one / other)), "seed {seed}: {one} and {other}");
+        }
+    }
+
+    #[test]
+    fn dominant_resource_gives_readers_what_they_read() {
+        for seed in SEEDS {
+            let read = |summary: &Value| {
+                number(&class(summary, "readers")["numbers"]["input_tps"]["value"]) / 12_000.0
+            };
+            let wrote = |summary: &Value| {
+                number(&class(summary, "writers")["numbers"]["output_tps"]["value"]) / 900.0
+            };
+            let fair = run("rule-dominant-resource", seed);
+            let (readers, writers) = (read(&fair), wrote(&fair));
+            assert!((readers - writers).abs() < 0.05, "seed {seed}: {readers} and {writers}");
+            let counter = "policy.share=virtual-token-counter";
+            let by_tokens = run_with("rule-dominant-resource", &[counter], seed);
+            assert!(read(&by_tokens) < 0.4 * wrote(&by_tokens), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn each_workflow_gets_the_same_whoever_runs_it() {
+        for seed in SEEDS {
+            // Three workflows of one tenant, sixty of another.
+            let of_few = |summary: &Value| finished(summary, "agents") / 3.0;
+            let of_many = |summary: &Value| finished(summary, "swarm") / 60.0;
+            let fair = run("rule-workflows", seed);
+            let ratio = of_few(&fair) / of_many(&fair);
+            assert!((0.8..1.25).contains(&ratio), "seed {seed}: {ratio}");
+            let by_tenant = run_with("rule-workflows", &["policy.share.per=tenant"], seed);
+            let ratio = of_few(&by_tenant) / of_many(&by_tenant);
+            assert!(ratio > 5.0, "seed {seed}: {ratio}");
+        }
+    }
+
+    #[test]
+    fn the_earliest_deadline_first_meets_both() {
+        for seed in SEEDS {
+            let by_deadline = run("rule-edf", seed);
+            assert!(meets(&by_deadline, "typing") && meets(&by_deadline, "reports"), "{seed}");
+            let by_arrival = run_with("rule-edf", &["policy.order=fcfs"], seed);
+            assert!(!meets(&by_arrival, "typing") && meets(&by_arrival, "reports"), "{seed}");
+        }
+    }
+
+    #[test]
+    fn short_workflows_are_not_held_up_by_long_ones() {
+        for seed in SEEDS {
+            let median = |summary: &Value| {
+                let tenants = summary["tenants"].as_array().expect("tenants");
+                let people = tenants.iter().find(|tenant| tenant["name"] == "people");
+                let waits = &people.expect("people")["ttft"]["p50"]["value"];
+                number(waits)
+            };
+            let (least, arrival) = both("rule-least-attained", "policy.order=fcfs", seed, median);
+            assert!(arrival > 20.0 && least < arrival / 5.0, "seed {seed}: {least}, {arrival}");
+        }
+    }
+
+    #[test]
+    fn who_poses_as_light_is_told_by_cost() {
+        for seed in SEEDS {
+            let claimed = "policy.classify=[{ rule = \"match\" }]";
+            let slow = |summary: &Value| ttft(summary, "chat", "p99");
+            let (told, believed) = both("rule-cost-bucket", claimed, seed, slow);
+            assert!(told < 0.7 * believed, "seed {seed}: {told} s, {believed} s");
+        }
     }
 }

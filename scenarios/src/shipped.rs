@@ -14,6 +14,12 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "noisy-neighbour-vtc"
     "noisy-neighbour-aging"
     "noisy-neighbour-caps"
+    "rule-start-time-fair"
+    "rule-dominant-resource"
+    "rule-workflows"
+    "rule-edf"
+    "rule-least-attained"
+    "rule-cost-bucket"
 };
 
 /// Name and text of every shipped scenario; `shipped:NAME` names it in paths and in `extends`.
