@@ -10,10 +10,12 @@ pub enum End {
     Finished,
     /// The backend or the network broke it.
     Failed,
-    /// The client left, or the policy cancelled it.
+    /// The client left.
     Cancelled,
     /// Its time-to-live or deadline passed.
     Expired,
+    /// It ran, and the policy cut it off to make room for work that is worth more.
+    Evicted,
 }
 
 /// The allocator declined to queue the request.
@@ -85,6 +87,7 @@ impl Outcome {
             Outcome::Ended(End::Failed) => "failed",
             Outcome::Ended(End::Cancelled) => "cancelled",
             Outcome::Ended(End::Expired) => "expired",
+            Outcome::Ended(End::Evicted) => "evicted",
             Outcome::Refused(refusal) => match refusal {
                 Refusal::QueueFull => "refused:queue_full",
                 Refusal::RateLimited => "refused:rate_limited",

@@ -66,6 +66,8 @@ pub struct RequestRecord {
     pub preemptions: u32,
     /// Tokens computed a second time because of preemptions.
     pub recomputed_tokens: u32,
+    /// Tokens that were computed for nothing because it was evicted: prompt and output.
+    pub wasted_tokens: u32,
     /// The largest gap between two of its tokens (`itl_max`).
     pub gap_max: Span,
     /// The rule that decided.

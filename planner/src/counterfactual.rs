@@ -350,7 +350,7 @@ impl<'a> Stage<'a> {
             }
             Action::Cancel(_) => {
                 self.stop(id)?;
-                Some(Input::Ended(id, End::Cancelled, Used::default()))
+                Some(Input::Ended(id, End::Evicted, Used::default()))
             }
             Action::Reject(..) | Action::Close(_) => None,
         }

@@ -1,12 +1,13 @@
 //! The machine: inputs in, decisions out.
 
+mod evict;
 mod snapshot;
 
 pub use snapshot::{BackendState, ClassState, Snapshot};
 
 use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
 
-use crate::admit::{Predictions, RETRY_MIN, retry_after};
+use crate::admit::{Admission, Candidate, Drains, RETRY_MIN, retry_after};
 use crate::book::{Book, Entry, State};
 use crate::caps::{Caps, Stops};
 use crate::check::ConfigError;
@@ -14,12 +15,16 @@ use crate::class_set::ClassSet;
 use crate::classify::Classifier;
 use crate::config::Config;
 use crate::decided::Decided;
+use crate::feedback::{Evict, Feedback};
 use crate::guard::{DISPATCH, Due, Guard};
 use crate::heavy_lane::{HeavyLane, Queues};
 use crate::hints::Hints;
-use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo, Signal, Used};
+use crate::message::{
+    Action, BackendInfo, Decision, EnginePriority, Input, Load, Needs, RequestInfo, Signal, Used,
+};
 use crate::order::{LATE, Order};
 use crate::place::{Backends, Placed};
+use crate::predict::Predictions;
 use crate::share::Share;
 use crate::standing::Standing;
 
@@ -39,6 +44,10 @@ pub struct Allocator {
     classifier: Classifier,
     predictions: Predictions,
     hints: Hints,
+    admission: Admission,
+    drains: Drains,
+    feedback: Feedback,
+    evict: Option<Evict>,
     order: Order,
     queues: Queues,
     book: Book,
@@ -81,11 +90,19 @@ impl Allocator {
         let owed = queues.owed(&config.classes);
         let ids = (0..).map(ClassId).zip(&owed);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
+        let admission = Admission::new(&config);
+        let ids = (0..).map(ClassId).zip(&config.classes);
+        let bounded = ids.filter(|(_, class)| class.queue_max.is_some()).map(|(id, _)| id);
+        let measured = bounded.chain(admission.paced()).collect();
         let order = Order::new(&config);
         Ok(Allocator {
             classifier: Classifier::new(&config.classify, config.classes.len()),
             predictions: Predictions::new(config.predict, &config.classes),
             hints: Hints::default(),
+            admission,
+            drains: Drains::new(config.classes.len(), measured),
+            feedback: Feedback::new(&config),
+            evict: Evict::new(&config),
             queues,
             book: Book::new(queues, order.lanes(queues)),
             order,
@@ -124,19 +141,21 @@ impl Allocator {
         if self.order.relegates() {
             self.relegate();
         }
+        if self.feedback.deadline() <= now {
+            self.feedback.tick(now, &mut self.backends);
+        }
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
-            Input::Ended(id, _, used) => self.ended(id, used),
+            Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
+            Input::Predicted(id, output_tokens) => self.predictions.told(id, output_tokens),
+            Input::FirstToken(id) => self.first_token(id),
+            Input::Reported(backend, load, as_of) => self.reported(backend, &load, as_of),
             // No rule reads these yet.
-            Input::Accepted(_)
-            | Input::FirstToken(_)
-            | Input::Progressed(..)
-            | Input::Predicted(..)
-            | Input::Reported(..) => {}
-            Input::Joined(backend, info) => self.backends.join(backend, &info),
-            Input::Left(backend) => self.backends.leave(backend),
+            Input::Accepted(_) | Input::Progressed(..) => {}
+            Input::Joined(backend, info) => self.joined(backend, &info),
+            Input::Left(backend) => self.left(backend),
             Input::Draining => self.draining = true,
             Input::Deadline => {}
         }
@@ -170,7 +189,9 @@ impl Allocator {
         let next_due = guard.and_then(|guard| guard.next_due(self.now, &self.book, open));
         let relegates = if self.order.relegates() { open.and(waiting) } else { ClassSet::EMPTY };
         let relegations = relegates.filter_map(|queue| self.next_relegation(queue));
-        expiries.chain(next_due).chain(relegations).min()
+        let rest_over = Some(self.feedback.deadline()).filter(|&at| at < Time::MAX);
+        let evicts = self.evict.as_ref().and_then(|_| self.next_eviction());
+        expiries.chain(next_due).chain(relegations).chain(rest_over).chain(evicts).min()
     }
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
@@ -185,6 +206,12 @@ impl Allocator {
                 || self.order.needs_matches()
                 || self.queues.needs_matches()
                 || self.share.needs_matches(),
+            predictions: self.predictions.needs_hints(),
+            first_tokens: self.feedback.needs_first_tokens(),
+            reports: [self.admission.reports_every(), self.feedback.reports_every()]
+                .into_iter()
+                .flatten()
+                .min(),
             ..Needs::default()
         }
     }
@@ -240,16 +267,23 @@ impl Allocator {
         let uncached = info.prompt_tokens.saturating_sub(matched.tokens);
         self.latest_class = self.classifier.classify(info, uncached);
         let Some(class) = self.latest_class else {
+            self.predictions.forget();
             return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
         let RequestInfo { prompt_tokens, output_cap, .. } = *info;
-        let output_predicted = self.predictions.output(class, output_cap);
+        let output_predicted = self.predictions.output(id, class, output_cap);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
         let queue = self.queues.queue(class, u64::from(uncached) + u64::from(output_predicted));
         let at_once = self.at_once((class, queue), tokens, context);
         if let Some((refusal, reason)) = self.against(tokens, context, at_once) {
             return self.decline(id, Some(class), refusal, reason);
+        }
+        if !self.admission.is_empty() {
+            let who = Candidate { class, tenant: info.tenant, tokens };
+            if !self.admit(id, who) {
+                return self.dispatch();
+            }
         }
         let inserted = self.book.insert(id, || Entry {
             id,
@@ -263,6 +297,7 @@ impl Allocator {
             output_predicted,
             matched,
             passed: 0,
+            has_begun: false,
             state: at_once.map_or(State::Waiting, State::Dispatched),
         });
         let Some(slot) = inserted else { return self.dispatch() };
@@ -271,6 +306,9 @@ impl Allocator {
         self.too_large.remove(class);
         self.order.charge(info.workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
+        if let Some(evict) = &mut self.evict {
+            evict.dispatched(slot, class);
+        }
         self.commit((id, class, tokens), backend, self.share.reason(), None);
     }
 
@@ -309,6 +347,28 @@ impl Allocator {
         }
     }
 
+    /// Asks the rules of admission and carries out a refusal. Not for a request that is held.
+    fn admit(&mut self, id: RequestId, who: Candidate) -> bool {
+        if self.book.find(id).is_some() {
+            return false;
+        }
+        let wait = self.drains.wait(self.now, who.class, self.book.queued(who.class));
+        let answer = self.admission.ask(self.now, who, wait);
+        if let Err(objection) = answer {
+            let action = Action::Reject(objection.refusal, objection.retry_after);
+            let (class, reason) = (Some(who.class), objection.reason);
+            self.decisions.push(Decision { id, class, action, reason, bound: None });
+        }
+        answer.is_ok()
+    }
+
+    /// Gives back what admission reserved for a request that never ran.
+    fn give_back(&mut self, entry: &Entry) {
+        if !self.admission.is_empty() {
+            self.admission.give_back(self.now, entry.candidate());
+        }
+    }
+
     /// Refuses a request for what it is, unless one with its id is held.
     fn decline(&mut self, id: RequestId, class: Option<ClassId>, refusal: Refusal, reason: Reason) {
         if self.book.find(id).is_none() {
@@ -320,6 +380,8 @@ impl Allocator {
     /// Has the request that just arrived wait its turn, which may be now.
     fn wait(&mut self, id: RequestId, slot: u32, class: ClassId) {
         let Some(flow) = self.share.flow(class, &self.book.entry(slot).info) else {
+            let entry = *self.book.entry(slot);
+            self.give_back(&entry);
             self.book.forget_id(id);
             self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
             return self.dispatch();
@@ -337,13 +399,16 @@ impl Allocator {
 
     /// Refuses the request that just arrived if it must wait and its class's queue is full.
     fn bound_queue(&mut self, id: RequestId, slot: u32) {
-        let Entry { class, state, .. } = *self.book.entry(slot);
+        let entry = *self.book.entry(slot);
+        let Entry { class, state, .. } = entry;
         let queue_max = self.config.classes[class.index()].queue_max.unwrap_or(u32::MAX);
         if state != State::Waiting || self.book.queued(class) <= queue_max {
             return;
         }
+        self.give_back(&entry);
         self.unqueue(slot);
         self.book.forget_id(id);
+        self.drains.left(class, self.book.queued(class));
         self.too_large.remove(class);
         self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         // It may have been the one that stopped the others.
@@ -353,8 +418,10 @@ impl Allocator {
     fn refuse(&mut self, id: RequestId, class: Option<ClassId>, refusal: Refusal, reason: Reason) {
         let retry_after = match refusal {
             Refusal::QueueFull => {
+                let queued = |class| self.book.queued(class);
+                let wait = class.and_then(|class| self.drains.wait(self.now, class, queued(class)));
                 let oldest = class.and_then(|class| self.book.oldest(class));
-                retry_after(self.now, oldest)
+                retry_after(self.now, wait, oldest)
             }
             Refusal::Draining | Refusal::NoBackend => RETRY_MIN,
             Refusal::RateLimited | Refusal::OverQuota | Refusal::Saturated => RETRY_MIN,
@@ -372,31 +439,73 @@ impl Allocator {
         }
     }
 
+    fn first_token(&mut self, id: RequestId) {
+        let Some(found) = self.book.find(id) else { return };
+        let entry = self.book.entry_mut(found.slot);
+        if entry.state == State::Waiting || std::mem::replace(&mut entry.has_begun, true) {
+            return;
+        }
+        let of = (entry.class, entry.arrived);
+        self.feedback.first_token(self.now, of, &mut self.caps);
+    }
+
     /// Apart like `arrived`.
     #[inline(never)]
-    fn ended(&mut self, id: RequestId, used: Used) {
+    fn ended(&mut self, id: RequestId, end: End, used: Used) {
         let Some(found) = self.book.find(id) else { return };
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
         let (class, tokens) = (entry.class, entry.tokens());
         let charged = (entry.info.prompt_tokens, entry.output_predicted);
+        if !self.admission.is_empty() {
+            let used = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
+            self.admission.settle(self.now, entry.candidate(), used);
+        }
+        self.predictions.ended(class, end, used.output_tokens);
         self.share.settle(entry, used);
         let used = (used.prompt_tokens, used.output_tokens);
         self.order.settle(entry.info.workflow, charged, used);
         if self.heavy_lane.release(entry.queue) {
             self.too_large = ClassSet::EMPTY;
         }
+        if let Some(evict) = &mut self.evict {
+            evict.ended(found.slot, class, id);
+        }
         self.book.forget(found);
         self.backends.release(backend, tokens);
+        self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
         self.caps.release(class, tokens);
         self.too_large.remove(class);
         self.in_flight -= 1;
+    }
+
+    fn joined(&mut self, backend: BackendId, info: &BackendInfo) {
+        if self.backends.join(backend, info) {
+            self.admission.joined(backend);
+            self.feedback.joined(backend, info, &mut self.backends);
+        }
+    }
+
+    fn left(&mut self, backend: BackendId) {
+        if self.backends.leave(backend) {
+            self.admission.left(backend);
+            self.feedback.left(backend);
+        }
+    }
+
+    fn reported(&mut self, backend: BackendId, load: &Load, as_of: Time) {
+        self.admission.reported(backend, load, as_of);
+        if self.backends.is_here(backend) {
+            self.feedback.reported(self.now, (backend, load, as_of), &mut self.backends);
+        }
     }
 
     fn expire(&mut self) {
         for queue in self.mortal.and(self.book.waiting()) {
             while self.next_expiry(queue).is_some_and(|at| at <= self.now) {
                 let slot = self.book.oldest_slot(queue).expect("what expires waits");
+                let of = (self.queues.class(queue), self.book.entry(slot).arrived);
+                self.feedback.expired(self.now, of, &mut self.caps);
                 self.drop_waiting(slot, Action::Close(End::Expired), Reason::TimeToLive);
             }
         }
@@ -427,11 +536,14 @@ impl Allocator {
 
     /// Decides against a waiting request.
     fn drop_waiting(&mut self, slot: u32, action: Action, reason: Reason) {
-        let Entry { id, class, .. } = *self.book.entry(slot);
+        let entry = *self.book.entry(slot);
+        let Entry { id, class, .. } = entry;
+        self.give_back(&entry);
         let bound = self.waited_for(slot);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
         self.too_large.remove(class);
         self.unqueue(slot);
+        self.drains.left(class, self.book.queued(class));
         self.book.forget_id(id);
     }
 
@@ -499,9 +611,13 @@ impl Allocator {
             stops.all = stops.all.or(stopped_next);
         }
         stops.requests = self.caps.full();
+        stops.lowered = self.caps.lowered();
         stops.heavy = self.heavy_lane.full();
         stops.tokens = self.too_large;
         self.stops = stops;
+        if self.evict.is_some() {
+            self.evict_one();
+        }
     }
 
     /// Queues of which nothing may go, whatever there is room for.
@@ -582,6 +698,10 @@ impl Allocator {
         self.order.charge(workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
         self.unqueue(slot);
+        if let Some(evict) = &mut self.evict {
+            evict.dispatched(slot, class);
+        }
+        self.drains.dispatched(self.now, class, || self.book.queued(class));
         self.commit((id, class, tokens), backend, reason, bound);
     }
 
@@ -608,6 +728,7 @@ impl Allocator {
         let action = Action::Dispatch(backend, priority);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
         self.backends.take(backend, tokens);
+        self.feedback.dispatched(id, backend, &mut self.backends);
         self.caps.take(class, tokens);
         self.in_flight += 1;
     }

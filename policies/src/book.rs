@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 
+use crate::admit::Candidate;
 use crate::class_set::ClassSet;
 use crate::heap::{Heaps, Key};
 use crate::heavy_lane::Queues;
@@ -42,6 +43,8 @@ pub(crate) struct Entry {
     pub matched: Match,
     /// How many went past it because they fitted where it did not.
     pub passed: u32,
+    /// Whether its first token was delivered.
+    pub has_begun: bool,
     pub state: State,
 }
 
@@ -63,6 +66,10 @@ impl Entry {
     /// Estimated tokens: prompt + predicted output.
     pub fn tokens(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.output_predicted)
+    }
+    /// What the rules of admission see of it.
+    pub fn candidate(&self) -> Candidate {
+        Candidate { class: self.class, tenant: self.info.tenant, tokens: self.tokens() }
     }
     /// The longest context it may grow to: prompt + cap.
     pub fn context(&self) -> u64 {

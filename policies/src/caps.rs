@@ -13,6 +13,8 @@ use crate::config::Class;
 struct Cap {
     requests: u32,
     requests_max: u32,
+    /// What the class states; feedback may allow fewer.
+    requests_stated: u32,
     tokens: u64,
     tokens_max: u64,
 }
@@ -24,6 +26,8 @@ pub(crate) struct Caps {
     /// Classes with a cap. No account is kept of the others.
     capped: ClassSet,
     full: ClassSet,
+    /// Classes whose cap of requests feedback holds below what they state.
+    lowered: ClassSet,
 }
 
 impl Caps {
@@ -31,6 +35,7 @@ impl Caps {
         let cap = |class: &Class| Cap {
             requests: 0,
             requests_max: class.requests_max.unwrap_or(u32::MAX),
+            requests_stated: class.requests_max.unwrap_or(u32::MAX),
             tokens: 0,
             tokens_max: class.tokens_max.unwrap_or(u64::MAX),
         };
@@ -40,11 +45,30 @@ impl Caps {
             caps: classes.iter().map(cap).collect(),
             capped: ids.filter(|(_, class)| is_capped(class)).map(|(id, _)| id).collect(),
             full: ClassSet::EMPTY,
+            lowered: ClassSet::EMPTY,
         }
     }
     /// Classes at their cap of requests.
     pub fn full(&self) -> ClassSet {
         self.full
+    }
+    /// Classes whose cap of requests is lower than they state.
+    pub fn lowered(&self) -> ClassSet {
+        self.lowered
+    }
+    /// Feedback allows a class that states a cap of requests so many of them; what runs already
+    /// runs on.
+    pub fn adapt(&mut self, class: ClassId, requests_max: u32) {
+        let cap = &mut self.caps[class.index()];
+        cap.requests_max = requests_max;
+        match cap.requests_max < cap.requests_stated {
+            true => self.lowered.insert(class),
+            false => self.lowered.remove(class),
+        }
+        match cap.requests >= cap.requests_max {
+            true => self.full.insert(class),
+            false => self.full.remove(class),
+        }
     }
     /// Whether the class's token cap has room for a request of `tokens` estimated tokens.
     pub fn has_room(&self, class: ClassId, tokens: u64) -> bool {
@@ -74,7 +98,9 @@ impl Caps {
         assert!(cap.requests > 0 && cap.tokens >= tokens, "what ends was outstanding");
         cap.requests -= 1;
         cap.tokens -= tokens;
-        self.full.remove(class);
+        if cap.requests < cap.requests_max {
+            self.full.remove(class);
+        }
     }
 }
 
@@ -83,6 +109,8 @@ impl Caps {
 pub(crate) struct Stops {
     /// Classes at their cap of requests.
     pub requests: ClassSet,
+    /// Those of them whose cap feedback has lowered.
+    pub lowered: ClassSet,
     /// Queues that may send nothing because the heavy lane is full.
     pub heavy: ClassSet,
     /// Classes whose next request did not fit their cap of tokens.
@@ -94,7 +122,9 @@ pub(crate) struct Stops {
 impl Stops {
     /// What stopped a request of `class` in `queue`: its own cap before what stopped everyone.
     pub fn bound(&self, class: ClassId, queue: ClassId) -> Option<Bound> {
-        if self.requests.contains(class) {
+        if self.requests.contains(class) && self.lowered.contains(class) {
+            Some(Bound::Adaptive)
+        } else if self.requests.contains(class) {
             Some(Bound::ClassRequests)
         } else if self.heavy.contains(queue) {
             Some(Bound::HeavyLane)

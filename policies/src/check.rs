@@ -4,9 +4,12 @@ use std::fmt;
 
 use plimsoll_base::{ClassId, Span};
 
+mod admit;
+mod feedback;
+
 use crate::class_set::CLASSES_MAX;
 use crate::config::{
-    Becomes, Capacity, Class, ClassifyRule, Config, Order, Partition, Share, TokenCost,
+    Becomes, Capacity, Class, ClassifyRule, Config, Order, Partition, Predict, Share, TokenCost,
 };
 use crate::guard::DISPATCH;
 use crate::heavy_lane;
@@ -36,6 +39,10 @@ pub enum ConfigError {
     Class(usize, Field, Problem),
     /// Of the classification rule with this index.
     Rule(usize, Field, Problem),
+    /// Of the admission rule with this index.
+    Admit(usize, Field, Problem),
+    /// Of the feedback rule with this index.
+    Feedback(usize, Field, Problem),
 }
 
 /// The field that is wrong, named as in [`crate::config`].
@@ -43,8 +50,12 @@ pub enum ConfigError {
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
     AccountsMax,
+    After,
     Aging,
+    Base,
     Boost,
+    Burst,
+    Ceilings,
     Claims,
     Class,
     Classes,
@@ -53,21 +64,38 @@ pub enum Field {
     Deadline,
     DecodeTokens,
     DueShare,
+    Every,
+    Failures,
     Guard,
     HeavyMax,
+    KvFull,
     KvTokens,
+    Lesser,
+    Min,
+    MissesMax,
+    OpenFor,
     Order,
     OutputToken,
     Partition,
     PrefillTokens,
     PromptTokensMax,
+    Quantile,
     Quantum,
+    Rate,
     RequestsMax,
+    SamplesMin,
+    Rule,
+    StaleAfter,
+    Step,
+    Target,
     TimeToLive,
     Token,
     TokensMax,
+    WaitLimit,
     WaitMax,
+    WaitingFull,
     Weight,
+    Window,
     WorkflowsMax,
 }
 
@@ -76,8 +104,12 @@ impl Field {
     pub const fn name(self) -> &'static str {
         match self {
             Field::AccountsMax => "accounts_max",
+            Field::After => "after",
             Field::Aging => "aging",
+            Field::Base => "base",
             Field::Boost => "boost",
+            Field::Burst => "burst",
+            Field::Ceilings => "ceilings",
             Field::Claims => "claims",
             Field::Class => "class",
             Field::Classes => "classes",
@@ -86,21 +118,38 @@ impl Field {
             Field::Deadline => "deadline",
             Field::DecodeTokens => "decode_tokens",
             Field::DueShare => "due_share_ppm",
+            Field::Every => "every",
+            Field::Failures => "failures",
             Field::Guard => "guard",
             Field::HeavyMax => "max",
+            Field::KvFull => "kv_full_ppm",
             Field::KvTokens => "kv_tokens",
+            Field::Lesser => "lesser",
+            Field::Min => "min",
+            Field::MissesMax => "misses_max_ppm",
+            Field::OpenFor => "open_for",
             Field::Order => "order",
             Field::OutputToken => "output_token",
             Field::Partition => "partition",
             Field::PrefillTokens => "prefill_tokens",
             Field::PromptTokensMax => "prompt_tokens_max",
+            Field::Quantile => "quantile_ppm",
             Field::Quantum => "quantum",
+            Field::Rate => "rate_micros",
             Field::RequestsMax => "requests_max",
+            Field::SamplesMin => "samples_min",
+            Field::Rule => "rule",
+            Field::StaleAfter => "stale_after",
+            Field::Step => "step",
+            Field::Target => "target",
             Field::TimeToLive => "time_to_live",
             Field::Token => "token",
             Field::TokensMax => "tokens_max",
+            Field::WaitLimit => "wait_limit",
             Field::WaitMax => "wait_max",
+            Field::WaitingFull => "waiting_full",
             Field::Weight => "weight",
+            Field::Window => "window",
             Field::WorkflowsMax => "workflows_max",
         }
     }
@@ -123,6 +172,18 @@ pub enum Problem {
     ExpiresBeforeDue,
     /// The guard needs a class that states `wait_max`.
     GuardsNothing,
+    /// It needs a class that states `deadline`, or a limit of its own.
+    NoLimit,
+    /// A class is named twice.
+    NamedTwice(ClassId),
+    /// A rule of this kind is there already.
+    SecondOfItsKind,
+    /// Eviction needs a class that is sheddable and one that is not.
+    ShedsNothing,
+    /// The class states no `deadline`.
+    HasNoDeadline(ClassId),
+    /// The class states no `requests_max`, so it has no cap that could move.
+    NoCap(ClassId),
     /// The share picks requests by their prefix, so that no order but that of arrival counts.
     OrdersItself,
     /// Earliest deadline first needs a class with a deadline.
@@ -145,6 +206,12 @@ impl fmt::Display for ConfigError {
             ConfigError::Rule(rule, field, problem) => {
                 write!(f, "classify rule {rule}, {}: {problem}", field.name())
             }
+            ConfigError::Feedback(rule, field, problem) => {
+                write!(f, "feedback rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Admit(rule, field, problem) => {
+                write!(f, "admit rule {rule}, {}: {problem}", field.name())
+            }
         }
     }
 }
@@ -159,6 +226,14 @@ impl fmt::Display for Problem {
             Problem::MatchesNothing => f.write_str("is less than prompt_tokens_min"),
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
+            Problem::NoLimit => f.write_str("must be stated where no class has a deadline"),
+            Problem::ShedsNothing => {
+                f.write_str("needs a class that is sheddable and one that is not")
+            }
+            Problem::HasNoDeadline(class) => write!(f, "class {class} has no deadline"),
+            Problem::NoCap(class) => write!(f, "class {class} has no requests_max"),
+            Problem::SecondOfItsKind => f.write_str("there is one of this kind already"),
+            Problem::NamedTwice(class) => write!(f, "class {class} is named twice"),
             Problem::OrdersItself => {
                 f.write_str("must be fcfs or aging: the share picks by the cached prefix")
             }
@@ -190,6 +265,15 @@ impl Config {
             check_rule(rule, self.classes.len())
                 .map_err(|(field, problem)| ConfigError::Rule(index, field, problem))?;
         }
+        for (index, rule) in self.admit.iter().enumerate() {
+            admit::check(rule, &self.classes)
+                .map_err(|(field, problem)| ConfigError::Admit(index, field, problem))?;
+        }
+        for (index, rule) in self.feedback.iter().enumerate() {
+            feedback::check(rule, &self.feedback[..index], &self.classes)
+                .map_err(|(field, problem)| ConfigError::Feedback(index, field, problem))?;
+        }
+        policy(check_predict(self.predict))?;
         policy(check_share(&self.share))?;
         policy(self.check_order())?;
         policy(self.check_partition())?;
@@ -280,6 +364,18 @@ fn check_rule(rule: &ClassifyRule, classes: usize) -> Result<(), (Field, Problem
             Err((Field::PromptTokensMax, Problem::MatchesNothing))
         }
         (_, _) => Ok(()),
+    }
+}
+
+fn check_predict(predict: Predict) -> Result<(), (Field, Problem)> {
+    match predict {
+        Predict::DeclaredCap | Predict::ClassIntensity | Predict::NoisyOracle { error_ppm: _ } => {
+            Ok(())
+        }
+        Predict::ClassQuantile { quantile_ppm, samples_min } => {
+            within(Field::Quantile, quantile_ppm.into(), 1, 1_000_000)?;
+            within(Field::SamplesMin, samples_min.into(), 1, u64::MAX)
+        }
     }
 }
 

@@ -3,6 +3,12 @@
 //! Everything is an integer. `scenarios/config` reads files into these types and is where spans,
 //! units and error messages live; [`Config::check`] states what must hold between the parts.
 
+mod admit;
+mod feedback;
+
+pub use admit::{Admit, BucketPer, BucketUnit, EarlyRefusal, SaturationGate, Stale, TokenBucket};
+pub use feedback::{Adapt, Feedback, SloCaps};
+
 use plimsoll_base::{ClassId, ModelId, SourceId, Span, StageId, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +72,17 @@ impl Config {
             predict: Predict::DeclaredCap,
             requests_max: 1_000_000,
             accounts_max: 65_536,
+        }
+    }
+}
+
+impl Config {
+    /// Whether decisions rest on the true output length, which no gateway knows. Every report of
+    /// such a run says so.
+    pub fn uses_oracle(&self) -> bool {
+        match self.predict {
+            Predict::NoisyOracle { .. } => true,
+            Predict::DeclaredCap | Predict::ClassIntensity | Predict::ClassQuantile { .. } => false,
         }
     }
 }
@@ -177,11 +194,6 @@ pub enum Becomes {
     Class(ClassId),
 }
 
-/// Whether a request may come in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Admit {}
-
 /// What a class, or a group of classes, may hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,11 +208,6 @@ pub enum Partition {
         max: u32,
     },
 }
-
-/// What adapts to what happens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Feedback {}
 
 /// Who owns a queue of its own in a [`Share`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -368,4 +375,20 @@ pub enum Predict {
     /// class states nothing.
     #[default]
     ClassIntensity,
+    /// A quantile of what finished requests of the class have delivered lately, never above the
+    /// cap; the cap before `samples_min` of the class have finished.
+    ClassQuantile {
+        /// Which quantile, in millionths.
+        quantile_ppm: u32,
+        /// Requests of the class that have finished before the quantile counts; at least 1.
+        samples_min: u32,
+    },
+    /// What the driver predicts ([`Input::Predicted`](crate::Input::Predicted)), never above the
+    /// cap; the cap where it predicts nothing. For studies: the simulator makes it out of the true
+    /// length and an error.
+    NoisyOracle {
+        /// The relative standard deviation of the error in millionths. The allocator does not
+        /// read it; it is for the driver that makes the predictions.
+        error_ppm: u32,
+    },
 }

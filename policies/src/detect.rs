@@ -379,7 +379,7 @@ impl Detector {
         self.give_back(class);
         match end {
             End::Finished => self.classes[class.index()].preempted = 0,
-            End::Failed | End::Cancelled | End::Expired => {}
+            End::Failed | End::Cancelled | End::Expired | End::Evicted => {}
         }
     }
 

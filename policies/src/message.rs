@@ -135,6 +135,9 @@ pub struct Needs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EnginePriority(pub i32);
 
+/// How often reports are asked for where a rule needs no other pace.
+pub(crate) const REPORT_EVERY: Span = Span::from_millis(100);
+
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

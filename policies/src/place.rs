@@ -30,6 +30,14 @@ struct Slot {
     /// Outstanding requests, and how many the window allows.
     requests: u32,
     requests_max: u32,
+    /// How many the window alone allows; feedback may allow fewer.
+    window_max: u32,
+    /// How many feedback allows.
+    limit: u32,
+    /// Whether the breaker lets nothing in.
+    is_shut: bool,
+    /// The most requests outstanding since that was last asked.
+    peak: u32,
     /// Outstanding estimated tokens, and how many the window allows.
     tokens: u64,
     tokens_max: u64,
@@ -45,6 +53,16 @@ impl Slot {
     }
     fn holds(&self, backend: BackendId) -> bool {
         self.joined && self.seen == Some(backend.generation)
+    }
+    /// What stops one more request.
+    fn stop(&self) -> Bound {
+        if self.requests < self.window_max.min(self.limit) {
+            Bound::Breaker
+        } else if self.requests < self.window_max {
+            Bound::Adaptive
+        } else {
+            Bound::Seats
+        }
     }
     fn is_open(&self) -> bool {
         self.requests < self.requests_max
@@ -92,9 +110,17 @@ impl Backends {
     pub fn closed(&self) -> Option<Bound> {
         match (self.joined_count, self.open_count) {
             (0, _) => Some(Bound::NoBackend),
-            (_, 0) => Some(Bound::Seats),
+            (_, 0) => Some(self.why_closed()),
             (_, _) => None,
         }
+    }
+
+    /// Which resource it is if no backend has room for one more request. What feedback holds back
+    /// counts before seats that are taken: it is what could be let go.
+    #[cold]
+    fn why_closed(&self) -> Bound {
+        let joined = self.slots.iter().filter(|slot| slot.joined);
+        joined.map(Slot::stop).min_by_key(|&bound| weight(bound)).unwrap_or(Bound::Seats)
     }
 
     /// Whether some backend that is there could take such a request when empty. True while none
@@ -133,6 +159,7 @@ impl Backends {
         assert!(slot.is_open(), "a full backend is not placed on");
         slot.requests += 1;
         slot.tokens += tokens;
+        slot.peak = slot.peak.max(slot.requests);
         self.open_count -= usize::from(!slot.is_open());
         self.turn = backend.index() + 1;
     }
@@ -144,23 +171,56 @@ impl Backends {
             return;
         }
         assert!(slot.requests > 0 && slot.tokens >= tokens, "what ends was outstanding");
-        self.open_count += usize::from(!slot.is_open());
+        let was_open = slot.is_open();
         slot.requests -= 1;
         slot.tokens -= tokens;
+        self.open_count += usize::from(slot.is_open() && !was_open);
+    }
+
+    /// Feedback allows so many outstanding requests at a backend that is there.
+    pub fn limit(&mut self, backend: BackendId, limit: u32) {
+        self.change(backend, |slot| slot.limit = limit);
+    }
+
+    /// Nothing more goes to a backend that is there.
+    pub fn shut(&mut self, backend: BackendId) {
+        self.change(backend, |slot| slot.is_shut = true);
+    }
+
+    /// What [`Backends::shut`] did is undone.
+    pub fn unshut(&mut self, backend: BackendId) {
+        self.change(backend, |slot| slot.is_shut = false);
+    }
+
+    /// The most requests that were outstanding at a backend since this was last asked, and how
+    /// many its window allows.
+    pub fn take_peak(&mut self, backend: BackendId) -> (u32, u32) {
+        let slot = &mut self.slots[backend.index()];
+        let peak = std::mem::replace(&mut slot.peak, slot.requests);
+        (peak, slot.window_max)
+    }
+
+    fn change(&mut self, backend: BackendId, change: impl Fn(&mut Slot)) {
+        let slot = &mut self.slots[backend.index()];
+        let was_open = slot.is_open();
+        change(slot);
+        slot.requests_max = if slot.is_shut { 0 } else { slot.window_max.min(slot.limit) };
+        self.open_count += usize::from(slot.is_open());
+        self.open_count -= usize::from(was_open);
     }
 
     /// A backend is there. One that is not newer than what the slot has seen is ignored; a newer
-    /// one takes the slot over.
-    pub fn join(&mut self, backend: BackendId, info: &BackendInfo) {
+    /// one takes the slot over. Whether it was taken in.
+    pub fn join(&mut self, backend: BackendId, info: &BackendInfo) -> bool {
         let at = backend.index();
         if at >= SLOTS_MAX {
-            return;
+            return false;
         }
         if at >= self.slots.len() {
             self.slots.resize(at + 1, Slot::default());
         }
         if self.slots[at].seen.is_some_and(|generation| backend.generation <= generation) {
-            return;
+            return false;
         }
         self.vacate(at);
         let (requests_max, tokens_max) = match self.window {
@@ -172,6 +232,10 @@ impl Backends {
             joined: true,
             requests: 0,
             requests_max,
+            window_max: requests_max,
+            limit: u32::MAX,
+            is_shut: false,
+            peak: 0,
             tokens: 0,
             tokens_max,
             kv_tokens: info.kv_tokens,
@@ -179,16 +243,29 @@ impl Backends {
         };
         self.joined_count += 1;
         self.open_count += usize::from(requests_max > 0);
+        true
     }
 
-    /// A backend is gone and takes no more. An unknown or older one is ignored.
-    pub fn leave(&mut self, backend: BackendId) {
-        if self.is_here(backend) {
+    /// A backend is gone and takes no more. An unknown or older one is ignored. Whether it was
+    /// there.
+    pub fn leave(&mut self, backend: BackendId) -> bool {
+        let was_here = self.is_here(backend);
+        if was_here {
             self.vacate(backend.index());
         }
+        was_here
     }
 
-    fn is_here(&self, backend: BackendId) -> bool {
+    /// Whether a request of `tokens` estimated tokens that may grow to `context` could go to a
+    /// backend if a request that runs there made room. More than one may have to.
+    pub fn could_make_room(&self, backend: BackendId, tokens: u64, context: u64) -> bool {
+        let slot = self.slots.get(backend.index()).filter(|slot| slot.holds(backend));
+        slot.is_some_and(|slot| {
+            slot.is_capable(tokens, context) && slot.requests <= slot.requests_max
+        })
+    }
+
+    pub fn is_here(&self, backend: BackendId) -> bool {
         self.slots.get(backend.index()).is_some_and(|slot| slot.holds(backend))
     }
 
@@ -224,13 +301,31 @@ impl Backends {
         if self.joined_count == 0 {
             return Placed::Stopped(Bound::NoBackend);
         }
-        let mut why = Placed::Never;
+        let mut why = None;
         for slot in self.slots.iter().filter(|slot| slot.is_capable(tokens, context)) {
             if slot.is_open() {
                 return Placed::Stopped(Bound::KvMemory);
             }
-            why = Placed::Stopped(Bound::Seats);
+            let stop = slot.stop();
+            why = why.filter(|&other| weight(other) <= weight(stop)).or(Some(stop));
         }
-        why
+        why.map_or(Placed::Never, Placed::Stopped)
+    }
+}
+
+/// Of several things that stop a request at several backends the least is named.
+fn weight(bound: Bound) -> u8 {
+    match bound {
+        Bound::Breaker => 0,
+        Bound::Adaptive => 1,
+        Bound::Seats
+        | Bound::KvMemory
+        | Bound::ClassRequests
+        | Bound::ClassTokens
+        | Bound::Quota
+        | Bound::HeavyLane
+        | Bound::StaleSignal
+        | Bound::Site
+        | Bound::NoBackend => 2,
     }
 }

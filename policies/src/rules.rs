@@ -8,9 +8,25 @@
 //! A request is refused when no backend could ever hold it (`infeasible`), when its class has
 //! `queue_max` requests waiting and it could not go at once, or when the allocator holds
 //! `requests_max` requests (both `queue_full`). A full queue's answer to "when should I come
-//! back" is the age of the oldest waiting request of the class, at least a second.
+//! back" is the time in which those who wait will be dispatched at the pace measured lately, or
+//! before that is measured the age of the oldest of them; at least a second.
 //! A request that waited `time_to_live` is closed as expired. Without these bounds an overload
 //! makes every wait grow without limit.
+//!
+//! The rules of `admit` are asked in order before the bound of the queue; the first that objects
+//! refuses, and what the others reserved is given back.
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | token bucket (`admit/bucket.rs`) | in any interval T at most `burst + rate · T` is admitted as predicted, less what came back | knows nothing of how full the backends are; predictions that are too high hold back until the end |
+//! | saturation gate (`admit/gate.rs`) | with `stale = "open"` an outage of metrics halts nothing | overshoots by what arrives between two reports |
+//! | early refusal (`admit/early.rs`) | who is let in waits about the limit at most while the pace holds | the pace is that of the last dozens of dispatches |
+//!
+//! # Predict
+//! How much output a request is expected to deliver counts in windows, caps, shares and buckets:
+//! the cap the client declares, what its class states, a running quantile of what its class
+//! delivered (`predict/quantile.rs`), or, in studies, the truth with an error (`noisy-oracle`,
+//! which every report names). Never above the cap.
 //!
 //! # Caps
 //! A class holds at most `requests_max` requests and `tokens_max` estimated tokens (prompt +
@@ -70,6 +86,18 @@
 //! policy acts. A backend is used only for requests whose prompt + cap fits its longest context
 //! and whose estimated tokens fit its memory. If the last backend that could hold a waiting
 //! request leaves, the request is refused (`infeasible`) when it is next.
+//!
+//! # Feedback: what adapts to what happens
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | adaptive concurrency (`feedback/concurrency.rs`) | `min ≤ limit ≤ window`; never falls twice on one gauge | learns nothing without load; climbs back one request a report |
+//! | circuit breaker (`feedback/breaker.rs`) | a backend that fails everything costs `failures`, what was out when it opened, and one a rest | every other failure never opens it; a bad request sent again and again opens all |
+//! | caps by objective (`feedback/slo_caps.rs`) | `min ≤ cap ≤ requests_max`; each step judged by requests that saw it | caps at `min` help nothing where lesser work is not the cause |
+//! | evict sheddable (`feedback/evict.rs`) | at most `T / every + 1` evictions in any T, one out at a time, each request once; nothing that is not sheddable | what was computed is wasted; the seat goes to whoever is next, which the share decides |
+//!
+//! Nothing is tried again here: a request that failed is over, and whether to send it once more is
+//! the driver's business, which knows what the client has received.
 //!
 //! # Guard
 //! While anything has waited longer than its class's `wait_max`, due requests own the stated share

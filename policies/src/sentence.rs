@@ -3,12 +3,16 @@
 use std::fmt;
 
 use crate::config::{
-    Capacity, Config, Order, Partition, Per, Place, Predict, Share, TokenCost, Window,
+    Adapt, Admit, BucketPer, BucketUnit, Capacity, Config, Feedback, Order, Partition, Per, Place,
+    Predict, Share, TokenCost, Window,
 };
 
 /// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for rule in &self.admit {
+            write!(f, "admit by {}, ", admit(rule))?;
+        }
         write!(f, "share by {}", share(&self.share))?;
         write!(f, ", order by {}", order(self.order))?;
         for rule in &self.partition {
@@ -30,6 +34,9 @@ impl fmt::Display for Config {
             let most = self.bypass_max;
             write!(f, ", what fits may go past what does not ({most} times at most)")?;
         }
+        for rule in &self.feedback {
+            write!(f, ", {}", feedback(rule))?;
+        }
         match self.guard {
             Some(guard) => {
                 let percent = f64::from(guard.due_share_ppm) / 1e4;
@@ -40,6 +47,63 @@ impl fmt::Display for Config {
         match self.predict {
             Predict::DeclaredCap => f.write_str("; output predicted as the client's cap"),
             Predict::ClassIntensity => f.write_str("; output predicted as the class states it"),
+            Predict::ClassQuantile { quantile_ppm, samples_min: _ } => {
+                let quantile = f64::from(quantile_ppm) / 1e6;
+                write!(f, "; output predicted as the class's running {quantile} quantile")
+            }
+            Predict::NoisyOracle { error_ppm } => {
+                let percent = f64::from(error_ppm) / 1e4;
+                write!(f, "; output predicted by an ORACLE with an error of {percent} %")
+            }
+        }
+    }
+}
+
+fn admit(rule: &Admit) -> String {
+    match rule {
+        Admit::TokenBucket(rule) => {
+            let unit = match rule.unit {
+                BucketUnit::Requests => "requests",
+                BucketUnit::Tokens => "tokens",
+            };
+            let per = match rule.per {
+                BucketPer::All => "",
+                BucketPer::Class => " per class",
+                BucketPer::Tenant => " per tenant",
+            };
+            let rate = rule.rate_micros as f64 / 1e6;
+            format!("token bucket{per} ({rate} {unit} a second, burst {})", rule.burst)
+        }
+        Admit::SaturationGate(rule) => format!(
+            "saturation gate (full at {} waiting or {} % of KV memory)",
+            rule.waiting_full,
+            f64::from(rule.kv_full_ppm) / 1e4
+        ),
+        Admit::EarlyRefusal(rule) => match rule.wait_limit {
+            Some(limit) => format!("early refusal (predicted wait above {limit})"),
+            None => "early refusal (predicted wait above the class's deadline)".to_owned(),
+        },
+    }
+}
+
+fn feedback(rule: &Feedback) -> String {
+    match rule {
+        Feedback::AdaptiveConcurrency { by: Adapt::Aimd { target }, min: _ } => {
+            format!("adaptive concurrency (AIMD, queue wait of {target})")
+        }
+        Feedback::AdaptiveConcurrency { by: Adapt::Gradient { base: _ }, min: _ } => {
+            "adaptive concurrency (gradient of queue wait)".to_owned()
+        }
+        Feedback::CircuitBreaker { failures, open_for } => {
+            format!("circuit breaker ({failures} failures in a row, rest of {open_for})")
+        }
+        Feedback::EvictSheddable { after, every } => {
+            format!("evict sheddable work (after a wait of {after}, one in {every} at most)")
+        }
+        Feedback::SloCaps(rule) => {
+            let percent = f64::from(rule.misses_max_ppm) / 1e4;
+            let (class, window) = (rule.class, rule.window);
+            format!("caps by the misses of class {class} (over {percent} % of {window})")
         }
     }
 }

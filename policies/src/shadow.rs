@@ -185,7 +185,7 @@ impl Shadow {
         match decision.action {
             Action::Dispatch(..) => open.runs = true,
             Action::Cancel(_) => {
-                self.untold.push_back(Input::Ended(decision.id, End::Cancelled, Used::default()));
+                self.untold.push_back(Input::Ended(decision.id, End::Evicted, Used::default()));
                 open.runs = false;
             }
             Action::Reject(..) | Action::Close(_) | Action::Preempt(_) => open.runs = false,

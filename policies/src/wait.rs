@@ -28,12 +28,20 @@
 //! more. The bound of a class is the least that these and its time-to-live give. Costs may be
 //! predicted wrongly by any factor: all that is in flight counts as wrong. The bounds are safe and
 //! far from tight; what they tell apart is a wait that is bounded from one that is not.
+//!
+//! **Feedback** takes places away. Under adaptive concurrency as many requests run at once as its
+//! `min`, though no more than `parallel`: some backend has that limit at least. Under a circuit
+//! breaker one goes in each `residence + open_for`: by then all that ran has ended, and of the
+//! backends that rest one takes its probe. What fails may cost nothing, so shares that count cost
+//! have no bound then. Caps that follow an objective stay at 1 at least, which is all that is
+//! assumed of caps. Admission refuses those who come, and never who waits. Who is evicted does
+//! not wait again, but work that is cut off is paid back too.
 
 use std::fmt;
 
 use plimsoll_base::{ClassId, Span};
 
-use crate::config::{Class, Config, Order, Partition, Per, Share, TokenCost, Window};
+use crate::config::{Class, Config, Feedback, Order, Partition, Per, Share, TokenCost, Window};
 use crate::guard::DISPATCH;
 
 /// What serves the policy's requests, at its worst.
@@ -106,6 +114,8 @@ pub enum WhyNot {
     NoWindow,
     /// The guard may take every dispatch.
     Guard,
+    /// Requests that fail or are evicted are paid back, and any number may.
+    PaidBack,
 }
 
 impl fmt::Display for WhyNot {
@@ -124,6 +134,7 @@ impl fmt::Display for WhyNot {
             WhyNot::NotShown => "no bound has been shown for this share",
             WhyNot::NoWindow => "the engine queues, where no rule acts",
             WhyNot::Guard => "the guard may take every dispatch",
+            WhyNot::PaidBack => "requests that fail or are evicted are paid back, any number may",
         })
     }
 }
@@ -140,8 +151,25 @@ impl fmt::Display for Because {
 
 /// The bound of each class, indexed by class.
 pub fn wait_bounds(config: &Config, machine: &Machine) -> Vec<WaitBound> {
-    let study = Study { config, machine };
+    let study = Study { config, machine: &left_by_feedback(config, *machine) };
     config.classes.iter().map(|class| study.bound(class)).collect()
+}
+
+/// The machine without the places that the rules of feedback may take away.
+fn left_by_feedback(config: &Config, mut machine: Machine) -> Machine {
+    for rule in &config.feedback {
+        match *rule {
+            Feedback::AdaptiveConcurrency { by: _, min } => {
+                machine.parallel = machine.parallel.min(min.into());
+            }
+            Feedback::CircuitBreaker { failures: _, open_for } => {
+                machine.parallel = 1;
+                machine.residence = machine.residence.saturating_add(open_for);
+            }
+            Feedback::SloCaps(_) | Feedback::EvictSheddable { .. } => {}
+        }
+    }
+    machine
 }
 
 struct Study<'a> {
@@ -233,6 +261,14 @@ impl Study<'_> {
         self.config.partition.iter().any(|rule| matches!(rule, Partition::HeavyLane { .. }))
     }
 
+    /// Whether feedback presumes that requests end before they have used anything.
+    fn pays_back(&self) -> bool {
+        self.config.feedback.iter().any(|rule| match rule {
+            Feedback::CircuitBreaker { .. } | Feedback::EvictSheddable { .. } => true,
+            Feedback::AdaptiveConcurrency { .. } | Feedback::SloCaps(_) => false,
+        })
+    }
+
     fn by_guard(&self, class: &Class) -> Option<Span> {
         let share = u128::from(self.config.guard?.due_share_ppm);
         let wait_max = class.wait_max?;
@@ -250,6 +286,17 @@ impl Study<'_> {
     fn by_share(&self, class: &Class) -> Result<Span, WhyNot> {
         let all = || self.config.classes.iter();
         let own = || std::iter::once(class);
+        let counts_dispatches = match self.config.share {
+            Share::Fcfs | Share::Priority | Share::Stride { per: _ } => true,
+            Share::DeficitRoundRobin { .. }
+            | Share::VirtualTokenCounter { .. }
+            | Share::StartTimeFair { .. }
+            | Share::DominantResource { .. }
+            | Share::DeficitLongestPrefix { .. } => false,
+        };
+        if !counts_dispatches && self.pays_back() {
+            return Err(WhyNot::PaidBack);
+        }
         let (overtaken, wait) = match self.config.share {
             Share::Fcfs => {
                 let wait = self.after_dispatches(class, self.queues(all()));

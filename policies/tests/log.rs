@@ -339,7 +339,7 @@ proptest! {
 fn recorded(config: &Config, acts: Vec<storm::Act>) -> (Vec<u8>, u64) {
     let mut allocator = Allocator::new(config.clone()).expect("the storm's policies are valid");
     let mut writer = Writer::new(&header(config.clone()));
-    let (mut now, mut offered, mut inputs) = (0, 0, 0);
+    let (mut now, mut offered, mut inputs) = (0u64, 0, 0);
     for act in acts {
         let nth = |n: usize| RequestId(n as u64 % (offered + 1));
         let input = match act {
@@ -347,7 +347,18 @@ fn recorded(config: &Config, acts: Vec<storm::Act>) -> (Vec<u8>, u64) {
                 offered += 1;
                 Input::Arrived(RequestId(offered - 1), info)
             }
-            storm::Act::End(n, used) => Input::Ended(nth(n), End::Finished, used),
+            storm::Act::ArriveAgain(n, info) => Input::Arrived(nth(n), info),
+            storm::Act::Match(back, slot, tokens) => {
+                let id = RequestId(offered.saturating_sub(back));
+                Input::Matched(id, BackendId::first(slot), tokens)
+            }
+            storm::Act::Predict(_, tokens) => Input::Predicted(RequestId(offered), tokens),
+            storm::Act::Begin(n) => Input::FirstToken(nth(n)),
+            storm::Act::End(n, end, used) => Input::Ended(nth(n), end, used),
+            storm::Act::Report(slot, generation, load, age) => {
+                let as_of = Time::from_nanos(now.saturating_sub(age));
+                Input::Reported(BackendId { slot, generation }, load, as_of)
+            }
             storm::Act::Withdraw(n) => Input::Withdrawn(nth(n)),
             storm::Act::Join(slot, generation, info) => {
                 Input::Joined(BackendId { slot, generation }, info)
@@ -358,8 +369,6 @@ fn recorded(config: &Config, acts: Vec<storm::Act>) -> (Vec<u8>, u64) {
                 now += nanos;
                 Input::Deadline
             }
-            // Whatever else a storm has: time passes.
-            _ => Input::Deadline,
         };
         inputs += 1;
         let at = Time::from_nanos(now);

@@ -28,13 +28,30 @@ proptest! {
         });
     }
 
-    /// Arrived = dispatched + closed + refused + queued; each is decided once.
+    /// Where queues last long enough for their pace to be known.
+    #[test]
+    fn agrees_on_early_refusals(config in storm::queueing_config(), acts in storm::acts()) {
+        storm::run(config, acts, |_, _, _, _| {});
+    }
+
+    /// Arrived = dispatched + closed + refused + queued; each is decided once, and what was
+    /// dispatched is evicted once at most, one at a time.
     #[test]
     fn conserves_requests(config in storm::config(), acts in storm::acts()) {
         let (mut arrived, mut decided) = (0, std::collections::BTreeSet::new());
+        let (mut evicted, mut latest) = (std::collections::BTreeSet::new(), None);
         storm::run(config, acts, |allocator, naive, offered, decisions| {
             arrived += usize::from(offered.is_some());
             for decision in decisions {
+                if let Action::Cancel(backend) = decision.action {
+                    let runs = |id| naive.held.iter().any(|h| h.id == id && h.at.is_some());
+                    assert!(decided.contains(&decision.id) && evicted.insert(decision.id));
+                    assert!(latest.is_none_or(|id| !runs(id)), "the one before has let go");
+                    let at = naive.held.iter().find(|h| h.id == decision.id).and_then(|h| h.at);
+                    assert_eq!(at, Some(backend));
+                    latest = Some(decision.id);
+                    continue;
+                }
                 assert!(decided.insert(decision.id), "{decision:?} is the second");
             }
             let queued: u32 = (0..5).map(|class| allocator.queued(ClassId(class))).sum();
@@ -90,7 +107,7 @@ fn caps_admit(naive: &Naive, held: &Held) -> bool {
     let running = naive.outstanding(held.class).count();
     let tokens: u64 = naive.outstanding(held.class).map(Held::tokens).sum();
     !(naive.is_heavy(held) && naive.heavy_lane_is_full())
-        && rule.requests_max.is_none_or(|max| running < max as usize)
+        && naive.cap(held.class).is_none_or(|max| running < max as usize)
         && (running == 0 || rule.tokens_max.is_none_or(|max| tokens + held.tokens() <= max))
 }
 
@@ -100,8 +117,11 @@ fn storms_reach_every_decision() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..600 {
-        let config = storm::config().new_tree(&mut runner).expect("a policy").current();
+    for number in 0..1_200 {
+        let config = match number % 4 {
+            0 => storm::queueing_config().new_tree(&mut runner).expect("a policy").current(),
+            _ => storm::config().new_tree(&mut runner).expect("a policy").current(),
+        };
         let acts = storm::acts().new_tree(&mut runner).expect("a storm").current();
         storm::run(config, acts, |_, _, _, decisions| {
             for decision in decisions {
@@ -136,7 +156,12 @@ fn storms_reach_every_decision() {
     {
         assert!(all(rule) >= least, "{rule}: {seen:?}");
     }
-    for rule in ["queue_bound", "no_rule", "draining"] {
+    for bound in ["adaptive", "breaker"] {
+        let stopped = seen.iter().filter(|(_, _, found)| *found == Some(bound)).count();
+        assert!(stopped >= 4, "{bound}: {seen:?}");
+    }
+    let admission = ["rate_limit", "saturated", "stale_signal", "hopeless", "evicted"];
+    for rule in ["queue_bound", "no_rule", "draining"].into_iter().chain(admission) {
         assert!(all(rule) > 0, "{rule}: {seen:?}");
     }
 }

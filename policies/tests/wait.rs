@@ -5,10 +5,13 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{End, RequestId, Span, Stream, StreamKey, Time};
-use plimsoll_policy::config::{Class, Config, Guard, Order, Per, Share, TokenCost};
+use plimsoll_base::{BackendId, End, RequestId, Span, Stream, StreamKey, Time};
+use plimsoll_policy::config::{
+    Adapt, Class, Config, Feedback, Guard, Order, Per, Share, TokenCost,
+};
 use plimsoll_policy::{
-    Action, Allocator, Because, Decision, Input, Machine, Used, WaitBound, WhyNot, wait_bounds,
+    Action, Allocator, Because, Decision, Input, Load, Machine, Used, WaitBound, WhyNot,
+    wait_bounds,
 };
 use support::{arrive, class, config, join, request, step};
 
@@ -53,6 +56,9 @@ fn attack(policy: &Config, seats: u32, seed: u64) -> Vec<Span> {
     let (mut arrived, mut waits) = (BTreeMap::new(), vec![Span::ZERO; classes as usize]);
     let mut ends: BTreeMap<(u64, u64), u32> = BTreeMap::new();
     let (mut now, mut next) = (0, 0);
+    let of_kind = |is: fn(&Feedback) -> bool| policy.feedback.iter().any(is);
+    let fails = of_kind(|rule| matches!(rule, Feedback::CircuitBreaker { .. }));
+    let chokes = of_kind(|rule| matches!(rule, Feedback::AdaptiveConcurrency { .. }));
     for _ in 0..6_000 {
         now += dice.below(2 * TOKEN);
         let mut decided = Vec::new();
@@ -61,6 +67,7 @@ fn attack(policy: &Config, seats: u32, seed: u64) -> Vec<Span> {
             let end = ends.first_key_value().map(|(&(at, id), &tokens)| (at, id, tokens));
             let (at, input) = match (deadline, end) {
                 (Some(at), _) if end.is_none_or(|end| at < end.0) => (at, Input::Deadline),
+                (_, Some((at, id, _))) if fails && id % 3 > 0 => (at, failed(id)),
                 (_, Some((at, id, tokens))) => (at, ended(id, tokens)),
                 (_, None) => break,
             };
@@ -84,7 +91,11 @@ fn attack(policy: &Config, seats: u32, seed: u64) -> Vec<Span> {
         arrived.insert(next, (of as usize, now, prompt + predicted));
         let input = arrive(next, request(of as u16, prompt, predicted));
         next += 1;
-        for decision in step(&mut allocator, now, input) {
+        let mut found = step(&mut allocator, now, input);
+        if chokes {
+            found.extend(step(&mut allocator, now, choking(now)));
+        }
+        for decision in found {
             start(&mut ends, now, &decision, &arrived, &mut dice);
             decided.push((now, decision));
         }
@@ -102,6 +113,16 @@ fn attack(policy: &Config, seats: u32, seed: u64) -> Vec<Span> {
 fn ended(id: u64, tokens: u32) -> Input {
     let used = Used { prompt_tokens: tokens / 2, output_tokens: tokens - tokens / 2 };
     Input::Ended(RequestId(id), End::Finished, used)
+}
+
+fn failed(id: u64) -> Input {
+    Input::Ended(RequestId(id), End::Failed, Used::default())
+}
+
+/// The backend says that who was let in has waited very long.
+fn choking(now: u64) -> Input {
+    let load = Load { queue_wait: Span::from_secs(1), ..Load::default() };
+    Input::Reported(BackendId::first(0), load, Time::from_nanos(now))
 }
 
 /// A dispatched request runs, for a quarter to four times as long as was predicted.
@@ -154,10 +175,32 @@ fn policies(dice: &mut Dice) -> Vec<Config> {
 
 #[test]
 fn no_attack_exceeds_a_bound() {
+    let tightest = attack_all(200, |_| vec![]);
+    // An attack that never came near would prove nothing.
+    assert!(tightest < 2.0, "the nearest attack stayed {tightest} times below its bound");
+}
+
+/// Every limit falls as low as it may, and two of three requests fail and cost nothing.
+#[test]
+fn no_attack_on_feedback_exceeds_a_bound() {
+    let tightest = attack_all(100, |dice| {
+        let by = Adapt::Aimd { target: Span::from_nanos(1) };
+        let limit = Feedback::AdaptiveConcurrency { by, min: 1 + dice.below(2) as u32 };
+        let failures = 1 + dice.below(2) as u32;
+        let open_for = Span::from_nanos(1 + dice.below(20_000));
+        let breaker = Feedback::CircuitBreaker { failures, open_for };
+        vec![if dice.below(2) == 0 { limit } else { breaker }]
+    });
+    assert!(tightest < 2.0, "the nearest attack stayed {tightest} times below its bound");
+}
+
+/// How near the nearest attack came to its bound.
+fn attack_all(seeds: u64, feedback: fn(&mut Dice) -> Vec<Feedback>) -> f64 {
     let mut tightest = f64::INFINITY;
-    for seed in 0..200 {
+    for seed in 0..seeds {
         let mut dice = Dice::new(1_000 + seed);
         for policy in policies(&mut dice) {
+            let policy = Config { feedback: feedback(&mut dice), ..policy };
             let seats = 1 + dice.below(4) as u32;
             let bounds = wait_bounds(&policy, &machine(seats));
             let waits = attack(&policy, seats, seed);
@@ -174,8 +217,7 @@ fn no_attack_exceeds_a_bound() {
             }
         }
     }
-    // An attack that never came near would prove nothing.
-    assert!(tightest < 2.0, "the nearest attack stayed {tightest} times below its bound");
+    tightest
 }
 
 #[test]

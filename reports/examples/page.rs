@@ -213,6 +213,7 @@ fn arrive(
         phases: Phases::default(),
         preemptions: 0,
         recomputed_tokens: 0,
+        wasted_tokens: 0,
         gap_max: Span::ZERO,
         reason: None,
         bound: None,

@@ -182,6 +182,7 @@ pub(crate) fn counts(outcomes: &Outcomes) -> Counts {
         failed: outcomes.failed,
         cancelled: outcomes.cancelled,
         expired: outcomes.expired,
+        evicted: outcomes.evicted,
         refused: refused
             .filter(|&(_, count)| count > 0)
             .map(|(refusal, count)| (refusal.name().to_owned(), count))

@@ -101,7 +101,7 @@ fn conserved(ledgers: &[Ledger]) -> Outcomes {
     assert_eq!(
         all.arrived,
         all.settled() + all.in_flight(),
-        "offered = finished + failed + cancelled + expired + refused + in flight"
+        "offered = finished + failed + cancelled + expired + evicted + refused + in flight"
     );
     if ledgers.iter().all(|ledger| ledger.ended) {
         assert_eq!(all.in_flight(), all.unfinished, "what is in flight at the end was cut off");

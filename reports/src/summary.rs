@@ -217,6 +217,11 @@ pub struct Latency {
     pub e2e: Distribution,
 }
 
+/// Whether there is none.
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 /// How requests closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
@@ -230,6 +235,9 @@ pub struct Counts {
     pub cancelled: u64,
     /// Expired.
     pub expired: u64,
+    /// Cut off by the policy to make room; absent if none was.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub evicted: u64,
     /// Refused, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Cut off by the end of the run.

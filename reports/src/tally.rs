@@ -12,6 +12,7 @@ pub(crate) struct Outcomes {
     pub failed: u64,
     pub cancelled: u64,
     pub expired: u64,
+    pub evicted: u64,
     /// In the order of [`Refusal::ALL`].
     pub refused: [u64; Refusal::ALL.len()],
     /// Closed by the end of the run.
@@ -25,6 +26,7 @@ impl Outcomes {
             Outcome::Ended(End::Failed) => self.failed += 1,
             Outcome::Ended(End::Cancelled) => self.cancelled += 1,
             Outcome::Ended(End::Expired) => self.expired += 1,
+            Outcome::Ended(End::Evicted) => self.evicted += 1,
             Outcome::Refused(refusal) => self.refused[refusal as usize] += 1,
             Outcome::Unfinished => self.unfinished += 1,
         }
@@ -36,6 +38,7 @@ impl Outcomes {
             + self.failed
             + self.cancelled
             + self.expired
+            + self.evicted
             + self.refused.iter().sum::<u64>()
     }
 
@@ -50,6 +53,7 @@ impl Outcomes {
         self.failed += other.failed;
         self.cancelled += other.cancelled;
         self.expired += other.expired;
+        self.evicted += other.evicted;
         for (into, count) in self.refused.iter_mut().zip(other.refused) {
             *into += count;
         }

@@ -95,6 +95,9 @@ pub(crate) fn conservation(counts: &Counts) -> String {
     {
         parts.push(format!("{word} {}", count(number)));
     }
+    if counts.evicted > 0 {
+        parts.push(format!("evicted {}", count(counts.evicted)));
+    }
     let refused: u64 = counts.refused.values().sum();
     let reasons: Vec<String> = counts
         .refused

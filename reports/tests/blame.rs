@@ -41,6 +41,7 @@ fn at(seconds: u64) -> Time {
 
 fn record(id: u64, class: ClassId, arrived: u64) -> RequestRecord {
     RequestRecord {
+        wasted_tokens: 0,
         id: RequestId(id),
         source: SourceId(0),
         tenant: TenantId(0),

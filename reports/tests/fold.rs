@@ -93,6 +93,7 @@ impl Life {
             },
             preemptions: 0,
             recomputed_tokens: 0,
+            wasted_tokens: 0,
             gap_max: Span::from_millis(300),
             reason: Some(Reason::ArrivalOrder),
             bound: waited.then_some(Bound::Seats),

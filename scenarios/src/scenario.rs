@@ -7,7 +7,7 @@ use plimsoll_config::spec::ClassSpec;
 use plimsoll_config::{
     At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Layered, PolicyFile, Sources,
 };
-use plimsoll_policy::Machine;
+use plimsoll_policy::{Config, Machine};
 use plimsoll_sim::Model;
 use plimsoll_sim::workload::{Source, SourceError, source};
 
@@ -151,7 +151,7 @@ impl Parts {
 
     fn scenario(self, effective: Effective) -> Scenario {
         Scenario {
-            assumptions: assumptions(&self.spec, &self.traces),
+            assumptions: assumptions(&self.spec, &self.model.policy, &self.traces),
             name: self.spec.name.value,
             description: self.spec.description,
             seed: self.spec.seed.unwrap_or(1),
@@ -222,8 +222,15 @@ fn names(spec: &Spec, found: &mut Vec<Diagnostic>) -> Names {
     }
 }
 
-fn assumptions(spec: &Spec, traces: &[Option<Trace>]) -> Vec<String> {
+fn assumptions(spec: &Spec, policy: &Config, traces: &[Option<Trace>]) -> Vec<String> {
     let mut assumptions = Vec::new();
+    if policy.uses_oracle() {
+        assumptions.push(
+            "AN ORACLE tells the policy how long each output will be, up to the stated error: no \
+             gateway knows that, and what this policy achieves none can be promised."
+                .to_owned(),
+        );
+    }
     for trace in traces.iter().flatten() {
         let file = trace.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         assumptions.push(format!(

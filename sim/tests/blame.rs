@@ -288,6 +288,7 @@ fn waits_inside_engines_are_split_by_who_runs_there() {
     for seed in 0..20 {
         let mut model = random_model(seed);
         model.policy.window = Window::None;
+        model.policy.feedback.clear();
         for class in &mut model.policy.classes {
             (class.requests_max, class.tokens_max) = (None, None);
         }

@@ -64,7 +64,8 @@ fn what_arrives_is_closed_exactly_once() {
         check_conservation(&model, &facts, &mut outcomes);
     }
     println!("{outcomes:?}");
-    for outcome in ["finished", "expired", "refused:queue_full", "unfinished"] {
+    let refused = ["refused:queue_full", "refused:rate_limited", "refused:saturated"];
+    for outcome in ["finished", "expired", "evicted", "unfinished"].into_iter().chain(refused) {
         assert!(outcomes.get(outcome) > Some(&50), "the runs must show {outcome}: {outcomes:?}");
     }
 }
@@ -95,7 +96,7 @@ fn check_conservation(
                 assert_eq!(record.phases.total(), record.closed - record.arrived);
                 *outcomes.entry(record.outcome.name()).or_default() += 1;
                 delivered += u64::from(record.output_tokens);
-                if let (Some(backend), Outcome::Ended(End::Finished)) =
+                if let (Some(backend), Outcome::Ended(End::Finished | End::Evicted)) =
                     (record.backend, record.outcome)
                 {
                     *outstanding.get_mut(&backend.slot).expect("it was dispatched") -= 1;

@@ -93,6 +93,7 @@ coded!("end", End {
     Failed = 2,
     Cancelled = 3,
     Expired = 4,
+    Evicted = 5,
 });
 
 coded!("kind of alarm", AlarmKind {
@@ -122,7 +123,7 @@ mod tests {
         check::<Reason>(23);
         check::<Bound>(Bound::ALL.len());
         check::<Refusal>(Refusal::ALL.len());
-        check::<End>(4);
+        check::<End>(5);
         check::<AlarmKind>(AlarmKind::ALL.len());
     }
 }

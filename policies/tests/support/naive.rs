@@ -6,11 +6,19 @@ use plimsoll_base::{
     BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time, WorkflowId,
 };
 use plimsoll_policy::config::{
-    Becomes, Order, Partition, Per, Place, Predict, Share, TokenCost, Window,
+    Becomes, Feedback, Order, Partition, Per, Place, Share, TokenCost, Window,
 };
 use plimsoll_policy::{
     Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
 };
+
+#[path = "naive_admit.rs"]
+mod admit;
+#[path = "naive_feedback.rs"]
+mod feedback;
+
+use admit::{Asker, Memory};
+use feedback::Adapted;
 
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -22,6 +30,9 @@ pub struct Held {
     predicted: u32,
     /// Tokens of its prompt that the best backend was said to have cached.
     matched: u32,
+    has_begun: bool,
+    /// The how manieth dispatch of all it was.
+    went: u64,
     flow: usize,
     sequence: u64,
     /// What its workflow had been given.
@@ -35,6 +46,9 @@ pub struct Held {
 impl Held {
     pub fn tokens(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.predicted)
+    }
+    fn asker(&self) -> Asker {
+        Asker { class: self.class, tenant: self.info.tenant, tokens: self.tokens() }
     }
     fn context(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.info.output_cap)
@@ -65,12 +79,17 @@ pub struct Naive {
     visited: Vec<usize>,
     credit: u32,
     sequence: u64,
+    dispatches: u64,
+    /// Who was evicted and has not ended, and when the next may be.
+    evicted: (Option<RequestId>, Time),
     draining: bool,
     now: Time,
     /// By class and whether it is heavy.
     stops: BTreeMap<(ClassId, bool), Bound>,
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
+    memory: Memory,
+    adapted: Adapted,
     decisions: Vec<Decision>,
     /// Workflows and what they were given; the one used last is last.
     given: Vec<(WorkflowId, u64)>,
@@ -81,6 +100,7 @@ pub struct Naive {
 impl Naive {
     pub fn new(config: Config) -> Naive {
         Naive {
+            adapted: Adapted::new(&config.feedback),
             config,
             held: Vec::new(),
             backends: BTreeMap::new(),
@@ -100,8 +120,11 @@ impl Naive {
             sequence: 0,
             draining: false,
             now: Time::ZERO,
+            dispatches: 0,
+            evicted: (None, Time::ZERO),
             stops: BTreeMap::new(),
             too_large: Vec::new(),
+            memory: Memory::default(),
             decisions: Vec::new(),
             given: Vec::new(),
             aside: Vec::new(),
@@ -113,6 +136,7 @@ impl Naive {
         let fresh = self.sequence;
         self.expire();
         self.relegate();
+        self.adapted.tick(now);
         match input {
             Input::Arrived(id, info) => self.arrived(id, info),
             Input::Withdrawn(id) => {
@@ -120,28 +144,44 @@ impl Naive {
                     self.close(at, Action::Close(End::Cancelled), Reason::Withdrawn, fresh);
                 }
             }
-            Input::Ended(id, _, used) => self.ended(id, used),
+            Input::FirstToken(id) => {
+                let begins = |h: &&mut Held| h.id == id && h.at.is_some() && !h.has_begun;
+                if let Some(held) = self.held.iter_mut().find(begins) {
+                    held.has_begun = true;
+                    let of = (held.class, held.arrived, Some(now));
+                    self.adapted.result(&self.config.classes, of, now);
+                }
+            }
+            Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Joined(id, info) => {
                 if self.seen.get(&id.slot).is_none_or(|&seen| seen < id.generation) {
                     self.seen.insert(id.slot, id.generation);
                     self.backends.retain(|other, _| other.slot != id.slot);
                     self.backends.insert(id, info);
+                    self.memory.keep(&self.backends);
+                    self.adapted.joined(id, &info);
+                    self.adapted.keep(&self.backends);
                 }
             }
             Input::Left(id) => {
                 self.backends.remove(&id);
+                self.memory.keep(&self.backends);
+                self.adapted.keep(&self.backends);
+            }
+            Input::Predicted(id, output_tokens) => self.memory.hint(id, output_tokens),
+            Input::Reported(id, load, as_of) => {
+                if self.backends.contains_key(&id) {
+                    self.memory.reported(id, load, as_of);
+                    let room = (self.load(id).0, self.window(&self.backends[&id]));
+                    self.adapted.reported(now, (id, load, as_of), room);
+                }
             }
             Input::Draining => self.draining = true,
             Input::Matched(id, _, tokens) => {
                 let known = self.hint.filter(|&(of, _)| of == id).map_or(0, |(_, known)| known);
                 self.hint = Some((id, known.max(tokens)));
             }
-            Input::Deadline
-            | Input::Accepted(_)
-            | Input::FirstToken(_)
-            | Input::Progressed(..)
-            | Input::Predicted(..)
-            | Input::Reported(..) => {}
+            Input::Deadline | Input::Accepted(_) | Input::Progressed(..) => {}
         }
         self.dispatch(fresh);
         self.refuse_over_bound(fresh);
@@ -155,6 +195,11 @@ impl Naive {
         self.held.iter().filter(move |h| h.at.is_some() && h.class == class)
     }
 
+    /// The cap of requests of a class as it is now.
+    pub fn cap(&self, class: ClassId) -> Option<u32> {
+        self.adapted.cap(class, &self.config.classes)
+    }
+
     fn expire(&mut self) {
         for heavy in [false, true] {
             for class in 0..self.config.classes.len() {
@@ -165,6 +210,8 @@ impl Naive {
                         && self.is_heavy(h) == heavy
                         && self.now >= h.arrived + ttl
                 }) {
+                    let of = (self.held[at].class, self.held[at].arrived, None);
+                    self.adapted.result(&self.config.classes, of, self.now);
                     self.close(at, Action::Close(End::Expired), Reason::TimeToLive, u64::MAX);
                 }
             }
@@ -206,6 +253,7 @@ impl Naive {
 
     fn arrived(&mut self, id: RequestId, info: RequestInfo) {
         let hint = self.hint.take().filter(|&(of, _)| of == id);
+        let told = self.memory.take_hint(id);
         if self.held.iter().any(|h| h.id == id) {
             return;
         }
@@ -215,13 +263,7 @@ impl Naive {
         if self.draining {
             return self.refuse(id, Some(class), Refusal::Draining, Reason::Draining);
         }
-        let predicted = match self.config.predict {
-            Predict::DeclaredCap => info.output_cap,
-            Predict::ClassIntensity => {
-                let stated = self.config.classes[class.index()].output_tokens_expected;
-                stated.unwrap_or(info.output_cap).min(info.output_cap)
-            }
-        };
+        let predicted = self.memory.predict(&self.config, told, &info, class);
         let (arrived, sequence) = (self.now, self.sequence);
         let matched = hint.map_or(0, |(_, tokens)| tokens);
         let mut held = Held {
@@ -231,6 +273,8 @@ impl Naive {
             arrived,
             at: None,
             predicted,
+            has_begun: false,
+            went: 0,
             matched,
             flow: 0,
             sequence,
@@ -244,7 +288,15 @@ impl Naive {
         if self.held.len() as u32 >= self.config.requests_max {
             return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         }
+        let wait = self.wait(class);
+        let around = (&self.config, self.now);
+        let asked = self.memory.ask(around, held.asker(), &self.backends, wait);
+        if let Err((refusal, reason, span)) = asked {
+            let (class, action) = (Some(class), Action::Reject(refusal, span));
+            return self.decisions.push(Decision { id, class, action, reason, bound: None });
+        }
         let Some(flow) = self.flow(&held) else {
+            self.memory.give_back(&self.config, self.now, held.asker());
             return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
         };
         held.attained = self.attained(info.workflow);
@@ -254,6 +306,20 @@ impl Naive {
         self.too_large.retain(|&c| c != held.class);
         self.held.push(held);
         self.rest(flow);
+    }
+
+    /// How long a request of the class that comes now is predicted to wait.
+    fn wait(&self, class: ClassId) -> Option<Span> {
+        let queued = self.waiting().filter(|h| h.class == class).count();
+        let known = Memory::measures(&self.config, class);
+        known.then(|| self.memory.wait(self.now, class, queued)).flatten()
+    }
+
+    /// A request of the class that did not run has left the queue.
+    fn left(&mut self, held: &Held) {
+        let queued = self.waiting().filter(|h| h.class == held.class).count();
+        self.memory.left(held.class, queued);
+        self.memory.give_back(&self.config, self.now, held.asker());
     }
 
     fn classify(&self, info: &RequestInfo) -> Option<ClassId> {
@@ -481,10 +547,16 @@ impl Naive {
         *self.deficits.entry(flow).or_default() -= cost;
     }
 
-    fn ended(&mut self, id: RequestId, used: Used) {
+    fn ended(&mut self, id: RequestId, end: End, used: Used) {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
         let was_full = self.heavy_lane_is_full();
         let held = self.held.remove(at);
+        self.evicted.0 = self.evicted.0.filter(|&evicted| evicted != id);
+        let all = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
+        self.memory.settle(&self.config, self.now, held.asker(), all);
+        self.memory.ended(held.class, end, used.output_tokens);
+        let backend = held.at.expect("it was dispatched");
+        self.adapted.ended(self.now, id, backend, end);
         self.too_large.retain(|&c| c != held.class);
         if self.heavy_lane_is_full() != was_full {
             self.too_large.clear();
@@ -502,10 +574,13 @@ impl Naive {
         let mut tried_as_due = Vec::new();
         loop {
             closed = self.too_large.iter().map(|&class| (class, Bound::ClassTokens)).collect();
-            for (class, rule) in (0..).map(ClassId).zip(&self.config.classes) {
+            for class in (0..self.config.classes.len() as u16).map(ClassId) {
                 let running = self.outstanding(class).count() as u32;
-                if rule.requests_max.is_some_and(|max| running >= max) {
-                    closed.push((class, Bound::ClassRequests));
+                if self.cap(class).is_some_and(|max| running >= max) {
+                    let stated = self.config.classes[class.index()].requests_max;
+                    let is_lowered = self.cap(class) < stated;
+                    let bound = if is_lowered { Bound::Adaptive } else { Bound::ClassRequests };
+                    closed.push((class, bound));
                 }
             }
             let heavy_lane_is_full = self.heavy_lane_is_full();
@@ -523,7 +598,7 @@ impl Naive {
                 break;
             }
             if !self.backends.iter().any(|(&id, b)| self.has_seat(id, b)) {
-                stopped = Some(Bound::Seats);
+                stopped = self.why_no_seat(self.backends.iter());
                 break;
             }
             let (at, reason) = self.pick(&open);
@@ -547,8 +622,9 @@ impl Naive {
             }
             let Some(backend) = self.place(&held) else {
                 let seat = capable.iter().any(|&(&id, b)| self.has_seat(id, b));
-                let bound = if seat { Bound::KvMemory } else { Bound::Seats };
-                stopped = stopped.or(Some(bound));
+                let none = || self.why_no_seat(capable.iter().copied());
+                let bound = if seat { Some(Bound::KvMemory) } else { none() };
+                stopped = stopped.or(bound);
                 let is_passable = held.passed < self.config.bypass_max;
                 if !is_passable || reason == Reason::Due || self.aside.len() == 16 {
                     break;
@@ -577,12 +653,14 @@ impl Naive {
             for heavy in [false, true] {
                 let own = |kind| closed.contains(&(class, kind)).then_some(kind);
                 let lane = (heavy && heavy_lane_is_full).then_some(Bound::HeavyLane);
-                let cap = own(Bound::ClassRequests).or(lane).or(own(Bound::ClassTokens));
+                let requests = own(Bound::ClassRequests).or(own(Bound::Adaptive));
+                let cap = requests.or(lane).or(own(Bound::ClassTokens));
                 if let Some(bound) = cap.or(stopped) {
                     self.stops.insert((class, heavy), bound);
                 }
             }
         }
+        self.evict();
     }
 
     fn look_again_at_due(&mut self, tried: &[ClassId]) {
@@ -719,7 +797,23 @@ impl Naive {
     }
 
     fn has_seat(&self, id: BackendId, info: &BackendInfo) -> bool {
-        self.config.window == Window::None || self.load(id).0 < info.seats
+        self.adapted.stop(id, self.load(id).0, self.window(info)).is_none()
+    }
+
+    fn window(&self, info: &BackendInfo) -> u32 {
+        if self.config.window == Window::None { u32::MAX } else { info.seats }
+    }
+
+    /// The breaker before the adaptive limit before the seats.
+    fn why_no_seat<'a>(
+        &self,
+        backends: impl Iterator<Item = (&'a BackendId, &'a BackendInfo)>,
+    ) -> Option<Bound> {
+        let stops: Vec<Bound> = backends
+            .filter_map(|(&id, info)| self.adapted.stop(id, self.load(id).0, self.window(info)))
+            .collect();
+        let order = [Bound::Breaker, Bound::Adaptive, Bound::Seats];
+        order.into_iter().find(|bound| stops.contains(bound))
     }
 
     pub fn has_room(&self, id: BackendId, info: &BackendInfo, held: &Held) -> bool {
@@ -749,6 +843,11 @@ impl Naive {
         self.decide(&held, Action::Dispatch(backend, priority), reason, fresh);
         self.turn = backend.slot + 1;
         self.held[at].at = Some(backend);
+        self.dispatches += 1;
+        self.held[at].went = self.dispatches;
+        self.adapted.dispatched(held.id, backend, self.load(backend).0);
+        let queued = self.waiting().filter(|h| h.class == held.class).count();
+        self.memory.dispatched(self.now, held.class, queued);
         self.charge(held.flow, self.expected(&held));
         self.account(held.info.workflow, held.info.prompt_tokens, held.predicted);
         self.dispatched_last = Some(held.flow);
@@ -759,6 +858,7 @@ impl Naive {
         let held = self.held[at].clone();
         self.decide(&held, action, reason, fresh);
         self.held.remove(at);
+        self.left(&held);
         self.too_large.retain(|&c| c != held.class);
         self.unbacklog(held.flow);
     }
@@ -770,6 +870,54 @@ impl Naive {
         self.decisions.push(Decision { id, class, action, reason, bound });
     }
 
+    /// One running sheddable request makes room for the most important who waited long enough.
+    fn evict(&mut self) {
+        let spans = self.config.feedback.iter().find_map(|rule| match *rule {
+            Feedback::EvictSheddable { after, every } => Some((after, every)),
+            _ => None,
+        });
+        let Some((after, every)) = spans else { return };
+        if self.evicted.0.is_some() || self.now < self.evicted.1 {
+            return;
+        }
+        let class = |h: &Held| &self.config.classes[h.class.index()];
+        let mut askers: Vec<&Held> = Vec::new();
+        for id in (0..self.config.classes.len() as u16).map(ClassId) {
+            askers.extend(self.waiting().filter(|h| h.class == id).min_by_key(|h| h.sequence));
+        }
+        askers.retain(|h| {
+            let bound = self.stops.get(&(h.class, self.is_heavy(h)));
+            !class(h).sheddable
+                && self.now >= h.arrived + after
+                && matches!(bound, Some(Bound::Seats | Bound::KvMemory))
+        });
+        askers.sort_by_key(|h| (-class(h).priority, h.class));
+        let victim = askers.iter().find_map(|asker| {
+            let mut running: Vec<&Held> = self.held.iter().filter(|h| h.at.is_some()).collect();
+            running.sort_by_key(|h| (class(h).priority, h.class, std::cmp::Reverse(h.went)));
+            let mut seen = BTreeMap::new();
+            running.retain(|h| {
+                let looked_at: &mut usize = seen.entry(h.class).or_default();
+                *looked_at += 1;
+                *looked_at <= 16 && class(h).sheddable && class(h).priority <= class(asker).priority
+            });
+            let victim = running.into_iter().find(|h| {
+                let id = h.at.expect("it runs");
+                self.backends.get(&id).is_some_and(|info| {
+                    let others = self.load(id).0 - 1;
+                    let stop = self.adapted.stop(id, others, self.window(info));
+                    fits_empty(info, asker) && stop.is_none()
+                })
+            });
+            Some((victim?, self.stops[&(asker.class, self.is_heavy(asker))]))
+        });
+        let Some((victim, bound)) = victim else { return };
+        let (id, class, bound) = (victim.id, Some(victim.class), Some(bound));
+        let action = Action::Cancel(victim.at.expect("it runs"));
+        self.decisions.push(Decision { id, class, action, reason: Reason::Evicted, bound });
+        self.evicted = (Some(id), self.now + every);
+    }
+
     fn refuse_over_bound(&mut self, fresh: u64) {
         let Some(at) = self.held.iter().position(|h| h.at.is_none() && h.sequence >= fresh) else {
             return;
@@ -778,6 +926,7 @@ impl Naive {
         let queued = self.waiting().filter(|h| h.class == held.class).count() as u32;
         if self.config.classes[held.class.index()].queue_max.is_some_and(|max| queued > max) {
             self.held.remove(at);
+            self.left(&held);
             self.too_large.retain(|&c| c != held.class);
             self.unbacklog(held.flow);
             self.refuse(held.id, Some(held.class), Refusal::QueueFull, Reason::QueueBound);
@@ -790,7 +939,8 @@ impl Naive {
         let span = match refusal {
             Refusal::QueueFull => {
                 let oldest = self.waiting().filter(|h| Some(h.class) == class).map(|h| h.arrived);
-                oldest.min().map_or(second, |oldest| (self.now - oldest).max(second))
+                let age = oldest.min().map_or(second, |oldest| self.now - oldest);
+                class.and_then(|class| self.wait(class)).unwrap_or(age).max(second)
             }
             Refusal::Draining => second,
             _ => Span::ZERO,

@@ -4,15 +4,20 @@ use plimsoll_base::{
     BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time, WorkflowId,
 };
 use plimsoll_policy::config::{
-    Becomes, Capacity, Class, ClassifyRule, Guard, Order, Partition, Per, Place, Predict, Share,
-    TokenCost, Window,
+    Admit, Becomes, Capacity, Class, ClassifyRule, EarlyRefusal, Guard, Order, Partition, Per,
+    Place, Share, TokenCost, Window,
 };
-use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
+use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Used};
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
 
 use crate::naive::Naive;
+
+#[path = "storm_admit.rs"]
+mod storm_admit;
+#[path = "storm_feedback.rs"]
+mod storm_feedback;
 
 /// What happens next, told without knowing who is there.
 #[derive(Clone, Debug)]
@@ -23,10 +28,16 @@ pub enum Act {
     /// An arrival whose number is already taken.
     ArriveAgain(usize, RequestInfo),
     /// The n-th request held ends, or is withdrawn.
-    End(usize, Used),
+    End(usize, End, Used),
     Withdraw(usize),
     Join(u32, u32, BackendInfo),
     Leave(u32, u32),
+    /// The n-th request held begins to stream, if it runs.
+    Begin(usize),
+    /// A backend's report, so many nanoseconds old.
+    Report(u32, u32, Load, u64),
+    /// A prediction for the next arrival, or for another.
+    Predict(bool, u32),
     Drain,
     /// Nothing, for so many nanoseconds; deadlines are kept or missed.
     Wait(u64, bool),
@@ -51,15 +62,25 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     });
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
+    let end = prop_oneof![
+        6 => Just(End::Finished),
+        3 => Just(End::Failed),
+        1 => Just(End::Cancelled),
+        1 => Just(End::Evicted)
+    ];
     let act = prop_oneof![
         40 => info.clone().prop_map(Act::Arrive),
         20 => (prop_oneof![9 => Just(0u64), 1 => Just(1)], 0u32..4, 0u32..80)
             .prop_map(|(back, slot, tokens)| Act::Match(back, slot, tokens)),
         1 => (any::<usize>(), info).prop_map(|(n, info)| Act::ArriveAgain(n, info)),
-        30 => (any::<usize>(), used).prop_map(|(n, used)| Act::End(n, used)),
+        30 => (any::<usize>(), end, used).prop_map(|(n, end, used)| Act::End(n, end, used)),
         4 => any::<usize>().prop_map(Act::Withdraw),
+        12 => any::<usize>().prop_map(Act::Begin),
         5 => (0u32..4, 0u32..4, backend).prop_map(|(s, g, info)| Act::Join(s, g, info)),
         2 => (0u32..4, 0u32..4).prop_map(|(slot, generation)| Act::Leave(slot, generation)),
+        10 => (0u32..4, 0u32..4, storm_admit::load(), 0u64..30)
+            .prop_map(|(slot, generation, load, age)| Act::Report(slot, generation, load, age)),
+        8 => (any::<bool>(), 0u32..80).prop_map(|(next, tokens)| Act::Predict(next, tokens)),
         25 => (0u64..40, any::<bool>()).prop_map(|(nanos, keep)| Act::Wait(nanos, keep)),
     ];
     // Draining comes near the end if at all, or nothing else would be seen.
@@ -156,16 +177,20 @@ fn classify(classes: u16) -> impl Strategy<Value = Vec<ClassifyRule>> {
 pub fn config() -> impl Strategy<Value = Config> {
     let place = prop_oneof![Just(Place::RoundRobin), Just(Place::LeastTokens)];
     let window = prop_oneof![4 => Just(Window::Seats), 1 => Just(Window::None)];
-    let predict = prop_oneof![Just(Predict::DeclaredCap), Just(Predict::ClassIntensity)];
+    let predict = storm_admit::predict();
     let accounts_max = prop_oneof![Just(3u32), Just(100)];
     let guard = of(prop_oneof![1u32..1_000_001, Just(1_000_000)]);
     let classes = vec(class(), 1..5);
-    let rules = classes.prop_flat_map(|classes| (classify(classes.len() as u16), Just(classes)));
+    let rules = classes.prop_flat_map(|classes| {
+        let count = classes.len() as u16;
+        (classify(count), Just(classes), storm_admit::admit(count))
+    });
     let bypass_max = prop_oneof![3 => Just(0u32), 1 => 1u32..4, 1 => Just(100)];
     let order = (order(), bypass_max, weighted(0.4, (0u64..80, 1u32..3)));
-    (rules, share(), order, place, window, (guard, predict, 5u32..60, accounts_max)).prop_map(
-        |((classify, mut classes), share, order, place, window, last)| {
-            let (guard, predict, requests_max, accounts_max) = last;
+    let rest = (guard, predict, 5u32..60, accounts_max, storm_feedback::feedback());
+    (rules, share(), order, place, window, rest).prop_map(
+        |((classify, mut classes, admit), share, order, place, window, rest)| {
+            let (guard, predict, requests_max, accounts_max, feedback) = rest;
             let (order, bypass_max, heavy_lane) = order;
             let partition = heavy_lane
                 .map(|(over_tokens, max)| Partition::HeavyLane { over_tokens, max })
@@ -183,14 +208,17 @@ pub fn config() -> impl Strategy<Value = Config> {
             if guard.is_some() {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
             }
+            let feedback = storm_feedback::fit(feedback, &mut classes);
             let guard = guard.map(|due_share_ppm| Guard { due_share_ppm });
             Config {
                 classify,
+                admit,
                 order,
                 partition,
                 bypass_max,
                 place,
                 window,
+                feedback,
                 guard,
                 predict,
                 requests_max,
@@ -201,6 +229,21 @@ pub fn config() -> impl Strategy<Value = Config> {
     )
 }
 
+/// Policies under which queues grow and all of admission is early refusal.
+pub fn queueing_config() -> impl Strategy<Value = Config> {
+    (config(), 0u64..8).prop_map(|(mut config, limit)| {
+        for class in &mut config.classes {
+            class.queue_max = None;
+            class.time_to_live = None;
+        }
+        let wait_limit = Some(Span::from_nanos(limit));
+        config.admit = vec![Admit::EarlyRefusal(EarlyRefusal { wait_limit, classes: vec![] })];
+        config.feedback.clear();
+        config.requests_max = 1_000;
+        config
+    })
+}
+
 /// Runs the storm through the allocator and the naive one, and calls `after` with every input.
 pub fn run(
     config: Config,
@@ -209,7 +252,7 @@ pub fn run(
 ) {
     let mut allocator = Allocator::new(config.clone()).expect("the storm's policies are valid");
     let mut naive = Naive::new(config);
-    let (mut now, mut next_id) = (0, 0);
+    let (mut now, mut next_id) = (0u64, 0);
     for act in acts {
         let offered = matches!(act, Act::Arrive(_)).then_some(RequestId(next_id));
         let nth = |n: usize, naive: &Naive| match naive.held.len() {
@@ -229,12 +272,20 @@ pub fn run(
                 Input::Arrived(nth(n, &naive), info)
             }
             Act::ArriveAgain(..) => Input::Deadline,
-            Act::End(n, used) => Input::Ended(nth(n, &naive), End::Finished, used),
+            Act::End(n, end, used) => Input::Ended(nth(n, &naive), end, used),
+            Act::Begin(n) => Input::FirstToken(nth(n, &naive)),
             Act::Withdraw(n) => Input::Withdrawn(nth(n, &naive)),
             Act::Join(slot, generation, info) => {
                 Input::Joined(BackendId { slot, generation }, info)
             }
             Act::Leave(slot, generation) => Input::Left(BackendId { slot, generation }),
+            Act::Report(slot, generation, load, age) => {
+                let as_of = Time::from_nanos(now.saturating_sub(age));
+                Input::Reported(BackendId { slot, generation }, load, as_of)
+            }
+            Act::Predict(next, tokens) => {
+                Input::Predicted(RequestId(if next { next_id } else { u64::MAX }), tokens)
+            }
             Act::Drain => Input::Draining,
             Act::Wait(nanos, keep) => {
                 let until = now + nanos;

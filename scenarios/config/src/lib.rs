@@ -5,12 +5,14 @@
 //! the policy part into [`plimsoll_policy::Config`]. Whatever is wrong comes back as
 //! [`Diagnostics`], rendered as rustc renders its errors.
 
+pub mod admit;
 pub mod classify;
 mod code;
 mod decode;
 mod diagnostic;
 mod effective;
 mod examples;
+pub mod feedback;
 mod file;
 mod layer;
 pub mod nearest;

@@ -2,12 +2,14 @@
 
 use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::ConfigError;
-use plimsoll_policy::config::{Class, Config, Guard, Place, Predict, Window};
+use plimsoll_policy::config::{Admit, Class, Config, Feedback, Guard, Place, Window};
 
+use crate::admit;
+use crate::feedback;
 use crate::objectives::objectives;
 use crate::order::{deadline, order, partition};
 use crate::share::share;
-use crate::spec::{ClassSpec, PlaceSpec, PolicySpec, PredictSpec, WindowSpec};
+use crate::spec::{ClassSpec, PlaceSpec, PolicySpec, WindowSpec};
 use crate::{At, ClassObjectives, Code, Diagnostic, classify, nearest};
 
 /// The allocator holds at most this many requests where the file says nothing.
@@ -51,7 +53,7 @@ pub fn build(
         classes: classes.iter().map(|spec| class(spec, found)).collect(),
         classify,
         labels,
-        admit: Vec::new(),
+        admit: admit(policy, known, found),
         share: share(policy.share.as_ref(), found),
         order: order(policy.order, classes, found),
         partition: partition(policy.partition.as_ref(), classes.len(), found),
@@ -63,13 +65,10 @@ pub fn build(
             None | Some(WindowSpec::Seats) => Window::Seats,
             Some(WindowSpec::None) => Window::None,
         },
-        feedback: Vec::new(),
+        feedback: feedback(policy, known, found),
         bypass_max: policy.bypass_max,
         guard: guard(classes, policy, found),
-        predict: match policy.predict {
-            Some(PredictSpec::DeclaredCap) => Predict::DeclaredCap,
-            None | Some(PredictSpec::ClassIntensity) => Predict::ClassIntensity,
-        },
+        predict: admit::predict(policy.predict, found),
         requests_max: at_least_one("requests_max", policy.requests_max, found)
             .unwrap_or(REQUESTS_MAX_DEFAULT),
         accounts_max: at_least_one("accounts_max", policy.accounts_max, found)
@@ -98,6 +97,18 @@ fn disagreement(
             let rule = rules.and_then(|rules| rules.value.0.get(index));
             let place = rule.map_or(written.place, |rule| rule.place);
             (place, format!("classify rule {}", index + 1), field, problem)
+        }
+        ConfigError::Feedback(index, field, problem) => {
+            let rules = written.value.feedback.as_ref();
+            let rule = rules.and_then(|rules| rules.value.0.get(index));
+            let place = rule.map_or(written.place, |rule| rule.place);
+            (place, format!("feedback rule {}", index + 1), field, problem)
+        }
+        ConfigError::Admit(index, field, problem) => {
+            let rules = written.value.admit.as_ref();
+            let rule = rules.and_then(|rules| rules.value.0.get(index));
+            let place = rule.map_or(written.place, |rule| rule.place);
+            (place, format!("admit rule {}", index + 1), field, problem)
         }
     };
     let key = field.name();
@@ -163,6 +174,16 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         sheddable: spec.sheddable,
         deadline: deadline(spec, found),
     }
+}
+
+fn admit(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> Vec<Admit> {
+    let rules = policy.admit.as_ref().map_or(&[][..], |rules| &rules.value.0);
+    rules.iter().filter_map(|rule| admit::admit(&rule.value, known, found)).collect()
+}
+
+fn feedback(policy: &PolicySpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> Vec<Feedback> {
+    let rules = policy.feedback.as_ref().map_or(&[][..], |rules| &rules.value.0);
+    rules.iter().filter_map(|rule| feedback::feedback(&rule.value, known, found)).collect()
 }
 
 fn guard(classes: &[ClassSpec], policy: &PolicySpec, found: &mut Vec<Diagnostic>) -> Option<Guard> {

@@ -8,6 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+pub use crate::admit::{AdmitSpec, PredictSpec};
+pub use crate::feedback::FeedbackSpec;
 use crate::{At, FractionValue, Items, RateValue, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.
@@ -130,6 +132,8 @@ pub struct PolicySpec {
     pub stages: Option<Items<At<String>>>,
     /// Tried in order; the first that matches names the class. Absent: the claimed class.
     pub classify: Option<At<Items<At<ClassifySpec>>>>,
+    /// Asked in order whether a request may come in. Absent: nothing but the bounds of the queues.
+    pub admit: Option<At<Items<At<AdmitSpec>>>>,
     /// Whose turn it is. Default "fcfs".
     pub share: Option<ShareSpec>,
     /// Who goes first within a turn. Default "fcfs".
@@ -143,6 +147,8 @@ pub struct PolicySpec {
     /// How many requests that fit may go past one that is next and does not fit. Default 0.
     #[serde(default)]
     pub bypass_max: u32,
+    /// What adapts to what happens; at most one rule of each kind.
+    pub feedback: Option<At<Items<At<FeedbackSpec>>>>,
     /// The liveness guard; absent leaves waiting without a bound.
     pub guard: Option<GuardSpec>,
     /// How output length is predicted. Default "class-intensity".
@@ -372,19 +378,8 @@ pub struct GuardSpec {
     pub due_share: At<FractionValue>,
 }
 
-/// How output length is predicted.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename = "predict", rename_all = "kebab-case")]
-#[schemars(rename = "PredictSpec")]
-pub enum PredictSpec {
-    /// The client's cap.
-    DeclaredCap,
-    /// What the class states, never above the cap; the cap where it states nothing.
-    ClassIntensity,
-}
-
 /// Allows the bare name of a rule in place of its table.
-fn or_bare_rule(schema: &mut Schema) {
+pub(crate) fn or_bare_rule(schema: &mut Schema) {
     let full = schema.clone().to_value();
     let names: Vec<_> = full
         .get("oneOf")

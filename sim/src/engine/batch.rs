@@ -97,6 +97,8 @@ pub trait Batch {
     /// The sequence that leaves first when memory runs out: by `by_priority` the least
     /// important then the last to arrive, else the last to enter.
     fn worst(&self, by_priority: bool) -> Option<Sequence>;
+    /// All of them, in no stated order, as they were when they joined or are now.
+    fn sequences(&self) -> impl Iterator<Item = &Sequence>;
     /// Takes out the sequence with this entry number.
     fn remove(&mut self, entry: u64) -> Sequence;
 }

@@ -172,6 +172,10 @@ impl Batch for Counters {
             if leaves_before(&next, &worst, by_priority) { next } else { worst }
         })
     }
+    fn sequences(&self) -> impl Iterator<Item = &Sequence> {
+        let taken = self.slots.iter().filter(|slot| slot.joined != u64::MAX);
+        taken.map(|slot| &slot.sequence)
+    }
     fn remove(&mut self, entry: u64) -> Sequence {
         let is_sought = |key: &EndKey| self.slots[key.slot()].sequence.entry == entry;
         let place = self.ends.iter().position(is_sought);

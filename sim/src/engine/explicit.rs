@@ -59,6 +59,9 @@ impl Batch for Explicit {
             if leaves_before(&next, &worst, by_priority) { next } else { worst }
         })
     }
+    fn sequences(&self) -> impl Iterator<Item = &Sequence> {
+        self.sequences.iter()
+    }
     fn remove(&mut self, entry: u64) -> Sequence {
         let position = self.sequences.iter().position(|s| s.entry == entry);
         let sequence = self.sequences.remove(position.expect("the sequence is in the batch"));

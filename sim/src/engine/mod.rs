@@ -10,6 +10,7 @@
 //! is told to a [`Listener`] at once.
 
 mod batch;
+mod cancel;
 mod clock;
 mod cost;
 mod counters;
@@ -28,6 +29,7 @@ pub use explicit::Explicit;
 pub use meter::span as span_of;
 
 use crate::model::{Admission, EngineModel};
+use cancel::Cancel;
 use meter::Meter;
 use queue::Waiting;
 use segment::{Prefill, Segment};
@@ -68,6 +70,17 @@ pub enum Note {
         lost_tokens: u32,
         /// Output tokens it has delivered.
         delivered: u32,
+    },
+    /// A request was cut off.
+    Cancelled {
+        /// Which.
+        key: u32,
+        /// Tokens it had in KV memory: computed for nothing.
+        lost_tokens: u32,
+        /// Output tokens it has delivered.
+        delivered: u32,
+        /// The largest gap between two of its tokens.
+        gap_max: Span,
     },
     /// A request has delivered everything.
     Finished {
@@ -122,6 +135,8 @@ pub struct Engine<B> {
     segment: Option<Segment>,
     /// Whether the current segment must be cut at the next boundary.
     cut: bool,
+    /// What is to be cut off, in the order in which that was said.
+    cancels: Vec<Cancel>,
     serials: u64,
     entries: u64,
     meter: Meter,
@@ -146,6 +161,7 @@ impl<B: Batch> Engine<B> {
             clock: Clock::default(),
             segment: None,
             cut: false,
+            cancels: Vec::new(),
             serials: 0,
             entries: 0,
             meter: Meter::new(classes),
@@ -189,21 +205,24 @@ impl<B: Batch> Engine<B> {
     /// Returns when [`complete`](Engine::complete) is due if that is new or has changed.
     pub fn begin(&mut self, now: Time, ear: &mut impl Listener) -> Option<Time> {
         let cut = std::mem::take(&mut self.cut);
-        match &mut self.segment {
-            Some(segment) if cut && segment.steps > 1 => {
-                // Cut at the first boundary that shows at or after `now`.
-                let ticks = self.clock.ticks_until(now).saturating_sub(Ticks::PER_NANO - 1);
+        let goes_on = self.segment.is_some();
+        if !goes_on {
+            if self.clock.ceil() < now {
+                self.clock = Clock::at(now);
+            }
+            self.segment = self.compose(now, ear);
+        }
+        let at = if cut && goes_on { Some(now) } else { self.next_cancel() };
+        let segment = self.segment.as_mut()?;
+        match at {
+            Some(at) if segment.steps > 1 => {
+                // Cut at the first boundary that shows at or after this instant.
+                let ticks = self.clock.ticks_until(at).saturating_sub(Ticks::PER_NANO - 1);
                 segment.steps = segment.series.steps_to_reach(ticks.max(1), segment.steps);
             }
-            Some(_) => return None,
-            None => {
-                if self.clock.ceil() < now {
-                    self.clock = Clock::at(now);
-                }
-                self.segment = self.compose(now, ear);
-            }
+            Some(_) | None if goes_on => return None,
+            Some(_) | None => {}
         }
-        let segment = self.segment.as_ref()?;
         Some(self.clock.after(segment.series.sum(segment.steps)).ceil())
     }
 
@@ -216,6 +235,9 @@ impl<B: Batch> Engine<B> {
             self.release(departed, ear);
         }
         self.finish_prefills(now, ear);
+        if !self.cancels.is_empty() {
+            self.leave_cancelled(now, ear);
+        }
     }
 
     /// Brings the counters up to the last boundary that is not later than `now`. Changes nothing

@@ -63,6 +63,19 @@ impl Waiting {
             Waiting::Priority(_) => self.push(sequence),
         }
     }
+    /// Takes out the one with this number, if it waits.
+    pub fn remove(&mut self, serial: u64) -> Option<Sequence> {
+        match self {
+            Waiting::Fcfs(queue) => {
+                let place = queue.iter().position(|sequence| sequence.serial == serial)?;
+                queue.remove(place)
+            }
+            Waiting::Priority(queue) => {
+                let key = *queue.iter().find(|(_, sequence)| sequence.serial == serial)?.0;
+                queue.remove(&key)
+            }
+        }
+    }
     /// All who wait, in no stated order.
     pub fn iter(&self) -> Box<dyn Iterator<Item = &Sequence> + '_> {
         match self {

@@ -53,6 +53,11 @@ impl Flights {
             }
         }
     }
+    /// The key of a request. Looks through all: for what happens seldom.
+    pub fn find(&self, id: RequestId) -> Option<u32> {
+        let is_sought = |flight: &Flight| flight.live && flight.record.id == id;
+        self.flights.iter().position(is_sought).map(|key| key as u32)
+    }
     /// Forgets a request that is closed.
     pub fn remove(&mut self, key: u32) {
         assert!(std::mem::take(&mut self.flights[key as usize].live), "a request closes once");
@@ -106,6 +111,7 @@ impl Flight {
             phases: Phases::default(),
             preemptions: 0,
             recomputed_tokens: 0,
+            wasted_tokens: 0,
             gap_max: Span::ZERO,
             reason: None,
             bound: None,
@@ -153,6 +159,16 @@ impl Flight {
             self.record.last_token = Some(now);
         }
         self.enter(Phase::Queue, now);
+    }
+
+    /// It was cut off: what had been computed for it, or had to be computed again, is lost.
+    pub fn evict(&mut self, lost_tokens: u32, (delivered, gap_max): (u32, Span), now: Time) {
+        if delivered > self.record.output_tokens {
+            self.record.output_tokens = delivered;
+            self.record.last_token = Some(now);
+        }
+        self.record.wasted_tokens = lost_tokens;
+        self.record.gap_max = gap_max;
     }
 
     /// It delivered everything.

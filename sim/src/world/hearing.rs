@@ -1,17 +1,19 @@
 //! What an engine does, heard by the world.
 
-use plimsoll_base::{BackendId, Fact, Observer, Time};
+use plimsoll_base::{BackendId, End, Fact, Observer, Time};
 
 use super::flight::Flights;
+use super::telling::Telling;
 use crate::engine::{Listener, Note};
 
-/// Writes what one engine does to the flights and tells the facts of it. What has finished is
+/// Writes what one engine does to the flights and tells the facts of it. What has ended is
 /// kept for when the engine is done: others act on it.
 pub(super) struct Hearing<'a, O> {
     pub engine: u32,
     pub now: Time,
     pub flights: &'a mut Flights,
-    pub finished: &'a mut Vec<u32>,
+    pub finished: &'a mut Vec<(u32, End)>,
+    pub telling: &'a mut Telling,
     pub observer: &'a mut O,
 }
 
@@ -23,6 +25,7 @@ impl<O: Observer> Listener for Hearing<'_, O> {
         match note {
             Note::Started { key } => {
                 let flight = &mut self.flights[key];
+                self.telling.started(self.engine, flight, now);
                 flight.start(now);
                 let record = &flight.record;
                 let (id, arrived) = (record.id, record.arrived);
@@ -30,7 +33,11 @@ impl<O: Observer> Listener for Hearing<'_, O> {
                 let backend = BackendId::first(self.engine);
                 self.observer.observe(now, &Fact::Started { id, class, backend, arrived });
             }
-            Note::Token { key } => self.flights[key].token(now),
+            Note::Token { key } => {
+                let flight = &mut self.flights[key];
+                self.telling.token(flight);
+                flight.token(now);
+            }
             Note::Preempted { key, lost_tokens, delivered } => {
                 let flight = &mut self.flights[key];
                 flight.preempt(lost_tokens, delivered, now);
@@ -44,9 +51,13 @@ impl<O: Observer> Listener for Hearing<'_, O> {
                 let gaps = Fact::Gaps { class, first, increment, count, sequences };
                 self.observer.observe(now, &gaps);
             }
+            Note::Cancelled { key, lost_tokens, delivered, gap_max } => {
+                self.flights[key].evict(lost_tokens, (delivered, gap_max), now);
+                self.finished.push((key, End::Evicted));
+            }
             Note::Finished { key, gap_max } => {
                 self.flights[key].finish(gap_max, now);
-                self.finished.push(key);
+                self.finished.push((key, End::Finished));
             }
         }
     }

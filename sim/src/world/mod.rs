@@ -11,6 +11,7 @@ mod detection;
 mod flight;
 mod hearing;
 mod sampling;
+mod telling;
 mod timetable;
 
 use plimsoll_base::{
@@ -30,6 +31,7 @@ use detection::Detection;
 use flight::{Flight, Flights};
 use hearing::Hearing;
 use sampling::Sampling;
+use telling::Telling;
 use timetable::Timetable;
 
 /// What can happen.
@@ -45,6 +47,10 @@ pub enum Event {
     Planned,
     /// The detector asked to be woken.
     Watch,
+    /// The backends write down how full they are.
+    Gather,
+    /// The allocator hears what they wrote down.
+    Report,
 }
 
 /// An engine and its next step boundary at which something ends, where that is on the agenda.
@@ -77,8 +83,9 @@ pub struct World<B, O> {
     bounds: Bounds,
     /// Where attribution is on.
     detection: Option<Box<Detection>>,
-    /// Keys of the requests that an engine has just finished and nobody else was told of.
-    finished: Vec<u32>,
+    telling: Telling,
+    /// Keys of the requests that an engine has just ended, and how; nobody else was told of it.
+    finished: Vec<(u32, End)>,
     observer: O,
     /// Writes down what the allocator is told and decides, where that was asked for.
     log: Option<Box<Writer>>,
@@ -115,12 +122,16 @@ impl<B: Batch, O: Observer> World<B, O> {
             sampling: Sampling::new(classes),
             bounds: Bounds::new(classes),
             detection: plan.attribution.is_on().then(|| Box::new(Detection::new(&model.policy))),
+            telling: Telling::default(),
             finished: Vec::new(),
             observer,
             log,
         };
         world.join_backends(model, classes);
+        let needs = world.allocator.needs();
+        world.telling = Telling::new(needs, &model.policy, world.backends.len());
         world.keep_timetable(agenda);
+        world.plan_report(Time::ZERO, agenda);
         world.arrivals.start(agenda).map_err(StartError::Source)?;
         Ok(world)
     }
@@ -209,6 +220,9 @@ impl<B: Batch, O: Observer> World<B, O> {
         let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
         let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
+        if let Some(tokens) = self.telling.oracle(&request, source, now) {
+            self.decide(now, Input::Predicted(id, tokens), agenda);
+        }
         self.tell(now, Input::Arrived(id, info));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
@@ -216,7 +230,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
         while let Some(decision) = self.heed(now) {
-            if decision.id == id {
+            if decision.id == id && !decided {
                 decided = true;
                 self.carry_out(key, &decision, now, agenda);
             } else {
@@ -277,6 +291,9 @@ impl<B: Batch, O: Observer> World<B, O> {
     // apart.
     #[inline(never)]
     fn carry_out_queued(&mut self, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
+        if let Action::Cancel(backend) = decision.action {
+            return self.cut_off(decision.id, backend, now);
+        }
         let key = self.queued.remove(&decision.id).expect("a decision is for a waiting request");
         self.carry_out(key, decision, now, agenda);
     }
@@ -293,11 +310,17 @@ impl<B: Batch, O: Observer> World<B, O> {
             }
             Action::Reject(refusal, _) => Outcome::Refused(refusal),
             Action::Close(end) => Outcome::Ended(end),
-            Action::Preempt(_) | Action::Cancel(_) => {
-                unreachable!("no rule takes back what runs")
-            }
+            Action::Cancel(_) => unreachable!("what is cut off was let in before"),
+            Action::Preempt(_) => unreachable!("no rule takes back what runs"),
         };
         self.turn_away(key, outcome, now, agenda);
+    }
+
+    /// Has a backend drop a request; it ends when the backend has let go.
+    fn cut_off(&mut self, id: RequestId, backend: BackendId, now: Time) {
+        let key = self.flights.find(id).expect("what is cut off is in flight");
+        self.backends[backend.index()].engine.cancel(key, now);
+        self.touch(backend.slot);
     }
 
     /// Ends the life of a request that was not let in.
@@ -360,28 +383,33 @@ impl<B: Batch, O: Observer> World<B, O> {
         let (backend, mut ear) = self.listen(engine, now);
         backend.boundary = None;
         backend.engine.complete(now, &mut ear);
+        self.follow_begun(now, agenda);
         self.follow_finished(now, agenda);
         self.touch(engine);
     }
 
     /// A backend, and an ear for what its engine does at `now`.
     fn listen(&mut self, engine: u32, now: Time) -> (&mut Backend<B>, Hearing<'_, O>) {
-        let World { backends, flights, finished, observer, .. } = self;
-        (&mut backends[engine as usize], Hearing { engine, now, flights, finished, observer })
+        let World { backends, flights, finished, telling, observer, .. } = self;
+        let ear = Hearing { engine, now, flights, finished, telling, observer };
+        (&mut backends[engine as usize], ear)
     }
 
     /// Carries what an engine has finished to the sources and the allocator. Nothing adds to it
     /// meanwhile: what is dispatched begins when the instant settles.
     fn follow_finished(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for index in 0..self.finished.len() {
-            let key = self.finished[index];
+            let (key, end) = self.finished[index];
             let record = &self.flights[key].record;
-            let used =
-                Used { prompt_tokens: record.prompt_tokens, output_tokens: record.output_tokens };
+            let prompt_tokens = match end {
+                End::Evicted => record.prompt_tokens.min(record.wasted_tokens),
+                End::Finished | End::Failed | End::Cancelled | End::Expired => record.prompt_tokens,
+            };
+            let used = Used { prompt_tokens, output_tokens: record.output_tokens };
             let id = record.id;
-            let from = self.close(key, Outcome::Ended(End::Finished), now);
+            let from = self.close(key, Outcome::Ended(end), now);
             self.arrivals.ended(from, now, agenda);
-            self.decide(now, Input::Ended(id, End::Finished, used), agenda);
+            self.decide(now, Input::Ended(id, end, used), agenda);
         }
         self.finished.clear();
     }
@@ -466,6 +494,8 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
             }
             Event::Planned => self.follow_timetable(now, agenda),
             Event::Watch => self.watch(now),
+            Event::Gather => self.gather(now, agenda),
+            Event::Report => self.report(now, agenda),
         }
         if self.arrivals.is_broken() {
             self.end(agenda);

@@ -2,7 +2,8 @@
 
 use plimsoll_base::{ClassId, Fact, Names, Span, Stream, StreamKey, TenantId, Time};
 use plimsoll_policy::config::{
-    Class, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
+    Adapt, Admit, BucketPer, BucketUnit, Class, Config, EarlyRefusal, Feedback, Guard, Order, Per,
+    Place, Predict, SaturationGate, Share, SloCaps, Stale, TokenBucket, TokenCost, Window,
 };
 use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
@@ -40,7 +41,7 @@ pub fn random_model(seed: u64) -> Model {
         _ => Share::VirtualTokenCounter { per, cost },
     };
     let guard = (draw(0, 1) == 0).then_some(Guard { due_share_ppm: draw(1, 500_000) as u32 });
-    let classes = (0..CLASSES)
+    let mut classes: Vec<Class> = (0..CLASSES)
         .map(|class| Class {
             priority: class as i32,
             weight: draw(1, 8) as u32,
@@ -80,17 +81,76 @@ pub fn random_model(seed: u64) -> Model {
         stepping: Stepping::Macro,
     };
     let policy = Config {
+        admit: admit(&mut draw),
+        feedback: feedback(&mut draw, &mut classes),
         order: if draw(0, 1) == 0 { Order::Fcfs } else { Order::Aging },
         place: if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens },
         window: if draw(0, 3) == 0 { Window::None } else { Window::Seats },
         guard,
-        predict: if draw(0, 1) == 0 { Predict::DeclaredCap } else { Predict::ClassIntensity },
+        predict: match draw(0, 3) {
+            0 => Predict::DeclaredCap,
+            1 => Predict::ClassIntensity,
+            2 => Predict::ClassQuantile { quantile_ppm: 900_000, samples_min: 5 },
+            _ => Predict::NoisyOracle { error_ppm: 300_000 },
+        },
         requests_max: 1000,
         ..Config::plain(share, classes)
     };
     let replicas = draw(1, 3) as u32;
     let pools = vec![Pool { replicas, engine, provenance: "invented".into() }];
     Model { names: Names::default(), pools, workloads, policy, plan }
+}
+
+/// Rules of admission that need reports or learn from what ends.
+fn admit(draw: &mut impl FnMut(u64, u64) -> u64) -> Vec<Admit> {
+    let gate = Admit::SaturationGate(SaturationGate {
+        waiting_full: 2,
+        kv_full_ppm: 900_000,
+        ceilings: vec![(ClassId(0), 700_000), (ClassId(1), 1_000_000)],
+        stale_after: Span::from_millis(draw(10, 400)),
+        stale: Stale::Open,
+    });
+    let bucket = Admit::TokenBucket(TokenBucket {
+        unit: BucketUnit::Tokens,
+        per: BucketPer::Class,
+        rate_micros: draw(500, 5_000) * 1_000_000,
+        burst: 3_000,
+        classes: vec![],
+    });
+    let wait_limit = Some(Span::from_millis(draw(100, 2_000)));
+    let early = Admit::EarlyRefusal(EarlyRefusal { wait_limit, classes: vec![] });
+    match draw(0, 6) {
+        0 => vec![gate],
+        1 => vec![bucket],
+        2 => vec![early, gate],
+        _ => vec![],
+    }
+}
+
+/// Rules of feedback that need reports or first tokens, and the classes changed to fit them.
+fn feedback(draw: &mut impl FnMut(u64, u64) -> u64, classes: &mut [Class]) -> Vec<Feedback> {
+    let by = match draw(0, 1) {
+        0 => Adapt::Aimd { target: Span::from_millis(draw(1, 200)) },
+        _ => Adapt::Gradient { base: Span::from_millis(20) },
+    };
+    match draw(0, 3) {
+        0 => vec![Feedback::AdaptiveConcurrency { by, min: 1 }],
+        1 => {
+            classes[0].requests_max.get_or_insert(4);
+            classes[2].deadline = Some(Span::from_millis(draw(50, 1_000)));
+            let (class, lesser) = (ClassId(2), vec![ClassId(0)]);
+            let rule =
+                SloCaps { class, lesser, window: 4, misses_max_ppm: 100_000, step: 1, min: 1 };
+            vec![Feedback::SloCaps(rule)]
+        }
+        2 => {
+            classes[0].sheddable = true;
+            let (after, every) = (draw(1, 500), draw(1, 500));
+            let (after, every) = (Span::from_millis(after), Span::from_millis(every));
+            vec![Feedback::EvictSheddable { after, every }]
+        }
+        _ => vec![],
+    }
 }
 
 /// All facts of a run.

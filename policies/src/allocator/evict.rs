@@ -1,0 +1,78 @@
+//! Evicting: who asks for room, and who makes it. The rule is told in `feedback/evict.rs`.
+
+use plimsoll_base::{BackendId, Bound, ClassId, Reason, RequestId, Time};
+
+use super::Allocator;
+use crate::book::{Entry, State};
+use crate::feedback::Evict;
+use crate::message::{Action, Decision};
+
+impl Allocator {
+    /// Evicts one request, if someone has waited long enough for what it holds.
+    #[inline(never)]
+    pub(super) fn evict_one(&mut self) {
+        let Some(evict) = &self.evict else { return };
+        if evict.is_pending() {
+            return;
+        }
+        let mut asking = 0;
+        while let Some(class) = self.evict.as_ref().and_then(|evict| evict.asker(asking)) {
+            asking += 1;
+            let Some((&waiter, bound)) = self.asker(class) else { continue };
+            let is_early = |evict: &Evict| evict.earliest(waiter.arrived) > self.now;
+            if self.evict.as_ref().is_none_or(is_early) {
+                continue;
+            }
+            if let Some((id, class, backend)) = self.victim(&waiter) {
+                return self.evict(id, (class, backend), bound);
+            }
+        }
+    }
+
+    fn evict(&mut self, id: RequestId, (class, backend): (ClassId, BackendId), bound: Bound) {
+        let (action, reason) = (Action::Cancel(backend), Reason::Evicted);
+        let (class, bound) = (Some(class), Some(bound));
+        self.decisions.push(Decision { id, class, action, reason, bound });
+        if let Some(evict) = &mut self.evict {
+            evict.evicted(self.now, id);
+        }
+    }
+
+    /// When time alone may evict one.
+    pub(super) fn next_eviction(&self) -> Option<Time> {
+        let evict = self.evict.as_ref().filter(|evict| !evict.is_pending())?;
+        let askers = (0..).map_while(|at| evict.asker(at));
+        let waiting = askers.filter_map(|class| self.asker(class));
+        let instants = waiting.map(|(waiter, _)| evict.earliest(waiter.arrived));
+        // What could be evicted now was.
+        instants.filter(|&at| at > self.now).min()
+    }
+
+    /// The oldest of a class, if it waits for what backends have.
+    fn asker(&self, class: ClassId) -> Option<(&Entry, Bound)> {
+        let oldest = self.book.oldest(class)?;
+        let bound = self.stops.bound(class, oldest.queue)?;
+        matches!(bound, Bound::Seats | Bound::KvMemory).then_some((oldest, bound))
+    }
+
+    fn victim(&mut self, waiter: &Entry) -> Option<(RequestId, ClassId, BackendId)> {
+        let (tokens, context) = (waiter.tokens(), waiter.context());
+        let priority = |class: ClassId| self.config.classes[class.index()].priority;
+        let evict = self.evict.as_mut()?;
+        let mut looking = 0;
+        while let Some(class) = evict.victim(looking)
+            && priority(class) <= priority(waiter.class)
+        {
+            looking += 1;
+            for slot in evict.running(class) {
+                let entry = self.book.entry(slot);
+                if let State::Dispatched(backend) = entry.state
+                    && self.backends.could_make_room(backend, tokens, context)
+                {
+                    return Some((entry.id, class, backend));
+                }
+            }
+        }
+        None
+    }
+}
