@@ -16,7 +16,8 @@ use crate::guard::{DISPATCH, Due, Guard};
 use crate::hints::{Hint, Hints};
 use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo, Signal, Used};
 use crate::order::Lifts;
-use crate::place::{Backends, Placed};
+use crate::partition::Partitions;
+use crate::place::{Asked, Backends, Placed};
 use crate::share::Share;
 
 /// Decides which request goes to which backend, when, and why.
@@ -36,6 +37,7 @@ pub struct Allocator {
     share: Share,
     guard: Option<Guard>,
     caps: Caps,
+    partitions: Partitions,
     backends: Backends,
     /// Classes with a time-to-live.
     mortal: ClassSet,
@@ -73,7 +75,8 @@ impl Allocator {
             share: Share::new(&config),
             guard: config.guard.as_ref().map(|guard| Guard::new(guard, &config.classes)),
             caps: Caps::new(&config.classes),
-            backends: Backends::new(config.place, config.window),
+            partitions: Partitions::new(&config),
+            backends: Backends::new(&config),
             mortal: mortal.collect(),
             stops: Stops::default(),
             too_large: ClassSet::EMPTY,
@@ -107,8 +110,14 @@ impl Allocator {
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
             Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
             Input::Reported(..) => {}
-            Input::Joined(backend, info) => self.backends.join(backend, &info),
-            Input::Left(backend) => self.backends.leave(backend),
+            Input::Joined(backend, info) => {
+                self.backends.join(backend, &info);
+                self.partitions.resize(self.backends.seats());
+            }
+            Input::Left(backend) => {
+                self.backends.leave(backend);
+                self.partitions.resize(self.backends.seats());
+            }
             Input::Draining => self.draining = true,
             Input::Deadline => {}
         }
@@ -131,16 +140,21 @@ impl Allocator {
     fn earliest_deadline(&self) -> Option<Time> {
         let waiting = self.book.waiting();
         let expiries = self.mortal.and(waiting).filter_map(|class| self.next_expiry(class));
+        let is_closed = self.backends.closed().is_some();
         let next_due = self.guard.as_ref().and_then(|guard| {
             // Falling due helps only where a request that is too large stopped the others.
-            let open = match (self.backends.closed(), self.stops.all) {
-                (Some(_), _) => ClassSet::EMPTY,
-                (None, Some(_)) => waiting.without(self.stops.requests),
-                (None, None) => self.stops.tokens,
+            let open = match (is_closed, self.stops.all) {
+                (true, _) => ClassSet::EMPTY,
+                (false, Some(_)) => waiting.without(self.stops.requests),
+                (false, None) => self.stops.tokens.or(self.stops.aside.all()),
             };
             guard.next_due(self.now, &self.book, open)
         });
-        expiries.chain(next_due).min()
+        let next_spill = match is_closed {
+            true => None,
+            false => self.backends.next_spill(|class| self.oldest_arrival(class)),
+        };
+        expiries.chain(next_due).chain(next_spill).min()
     }
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
@@ -151,7 +165,7 @@ impl Allocator {
     /// Which observations the policy's rules read.
     pub fn needs(&self) -> Needs {
         Needs {
-            matches: self.classifier.needs_matches(),
+            matches: self.classifier.needs_matches() || self.backends.needs_matches(),
             predictions: self.predictions.needs_hints(),
             ..Needs::default()
         }
@@ -195,8 +209,10 @@ impl Allocator {
         let output_predicted = self.predictions.output(class, output_cap, output_tokens);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
-        let at_once = self.at_once(class, tokens, context);
-        if let Some((refusal, reason)) = self.against(tokens, context, at_once) {
+        let (now, model, session) = (self.now, info.model, info.session);
+        let asked = || Asked { tokens, context, class, model, session, matched, now, oldest: now };
+        let at_once = self.at_once(class, (tokens, context), asked);
+        if let Some((refusal, reason)) = self.against(class, (tokens, context), at_once, asked) {
             return self.decline(id, Some(class), refusal, reason);
         }
         let inserted = self.book.insert(id, || Entry {
@@ -215,31 +231,40 @@ impl Allocator {
         let Some(backend) = at_once else { return self.wait(id, slot, class, tenant) };
         self.sequence += 1;
         self.too_large.remove(class);
-        self.commit((id, class, tokens), backend, self.share.reason(), None);
+        self.commit((id, class, tokens), backend, (self.share.reason(), None), asked);
     }
 
     /// Where a request can go now if the rules could not but pick it next: nobody waits, its
     /// class has room, and neither the share nor the guard keeps accounts of who waits or goes.
-    fn at_once(&self, class: ClassId, tokens: u64, context: u64) -> Option<BackendId> {
+    fn at_once(
+        &self,
+        class: ClassId,
+        (tokens, context): (u64, u64),
+        asked: impl FnOnce() -> Asked,
+    ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
             && self.share.keeps_no_accounts()
             && self.guard.is_none()
             && !self.caps.full().contains(class)
-            && self.caps.has_room(class, tokens);
-        if is_next { self.backends.find_room(tokens, context) } else { None }
+            && self.caps.has_room(class, tokens)
+            && self.partitions.has_room(class, tokens);
+        if is_next { self.backends.find_room(tokens, context, asked) } else { None }
     }
 
     /// What speaks against taking a request in that could go `at_once`, if there is such a place.
     fn against(
         &self,
-        tokens: u64,
-        context: u64,
+        class: ClassId,
+        (tokens, context): (u64, u64),
         at_once: Option<BackendId>,
+        asked: impl FnOnce() -> Asked,
     ) -> Option<(Refusal, Reason)> {
         if self.draining {
             Some((Refusal::Draining, Reason::Draining))
-        } else if at_once.is_none() && !self.backends.could_take(tokens, context) {
+        } else if at_once.is_none() && !self.backends.could_take(tokens, context, asked) {
             Some((Refusal::Infeasible, Reason::TooLarge))
+        } else if at_once.is_none() && !self.partitions.could_take(class, tokens) {
+            Some((Refusal::OverQuota, Reason::TooLarge))
         } else if self.book.len() >= self.config.requests_max as usize {
             Some((Refusal::QueueFull, Reason::QueueBound))
         } else {
@@ -293,7 +318,9 @@ impl Allocator {
                 retry_after(self.now, oldest)
             }
             Refusal::Draining | Refusal::NoBackend => RETRY_MIN,
-            Refusal::RateLimited | Refusal::OverQuota | Refusal::Saturated => RETRY_MIN,
+            Refusal::RateLimited | Refusal::Saturated => RETRY_MIN,
+            // It asks for more than its quota ever is.
+            Refusal::OverQuota => Span::ZERO,
             Refusal::Infeasible | Refusal::Unclassified => Span::ZERO,
         };
         let action = Action::Reject(refusal, retry_after);
@@ -319,6 +346,7 @@ impl Allocator {
         self.book.forget(found);
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
+        self.partitions.release(class, tokens);
         self.too_large.remove(class);
         self.share.settle(flow, charged, (used.prompt_tokens, used.output_tokens));
         self.in_flight -= 1;
@@ -352,6 +380,9 @@ impl Allocator {
         let Entry { flow, class, .. } = *self.book.entry(slot);
         let turned = self.book.unqueue(slot);
         self.share.unqueued(flow, class, turned);
+        if !self.book.waiting().contains(class) {
+            self.backends.rest(class, self.now);
+        }
     }
 
     #[inline]
@@ -362,23 +393,29 @@ impl Allocator {
     }
 
     /// Dispatches until everyone who waits is stopped by something. Each turn sends a request,
-    /// refuses one, closes a class or ends the loop, so it ends.
+    /// refuses one, closes a class, lets classes that stepped aside go deeper into their quotas or
+    /// ends the loop, so it ends.
     fn dispatch_waiting(&mut self) {
         let mut stops = Stops::default();
+        self.partitions.begin_round();
+        self.backends.begin_round(self.now);
         self.too_large = self.too_large.without(self.due_classes());
         let mut too_large_when_due = ClassSet::EMPTY;
         loop {
-            let open = self.book.waiting().without(self.caps.full()).without(self.too_large);
+            let open = self.open().without(stops.aside.all());
             if open.is_empty() {
-                break;
+                let Some(deeper) = self.partitions.deepen() else { break };
+                stops.aside.come_back(deeper);
+                continue;
             }
             stops.all = self.backends.closed();
             if stops.all.is_some() {
+                self.backends.close(open);
                 break;
             }
             let (due, slot, reason) = self.pick(open);
             let entry = self.book.entry(slot);
-            let (class, tokens, context) = (entry.class, entry.tokens(), entry.context());
+            let (class, tokens) = (entry.class, entry.tokens());
             if !self.caps.has_room(class, tokens) {
                 self.too_large.insert(class);
                 if reason == Reason::Due {
@@ -386,11 +423,18 @@ impl Allocator {
                 }
                 continue;
             }
-            match self.backends.place(tokens, context) {
+            if !self.partitions.admits(class, tokens) {
+                stops.aside.step(ClassSet::from_iter([class]), Bound::Quota);
+                continue;
+            }
+            match self.place(slot) {
                 Placed::At(backend) => {
                     self.send(slot, backend, reason, due);
                     let due = self.due_classes().without(too_large_when_due);
                     self.too_large = self.too_large.without(due);
+                }
+                Placed::Stopped(bound) if self.backends.reaches_differ() => {
+                    stops.aside.step(self.backends.stopped_with(class), bound);
                 }
                 Placed::Stopped(bound) => {
                     stops.all = Some(bound);
@@ -402,7 +446,33 @@ impl Allocator {
                 }
             }
         }
-        stops.requests = self.caps.full();
+        self.come_to_rest(stops);
+    }
+
+    /// Classes with something waiting that no cap of their own closes.
+    fn open(&self) -> ClassSet {
+        let capped = self.caps.full().or(self.partitions.full());
+        self.book.waiting().without(capped).without(self.too_large)
+    }
+
+    /// Where the request that is next can go.
+    fn place(&mut self, slot: u32) -> Placed {
+        let (book, now) = (&self.book, self.now);
+        let entry = book.entry(slot);
+        self.backends.place(entry.tokens(), entry.context(), || Asked {
+            oldest: book.oldest(entry.class).map_or(now, |oldest| oldest.arrived),
+            ..Asked::of(entry, now)
+        })
+    }
+
+    /// Notes what stopped whom.
+    fn come_to_rest(&mut self, mut stops: Stops) {
+        self.backends.end_round();
+        // Who was only put off is stopped by what stopped those that are more entitled.
+        while let Some(deeper) = self.partitions.deepen() {
+            stops.aside.come_back(deeper);
+        }
+        stops.requests = self.caps.full().or(self.partitions.full());
         stops.tokens = self.too_large;
         self.stops = stops;
     }
@@ -442,9 +512,10 @@ impl Allocator {
         let Entry { id, class, flow, output_predicted, .. } = *entry;
         let prompt_tokens = entry.info.prompt_tokens;
         let tokens = entry.tokens();
+        let (entry, now) = (*entry, self.now);
         self.share.charge(flow, prompt_tokens, output_predicted);
         self.unqueue(slot);
-        self.commit((id, class, tokens), backend, reason, bound);
+        self.commit((id, class, tokens), backend, (reason, bound), || Asked::of(&entry, now));
     }
 
     /// Lets a request of so many estimated tokens go that stands in no queue (any more) and whose
@@ -454,14 +525,15 @@ impl Allocator {
         &mut self,
         (id, class, tokens): (RequestId, ClassId, u64),
         backend: BackendId,
-        reason: Reason,
-        bound: Option<Bound>,
+        (reason, bound): (Reason, Option<Bound>),
+        asked: impl FnOnce() -> Asked,
     ) {
         let priority = EnginePriority(self.config.classes[class.index()].priority);
         let action = Action::Dispatch(backend, priority);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
-        self.backends.take(backend, tokens);
+        self.backends.take(backend, tokens, asked);
         self.caps.take(class, tokens);
+        self.partitions.take(class, tokens);
         self.in_flight += 1;
     }
 

@@ -7,6 +7,7 @@ use plimsoll_base::{ClassId, Span};
 use crate::class_set::CLASSES_MAX;
 use crate::config::{Becomes, Class, ClassifyRule, Config, Share, TokenCost};
 use crate::guard::DISPATCH;
+use crate::{partition, place};
 
 /// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
 pub(crate) const PRICE_MAX: u32 = 1_000_000;
@@ -26,6 +27,12 @@ pub enum ConfigError {
     Class(usize, Field, Problem),
     /// Of the classification rule with this index.
     Rule(usize, Field, Problem),
+    /// Of the placement rule with this index.
+    Place(usize, Field, Problem),
+    /// Of the partition rule with this index.
+    Partition(usize, Field, Problem),
+    /// Of a group, by its index, in the partition rule with this index.
+    Group(usize, usize, Field, Problem),
 }
 
 /// The field that is wrong, named as in [`crate::config`].
@@ -33,16 +40,31 @@ pub enum ConfigError {
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
     Boost,
+    BorrowMax,
+    BreakFactor,
     Claims,
     Class,
     Classes,
     Classify,
     Cost,
     DueShare,
+    Groups,
     Guard,
+    LendMax,
+    Models,
+    Nominal,
+    Parent,
+    Partition,
+    Place,
+    Pools,
     PromptTokensMax,
     Quantum,
     RequestsMax,
+    ReturnAfter,
+    SessionsMax,
+    Shares,
+    Sites,
+    SpillWait,
     TimeToLive,
     TokensMax,
     WaitMax,
@@ -54,16 +76,31 @@ impl Field {
     pub const fn name(self) -> &'static str {
         match self {
             Field::Boost => "boost",
+            Field::BorrowMax => "borrow_max",
+            Field::BreakFactor => "break_factor",
             Field::Claims => "claims",
             Field::Class => "class",
             Field::Classes => "classes",
             Field::Classify => "classify",
             Field::Cost => "cost",
             Field::DueShare => "due_share_ppm",
+            Field::Groups => "groups",
             Field::Guard => "guard",
+            Field::LendMax => "lend_max",
+            Field::Models => "models",
+            Field::Nominal => "nominal",
+            Field::Parent => "parent",
+            Field::Partition => "partition",
+            Field::Place => "place",
+            Field::Pools => "pools",
             Field::PromptTokensMax => "prompt_tokens_max",
             Field::Quantum => "quantum",
             Field::RequestsMax => "requests_max",
+            Field::ReturnAfter => "return_after",
+            Field::SessionsMax => "sessions_max",
+            Field::Shares => "shares",
+            Field::Sites => "sites",
+            Field::SpillWait => "spill_wait",
             Field::TimeToLive => "time_to_live",
             Field::TokensMax => "tokens_max",
             Field::WaitMax => "wait_max",
@@ -89,6 +126,22 @@ pub enum Problem {
     ExpiresBeforeDue,
     /// The guard needs a class that states `wait_max`.
     GuardsNothing,
+    /// There is one like it before.
+    Twice,
+    /// It must come before the rules that stand before it.
+    TooLate,
+    /// A group stands before its parent, or its parent does not exist.
+    NoSuchGroup,
+    /// More than so many groups would stand one below the other.
+    TooDeep(u64),
+    /// The nominal quotas of its children sum to so much, which is more than its own.
+    ChildrenExceed(u64),
+    /// A root has nobody to borrow from or to lend to.
+    IsRoot,
+    /// A group with groups below it names classes.
+    IsNoLeaf,
+    /// Nothing ever fits.
+    AdmitsNothing,
 }
 
 impl std::error::Error for ConfigError {}
@@ -102,6 +155,15 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Rule(rule, field, problem) => {
                 write!(f, "classify rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Place(rule, field, problem) => {
+                write!(f, "place rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Partition(rule, field, problem) => {
+                write!(f, "partition rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Group(rule, group, field, problem) => {
+                write!(f, "partition rule {rule}, group {group}, {}: {problem}", field.name())
             }
         }
     }
@@ -117,6 +179,16 @@ impl fmt::Display for Problem {
             Problem::MatchesNothing => f.write_str("is less than prompt_tokens_min"),
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
+            Problem::Twice => f.write_str("may be stated once"),
+            Problem::TooLate => f.write_str("must come before the rules before it"),
+            Problem::NoSuchGroup => f.write_str("must be a group that is listed before this one"),
+            Problem::TooDeep(most) => write!(f, "makes more than {most} groups in a row"),
+            Problem::ChildrenExceed(sum) => {
+                write!(f, "is less than those of its children, which sum to {sum}")
+            }
+            Problem::IsRoot => f.write_str("needs a parent: a root neither borrows nor lends"),
+            Problem::IsNoLeaf => f.write_str("cannot be named by a group that has groups below it"),
+            Problem::AdmitsNothing => f.write_str("and what may be borrowed are 0: nothing fits"),
         }
     }
 }
@@ -140,6 +212,11 @@ impl Config {
                 .map_err(|(field, problem)| ConfigError::Rule(index, field, problem))?;
         }
         policy(check_share(&self.share))?;
+        policy(within(Field::Sites, self.sites.len() as u64, 0, place::SITES_MAX as u64))?;
+        policy(within(Field::Models, self.models.len() as u64, 0, place::MODELS_MAX as u64))?;
+        place::check(&self.place)
+            .map_err(|(rule, field, problem)| ConfigError::Place(rule, field, problem))?;
+        partition::check(self)?;
         policy(self.check_guard())
     }
 
@@ -206,7 +283,12 @@ fn check_cost(cost: TokenCost) -> Result<(), (Field, Problem)> {
     }
 }
 
-fn within(field: Field, value: u64, least: u64, most: u64) -> Result<(), (Field, Problem)> {
+pub(crate) fn within(
+    field: Field,
+    value: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), (Field, Problem)> {
     if value < least {
         Err((field, Problem::Below(least)))
     } else if value > most {

@@ -30,6 +30,9 @@ impl ClassSet {
     pub fn without(self, other: ClassSet) -> ClassSet {
         ClassSet(self.0 & !other.0)
     }
+    pub fn or(self, other: ClassSet) -> ClassSet {
+        ClassSet(self.0 | other.0)
+    }
     pub fn meets(self, other: ClassSet) -> bool {
         self.0 & other.0 != 0
     }

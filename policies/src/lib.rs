@@ -23,6 +23,7 @@ mod index;
 mod list;
 mod message;
 mod order;
+mod partition;
 mod place;
 pub mod rules;
 mod sentence;

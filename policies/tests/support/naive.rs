@@ -1,9 +1,14 @@
 //! The allocator written the plain way: vectors, scans and no cleverness, to compare with.
 
+#[path = "naive_place.rs"]
+pub mod place;
+#[path = "naive_quota.rs"]
+pub mod quota;
+
 use std::collections::BTreeMap;
 
 use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
-use plimsoll_policy::config::{Becomes, Order, Per, Place, Predict, Share, TokenCost, Window};
+use plimsoll_policy::config::{Becomes, Order, Per, Predict, Share, TokenCost, Window};
 use plimsoll_policy::{
     Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
 };
@@ -15,6 +20,8 @@ pub struct Held {
     pub class: ClassId,
     pub arrived: Time,
     pub at: Option<BackendId>,
+    /// Where most of its prompt is cached.
+    matched: Option<BackendId>,
     predicted: u32,
     flow: usize,
     sequence: u64,
@@ -36,6 +43,9 @@ pub struct Naive {
     pub backends: BTreeMap<BackendId, BackendInfo>,
     seen: BTreeMap<u32, u32>,
     turn: u32,
+    memory: place::Memory,
+    /// What is known of a request that is about to arrive.
+    hint: Option<(RequestId, BackendId, u32)>,
     tenants: Vec<u32>,
     /// Service by flow, per weight, in eighths: the storms use weights that divide 8.
     counters: BTreeMap<usize, i128>,
@@ -61,6 +71,8 @@ impl Naive {
             backends: BTreeMap::new(),
             seen: BTreeMap::new(),
             turn: 0,
+            memory: place::Memory::default(),
+            hint: None,
             tenants: Vec::new(),
             counters: BTreeMap::new(),
             dispatched_last: None,
@@ -100,11 +112,11 @@ impl Naive {
                 self.backends.remove(&id);
             }
             Input::Draining => self.draining = true,
+            Input::Matched(id, backend, tokens) => self.hinted(id, backend, tokens),
             Input::Deadline
             | Input::Accepted(_)
             | Input::FirstToken(_)
             | Input::Progressed(..)
-            | Input::Matched(..)
             | Input::Predicted(..)
             | Input::Reported(..) => {}
         }
@@ -120,6 +132,19 @@ impl Naive {
         self.held.iter().filter(move |h| h.at.is_some() && h.class == class)
     }
 
+    /// The longest match counts, of equal ones that in the lowest slot.
+    fn hinted(&mut self, id: RequestId, backend: BackendId, tokens: u32) {
+        let known = self.hint.filter(|(of, ..)| *of == id);
+        let better = known.is_none_or(|(_, best, most)| {
+            tokens > most || (tokens == most && backend.slot < best.slot)
+        });
+        if better && tokens > 0 {
+            self.hint = Some((id, backend, tokens));
+        } else if known.is_none() {
+            self.hint = None;
+        }
+    }
+
     fn expire(&mut self) {
         for class in 0..self.config.classes.len() {
             let Some(ttl) = self.config.classes[class].time_to_live else { continue };
@@ -132,6 +157,8 @@ impl Naive {
     }
 
     fn arrived(&mut self, id: RequestId, info: RequestInfo) {
+        let hint = self.hint.take().filter(|(of, ..)| *of == id);
+        let matched = hint.map(|(_, backend, _)| backend);
         if self.held.iter().any(|h| h.id == id) {
             return;
         }
@@ -149,9 +176,15 @@ impl Naive {
             }
         };
         let (arrived, sequence) = (self.now, self.sequence);
-        let mut held = Held { id, info, class, arrived, at: None, predicted, flow: 0, sequence };
-        if !self.backends.is_empty() && !self.backends.values().any(|b| fits_empty(b, &held)) {
+        let mut held =
+            Held { id, info, class, arrived, at: None, matched, predicted, flow: 0, sequence };
+        if !self.could_ever(&held) {
             return self.refuse(id, Some(class), Refusal::Infeasible, Reason::TooLarge);
+        }
+        if let Some(rule) = quota::quota(&self.config)
+            && !quota::has_room(rule, &quota::with(rule, &[], (class, held.tokens())))
+        {
+            return self.refuse(id, Some(class), Refusal::OverQuota, Reason::TooLarge);
         }
         if self.held.len() as u32 >= self.config.requests_max {
             return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
@@ -271,64 +304,132 @@ impl Naive {
 
     fn dispatch(&mut self, fresh: u64) {
         let mut closed: Vec<(ClassId, Bound)>;
+        let mut aside: Vec<(ClassId, Bound)> = Vec::new();
+        let mut put_off: Vec<(ClassId, usize)> = Vec::new();
+        let (mut denied, mut depth) = (Vec::new(), 0);
         let mut stopped = None;
+        self.begin_round();
         self.look_again_at_due(&[]);
         let mut tried_as_due = Vec::new();
         loop {
-            closed = self.too_large.iter().map(|&class| (class, Bound::ClassTokens)).collect();
-            for (class, rule) in (0..).map(ClassId).zip(&self.config.classes) {
-                let running = self.outstanding(class).count() as u32;
-                if rule.requests_max.is_some_and(|max| running >= max) {
-                    closed.push((class, Bound::ClassRequests));
-                }
-            }
+            closed = self.closed();
             let open: Vec<usize> = (0..self.held.len())
                 .filter(|&at| self.held[at].at.is_none())
                 .filter(|&at| closed.iter().all(|&(class, _)| class != self.held[at].class))
+                .filter(|&at| aside.iter().all(|&(class, _)| class != self.held[at].class))
                 .collect();
             if open.is_empty() {
-                break;
+                let Some(deeper) = put_off.iter().map(|(_, depth)| *depth).min() else { break };
+                depth = deeper;
+                aside.retain(|(class, _)| !put_off.contains(&(*class, depth)));
+                put_off.retain(|(_, other)| *other != depth);
+                continue;
             }
             if self.backends.is_empty() {
                 stopped = Some(Bound::NoBackend);
-                break;
-            }
-            if !self.backends.iter().any(|(&id, b)| self.has_seat(id, b)) {
+            } else if !self.backends.iter().any(|(&id, b)| self.has_seat(id, b)) {
                 stopped = Some(Bound::Seats);
+            }
+            if stopped.is_some() {
+                let classes: Vec<_> = open.iter().map(|&at| self.held[at].class).collect();
+                self.close_all(&classes);
                 break;
             }
             let (at, reason) = self.pick(&open);
             let held = self.held[at].clone();
-            let rule = &self.config.classes[held.class.index()];
-            let running: u64 = self.outstanding(held.class).map(Held::tokens).sum();
-            let alone = self.outstanding(held.class).count() == 0;
-            if !alone && rule.tokens_max.is_some_and(|max| running + held.tokens() > max) {
+            if !self.fits_cap(&held) {
                 self.too_large.push(held.class);
                 if reason == Reason::Due {
                     tried_as_due.push(held.class);
                 }
                 continue;
             }
-            let capable: Vec<_> =
-                self.backends.iter().filter(|(_, b)| fits_empty(b, &held)).collect();
-            if capable.is_empty() {
-                let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
-                self.close(at, refusal, Reason::TooLarge, fresh);
-                continue;
+            if let Some(rule) = quota::quota(&self.config) {
+                let usage = quota::with(rule, &self.held, (held.class, held.tokens()));
+                let borrows_at = quota::borrows_at(rule, &usage);
+                let has_room = quota::has_room(rule, &usage);
+                let is_put_off = has_room && borrows_at > depth;
+                if is_put_off {
+                    put_off.push((held.class, borrows_at));
+                } else if !has_room || quota::is_claimed(rule, &usage, &denied) {
+                    denied.push((held.class, borrows_at));
+                }
+                if is_put_off || denied.iter().any(|(class, _)| *class == held.class) {
+                    aside.push((held.class, Bound::Quota));
+                    continue;
+                }
             }
-            let Some(backend) = self.place(&held) else {
-                let seat = capable.iter().any(|&(&id, b)| self.has_seat(id, b));
-                stopped = Some(if seat { Bound::KvMemory } else { Bound::Seats });
-                break;
-            };
-            self.send(at, backend, reason, fresh);
-            self.look_again_at_due(&tried_as_due);
+            match self.find(&held) {
+                place::Found::At(backend) => {
+                    self.send(at, backend, reason, fresh);
+                    self.look_again_at_due(&tried_as_due);
+                }
+                place::Found::Never => {
+                    let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
+                    self.close(at, refusal, Reason::TooLarge, fresh);
+                }
+                place::Found::Stopped(bound) if self.reaches_differ() => {
+                    let mut classes = self.stopped_with(held.class);
+                    classes.retain(|class| !aside.iter().any(|(other, _)| other == class));
+                    aside.extend(classes.into_iter().map(|class| (class, bound)));
+                }
+                place::Found::Stopped(bound) => {
+                    stopped = Some(bound);
+                    break;
+                }
+            }
         }
+        aside.retain(|(class, _)| !put_off.iter().any(|(other, _)| other == class));
+        self.note_stops(&closed, &aside, stopped);
+    }
+
+    /// Classes at a cap of their own.
+    fn closed(&self) -> Vec<(ClassId, Bound)> {
+        let mut closed: Vec<_> =
+            self.too_large.iter().map(|&class| (class, Bound::ClassTokens)).collect();
+        let seats = self.backends.values().map(|info| u64::from(info.seats)).sum();
+        for (class, rule) in (0..).map(ClassId).zip(&self.config.classes) {
+            let running = self.outstanding(class).count() as u64;
+            let share = quota::concurrency_max(&self.config, class, seats);
+            if rule.requests_max.is_some_and(|max| running >= max.into())
+                || share.is_some_and(|max| running >= max)
+            {
+                closed.push((class, Bound::ClassRequests));
+            }
+        }
+        closed
+    }
+
+    pub fn fits_cap(&self, held: &Held) -> bool {
+        let rule = &self.config.classes[held.class.index()];
+        let running: u64 = self.outstanding(held.class).map(Held::tokens).sum();
+        let alone = self.outstanding(held.class).count() == 0;
+        alone || rule.tokens_max.is_none_or(|max| running + held.tokens() <= max)
+    }
+
+    /// Whether no cap and no partition keeps a request that is next from going.
+    pub fn may_go(&self, held: &Held) -> bool {
+        let quota = quota::quota(&self.config).is_none_or(|rule| {
+            let usage = quota::with(rule, &self.held, (held.class, held.tokens()));
+            quota::has_room(rule, &usage)
+        });
+        let closed = self.closed();
+        let is_capped = |bound| closed.contains(&(held.class, bound));
+        quota && self.fits_cap(held) && !is_capped(Bound::ClassRequests)
+    }
+
+    fn note_stops(
+        &mut self,
+        closed: &[(ClassId, Bound)],
+        aside: &[(ClassId, Bound)],
+        stopped: Option<Bound>,
+    ) {
         self.stops.clear();
         for class in (0..self.config.classes.len() as u16).map(ClassId) {
             let own = |kind| closed.contains(&(class, kind)).then_some(kind);
             let cap = own(Bound::ClassRequests).or(own(Bound::ClassTokens));
-            if let Some(bound) = cap.or(stopped) {
+            let aside = aside.iter().find(|(other, _)| *other == class).map(|(_, bound)| *bound);
+            if let Some(bound) = cap.or(aside).or(stopped) {
                 self.stops.insert(class, bound);
             }
         }
@@ -426,15 +527,6 @@ impl Naive {
         self.has_seat(id, info) && memory && fits_empty(info, held)
     }
 
-    fn place(&self, held: &Held) -> Option<BackendId> {
-        let room = self.backends.iter().filter(|(id, info)| self.has_room(**id, info, held));
-        let key = |id: BackendId| match self.config.place {
-            Place::RoundRobin => (u64::from(id.slot < self.turn), id.slot),
-            Place::LeastTokens => (self.load(id).1, id.slot),
-        };
-        room.map(|(&id, _)| id).min_by_key(|&id| key(id))
-    }
-
     fn send(&mut self, at: usize, backend: BackendId, reason: Reason, fresh: u64) {
         if let Some(guard) = self.config.guard
             && self.waiting().any(|h| self.due_at(h).is_some())
@@ -450,6 +542,8 @@ impl Naive {
         self.charge(held.flow, self.cost(held.info.prompt_tokens, held.predicted));
         self.dispatched_last = Some(held.flow);
         self.unbacklog(held.flow);
+        self.rest_if_idle(held.class);
+        self.went(&held, backend);
     }
 
     fn close(&mut self, at: usize, action: Action, reason: Reason, fresh: u64) {
@@ -458,6 +552,7 @@ impl Naive {
         self.held.remove(at);
         self.too_large.retain(|&c| c != held.class);
         self.unbacklog(held.flow);
+        self.rest_if_idle(held.class);
     }
 
     fn decide(&mut self, held: &Held, action: Action, reason: Reason, fresh: u64) {
@@ -477,6 +572,7 @@ impl Naive {
             self.held.remove(at);
             self.too_large.retain(|&c| c != held.class);
             self.unbacklog(held.flow);
+            self.rest_if_idle(held.class);
             self.refuse(held.id, Some(held.class), Refusal::QueueFull, Reason::QueueBound);
             self.dispatch(fresh);
         }

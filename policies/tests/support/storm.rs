@@ -1,8 +1,12 @@
 //! Random policies and random storms of inputs.
 
-use plimsoll_base::{BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time};
+use plimsoll_base::{
+    BackendId, ClassId, End, ModelId, PoolId, RequestId, SessionId, SiteId, SourceId, Span,
+    TenantId, Time,
+};
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
+    Becomes, Class, ClassifyRule, Concurrency, Dedicated, Guard, LoadBreak, LocalFirst, Order,
+    Partition, Per, Place, Predict, Quota, QuotaGroup, QuotaUnit, Share, TokenCost, Window,
 };
 use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
 use proptest::collection::vec;
@@ -23,24 +27,42 @@ pub enum Act {
     Join(u32, u32, BackendInfo),
     Leave(u32, u32),
     Drain,
+    /// Of the prompt of the request that arrives next, so much is cached there.
+    Match(u32, u32, u32),
     /// Nothing, for so many nanoseconds; deadlines are kept or missed.
     Wait(u64, bool),
 }
 
+/// Storms over backends that serve every model, and over such as do not.
 pub fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let info = (0u32..4, 0u16..2, of(0u16..5), 0u32..60, 0u32..60).prop_map(
-        |(tenant, source, claims, prompt_tokens, output_cap)| RequestInfo {
+    prop_oneof![2 => Just(0u64), 1 => Just(7)].prop_flat_map(acts_over)
+}
+
+fn acts_over(models: u64) -> impl Strategy<Value = Vec<Act>> {
+    let of_what = (0u32..4, 0u16..2, of(0u16..5), 0u16..3, 0u64..6);
+    let info = (of_what, 0u32..60, 0u32..60).prop_map(
+        |((tenant, source, claims, model, session), prompt_tokens, output_cap)| RequestInfo {
             tenant: TenantId(tenant),
             source: SourceId(source),
             claims: claims.map(ClassId),
+            model: ModelId(model),
+            session: SessionId(session),
             prompt_tokens,
             output_cap,
             ..RequestInfo::default()
         },
     );
-    let backend = (0u32..5, 20u64..260, 30u32..160).prop_map(|(seats, kv_tokens, context_max)| {
-        BackendInfo { seats, kv_tokens, context_max, ..BackendInfo::default() }
-    });
+    let place = (0u16..3, 0u16..4, 0u64..8);
+    let backend = (0u32..5, 20u64..260, 30u32..160, place).prop_map(
+        move |(seats, kv_tokens, context_max, (pool, site, served))| BackendInfo {
+            pool: PoolId(pool),
+            site: SiteId(site),
+            models: served & models,
+            seats,
+            kv_tokens,
+            context_max,
+        },
+    );
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
     let act = prop_oneof![
@@ -50,6 +72,7 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
         4 => any::<usize>().prop_map(Act::Withdraw),
         5 => (0u32..4, 0u32..4, backend).prop_map(|(s, g, info)| Act::Join(s, g, info)),
         2 => (0u32..4, 0u32..4).prop_map(|(slot, generation)| Act::Leave(slot, generation)),
+        10 => (0u32..4, 0u32..3, 0u32..3).prop_map(|(s, g, tokens)| Act::Match(s, g, tokens)),
         25 => (0u64..40, any::<bool>()).prop_map(|(nanos, keep)| Act::Wait(nanos, keep)),
     ];
     // Draining comes near the end if at all, or nothing else would be seen.
@@ -61,7 +84,8 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
 fn class() -> impl Strategy<Value = Class> {
     let first = (0i32..3, prop_oneof![Just(1u32), Just(2), Just(4), Just(8)], of(0u64..30));
     let second = (weighted(0.3, 0u32..6), weighted(0.3, 40u64..200), weighted(0.4, 1u32..5));
-    let third = (weighted(0.4, 1u64..150), 0u64..60, weighted(0.5, 0u32..60));
+    let sites = prop_oneof![4 => Just(0u64), 1 => 1u64..16];
+    let third = (weighted(0.4, 1u64..150), 0u64..60, weighted(0.5, 0u32..60), sites);
     (first, second, third).prop_map(|(first, second, third)| Class {
         priority: first.0,
         weight: first.1,
@@ -72,6 +96,7 @@ fn class() -> impl Strategy<Value = Class> {
         tokens_max: third.0,
         boost: Span::from_nanos(third.1),
         output_tokens_expected: third.2,
+        sites: third.3,
         ..Class::default()
     })
 }
@@ -111,22 +136,115 @@ fn classify(classes: u16) -> impl Strategy<Value = Vec<ClassifyRule>> {
     })
 }
 
+fn place() -> impl Strategy<Value = Vec<Place>> {
+    let load = (1_000_000u32..3_000_000, 0u64..60)
+        .prop_map(|(factor_ppm, tokens)| LoadBreak { factor_ppm, tokens });
+    let sites = prop_oneof![Just(vec![1, 0, 2]), Just(vec![2, 1])];
+    let local = (sites, 0u64..30, 0u64..60).prop_map(|(sites, spill_wait, return_after)| {
+        Place::LocalFirst(LocalFirst {
+            sites: sites.into_iter().map(SiteId).collect(),
+            spill_wait: Span::from_nanos(spill_wait),
+            return_after: Span::from_nanos(return_after),
+        })
+    });
+    let prefix = load.clone().prop_map(Place::PrefixAffinity);
+    let session = (1u32..4, load)
+        .prop_map(|(sessions_max, load)| Place::SessionAffinity { sessions_max, load });
+    let last = prop_oneof![
+        Just(Place::RoundRobin),
+        Just(Place::LeastTokens),
+        any::<u64>().prop_map(|seed| Place::PowerOfTwo { seed }),
+    ];
+    let rules = (weighted(0.4, local), weighted(0.2, prefix), weighted(0.2, session), of(last));
+    rules.prop_map(|(local, prefix, session, last)| {
+        [local, session, prefix, last].into_iter().flatten().collect()
+    })
+}
+
+fn partition(classes: u16) -> impl Strategy<Value = Vec<Partition>> {
+    let dedicated =
+        (0..classes, vec(0u16..3, 1..3), any::<bool>()).prop_map(|(class, pools, exclusive)| {
+            let pools = pools.into_iter().map(PoolId).collect();
+            Partition::Dedicated(Dedicated { class: ClassId(class), pools, exclusive })
+        });
+    let concurrency = (0..classes, 1u32..1_000_000).prop_map(|(class, share)| {
+        Partition::Concurrency(Concurrency { shares_ppm: vec![(ClassId(class), share)] })
+    });
+    let rules = (
+        weighted(0.2, vec(dedicated, 1..3)),
+        weighted(0.3, quota(classes)),
+        weighted(0.2, concurrency),
+    );
+    rules.prop_map(|(dedicated, quota, concurrency)| {
+        let mut rules = dedicated.unwrap_or_default();
+        rules.extend(quota);
+        rules.extend(concurrency);
+        rules
+    })
+}
+
+/// Root, two groups below it, and below these the leaves; a leaf may be directly below the root.
+fn quota(classes: u16) -> impl Strategy<Value = Partition> {
+    let unit = prop_oneof![Just((QuotaUnit::Requests, 1u64)), Just((QuotaUnit::Tokens, 25))];
+    let leaf = (0u16..3, 0u64..4, of(0u64..4), of(0u64..3));
+    let leaves = vec(leaf, usize::from(classes));
+    let middle = (0u64..3, of(0u64..3), of(0u64..2));
+    (unit, leaves, vec(middle, 2), 0u64..3).prop_map(|((unit, times), leaves, middles, spare)| {
+        let make = |parent, nominal: u64, borrow_max: Option<u64>, lend_max: Option<u64>| {
+            let amount = |n: u64| n * times;
+            QuotaGroup {
+                parent,
+                nominal: amount(nominal),
+                borrow_max: borrow_max.map(amount),
+                lend_max: lend_max.map(|lent| amount(lent.min(nominal))),
+                classes: Vec::new(),
+            }
+        };
+        let below = |parent: u16| {
+            leaves.iter().filter(|leaf| leaf.0 == parent).map(|leaf| leaf.1).sum::<u64>()
+        };
+        let middle = |at: usize| below(at as u16 + 1) + middles[at].0 + 1;
+        let mut groups = vec![make(None, below(0) + middle(0) + middle(1) + spare, None, None)];
+        for (at, (_, borrow_max, lend_max)) in middles.iter().enumerate() {
+            groups.push(make(Some(0), middle(at), *borrow_max, *lend_max));
+        }
+        for (class, (parent, nominal, borrow_max, lend_max)) in (0..).zip(&leaves) {
+            let borrow_max = if *nominal == 0 { None } else { *borrow_max };
+            let leaf = make(Some(*parent), *nominal, borrow_max, *lend_max);
+            groups.push(QuotaGroup { classes: vec![ClassId(class)], ..leaf });
+        }
+        Partition::Quota(Quota { unit, groups })
+    })
+}
+
 pub fn config() -> impl Strategy<Value = Config> {
     let order = prop_oneof![Just(Order::Fcfs), Just(Order::Aging)];
-    let place = prop_oneof![Just(Place::RoundRobin), Just(Place::LeastTokens)];
+    let plain = prop_oneof![Just(vec![Place::RoundRobin]), Just(vec![Place::LeastTokens])];
+    let place = prop_oneof![1 => plain, 1 => place()];
     let window = prop_oneof![4 => Just(Window::Seats), 1 => Just(Window::None)];
     let predict = prop_oneof![Just(Predict::DeclaredCap), Just(Predict::ClassIntensity)];
     let guard = of(prop_oneof![1u32..1_000_001, Just(1_000_000)]);
     let classes = vec(class(), 1..5);
-    let rules = classes.prop_flat_map(|classes| (classify(classes.len() as u16), Just(classes)));
+    let rules = classes.prop_flat_map(|classes| {
+        let count = classes.len() as u16;
+        (classify(count), prop_oneof![Just(vec![]), partition(count)], Just(classes))
+    });
     (rules, share(), order, place, window, (guard, predict, 5u32..60)).prop_map(
-        |((classify, mut classes), share, order, place, window, (guard, predict, requests_max))| {
+        |(
+            (classify, partition, mut classes),
+            share,
+            order,
+            place,
+            window,
+            (guard, predict, requests_max),
+        )| {
             if guard.is_some() {
                 classes[0].wait_max.get_or_insert(Span::from_nanos(20));
             }
             let guard = guard.map(|due_share_ppm| Guard { due_share_ppm });
             Config {
                 classify,
+                partition,
                 order,
                 place,
                 window,
@@ -170,6 +288,9 @@ pub fn run(
             }
             Act::Leave(slot, generation) => Input::Left(BackendId { slot, generation }),
             Act::Drain => Input::Draining,
+            Act::Match(slot, generation, tokens) => {
+                Input::Matched(RequestId(next_id), BackendId { slot, generation }, tokens)
+            }
             Act::Wait(nanos, keep) => {
                 let until = now + nanos;
                 while let Some(at) = allocator.next_deadline().map(Time::nanos)
