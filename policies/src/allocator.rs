@@ -43,6 +43,9 @@ pub struct Allocator {
     mortal: ClassSet,
     /// What stopped those who wait.
     stops: Stops,
+    /// Whether more than time has passed since dispatching last came to rest: then everyone is
+    /// asked for anew, and otherwise only those who stepped aside and whose time has come.
+    changed: bool,
     /// Classes whose next request did not fit their cap of tokens. A class is looked at again
     /// when what it has waiting or outstanding changes, or when its oldest request may go as due.
     too_large: ClassSet,
@@ -79,6 +82,7 @@ impl Allocator {
             backends: Backends::new(&config),
             mortal: mortal.collect(),
             stops: Stops::default(),
+            changed: false,
             too_large: ClassSet::EMPTY,
             decisions: Decided::default(),
             in_flight: 0,
@@ -112,16 +116,21 @@ impl Allocator {
             Input::Reported(..) => {}
             Input::Joined(backend, info) => {
                 self.backends.join(backend, &info);
-                self.partitions.resize(self.backends.seats());
+                self.resized();
             }
             Input::Left(backend) => {
                 self.backends.leave(backend);
-                self.partitions.resize(self.backends.seats());
+                self.resized();
             }
             Input::Draining => self.draining = true,
             Input::Deadline => {}
         }
         self.dispatch();
+    }
+
+    fn resized(&mut self) {
+        self.partitions.resize(self.backends.seats());
+        self.changed = true;
     }
 
     /// The next decision, in the order in which they were made.
@@ -291,6 +300,7 @@ impl Allocator {
         self.too_large.remove(class);
         self.book.entry_mut(slot).flow = flow;
         let turned = self.book.enqueue(slot);
+        self.changed = true;
         self.share.enqueued(flow, class, turned);
         self.dispatch();
         self.bound_queue(id, slot);
@@ -344,6 +354,7 @@ impl Allocator {
         let (class, flow, tokens) = (entry.class, entry.flow, entry.tokens());
         let charged = (entry.info.prompt_tokens, entry.output_predicted);
         self.book.forget(found);
+        self.changed = true;
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
         self.partitions.release(class, tokens);
@@ -380,6 +391,7 @@ impl Allocator {
         let Entry { flow, class, .. } = *self.book.entry(slot);
         let turned = self.book.unqueue(slot);
         self.share.unqueued(flow, class, turned);
+        self.changed = true;
         if !self.book.waiting().contains(class) {
             self.backends.rest(class, self.now);
         }
@@ -396,11 +408,9 @@ impl Allocator {
     /// refuses one, closes a class, lets classes that stepped aside go deeper into their quotas or
     /// ends the loop, so it ends.
     fn dispatch_waiting(&mut self) {
-        let mut stops = Stops::default();
-        self.partitions.begin_round();
-        self.backends.begin_round(self.now);
-        self.too_large = self.too_large.without(self.due_classes());
-        let mut too_large_when_due = ClassSet::EMPTY;
+        let mut stops = self.begin_round();
+        self.too_large = self.too_large.without(self.due_among(self.too_large));
+        let mut tried_as_due = ClassSet::EMPTY;
         loop {
             let open = self.open().without(stops.aside.all());
             if open.is_empty() {
@@ -416,11 +426,11 @@ impl Allocator {
             let (due, slot, reason) = self.pick(open);
             let entry = self.book.entry(slot);
             let (class, tokens) = (entry.class, entry.tokens());
+            if reason == Reason::Due {
+                tried_as_due.insert(class);
+            }
             if !self.caps.has_room(class, tokens) {
                 self.too_large.insert(class);
-                if reason == Reason::Due {
-                    too_large_when_due.insert(class);
-                }
                 continue;
             }
             if !self.partitions.admits(class, tokens) {
@@ -430,8 +440,8 @@ impl Allocator {
             match self.place(slot) {
                 Placed::At(backend) => {
                     self.send(slot, backend, reason, due);
-                    let due = self.due_classes().without(too_large_when_due);
-                    self.too_large = self.too_large.without(due);
+                    tried_as_due.remove(class);
+                    self.look_again_at_due(&mut stops, tried_as_due);
                 }
                 Placed::Stopped(bound) if self.backends.reaches_differ() => {
                     stops.aside.step(self.backends.stopped_with(class), bound);
@@ -467,7 +477,7 @@ impl Allocator {
 
     /// Notes what stopped whom.
     fn come_to_rest(&mut self, mut stops: Stops) {
-        self.backends.end_round();
+        self.changed = false;
         // Who was only put off is stopped by what stopped those that are more entitled.
         while let Some(deeper) = self.partitions.deepen() {
             stops.aside.come_back(deeper);
@@ -477,13 +487,41 @@ impl Allocator {
         self.stops = stops;
     }
 
-    /// Of the classes that step aside, those whose oldest request the guard would send now.
-    fn due_classes(&self) -> ClassSet {
-        if self.too_large.is_empty() {
+    /// What stops whom before anyone is asked for.
+    fn begin_round(&mut self) -> Stops {
+        let mut stops = Stops::default();
+        if !self.changed && !self.stops.aside.all().is_empty() {
+            let spilling = self.backends.spilling(self.now, |class| self.oldest_arrival(class));
+            stops.aside = self.stops.aside;
+            stops.aside.come_back(spilling.or(self.due_among(stops.aside.all())));
+        }
+        self.ask_anew(ClassSet::ALL.without(stops.aside.all()));
+        stops
+    }
+
+    fn ask_anew(&mut self, classes: ClassSet) {
+        self.partitions.ask_anew(classes);
+        self.backends.ask_anew(classes, self.now);
+    }
+
+    /// After a dispatch the guard may have the credit to send what stepped aside.
+    fn look_again_at_due(&mut self, stops: &mut Stops, tried: ClassSet) {
+        let aside = self.too_large.or(stops.aside.all());
+        let due = self.due_among(aside).without(tried);
+        if !due.is_empty() {
+            self.too_large = self.too_large.without(due);
+            stops.aside.come_back(due);
+            self.ask_anew(due);
+        }
+    }
+
+    /// Of these classes, those whose oldest request the guard would send now.
+    fn due_among(&self, classes: ClassSet) -> ClassSet {
+        if classes.is_empty() {
             return ClassSet::EMPTY;
         }
         let due = self.guard.as_ref().map(|guard| guard.due_classes(self.now, &self.book));
-        self.too_large.and(due.unwrap_or(ClassSet::EMPTY))
+        classes.and(due.unwrap_or(ClassSet::EMPTY))
     }
 
     /// The request that goes next, of the `open` classes, and the rule that says so.

@@ -119,7 +119,7 @@ fn storms_reach_every_decision() {
     for rule in ["arrival_order", "priority", "deficit", "virtual_counter"] {
         assert!(all(rule) >= 8, "{rule}: {seen:?}");
     }
-    for (rule, least) in [("due", 7), ("time_to_live", 7), ("withdrawn", 7), ("too_large", 4)] {
+    for (rule, least) in [("due", 6), ("time_to_live", 6), ("withdrawn", 7), ("too_large", 4)] {
         assert!(all(rule) >= least, "{rule}: {seen:?}");
     }
     for rule in ["queue_bound", "no_rule", "draining"] {

@@ -67,10 +67,10 @@ impl Partitions {
                 && self.quota.as_ref().is_none_or(|quota| quota.has_room(class, tokens))
     }
 
-    /// Everyone who waits is asked for anew.
-    pub fn begin_round(&mut self) {
+    /// These classes are asked for anew.
+    pub fn ask_anew(&mut self, classes: ClassSet) {
         if let Some(quota) = &mut self.quota {
-            quota.begin_round();
+            quota.ask_anew(classes);
         }
     }
     /// Whether such a request, which is next of its class, may go now. If not, its class steps

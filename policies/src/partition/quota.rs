@@ -162,11 +162,12 @@ impl Quota {
         }
     }
 
-    /// Everyone who waits is asked for anew.
-    pub fn begin_round(&mut self) {
+    /// These classes are asked for anew, and the most entitled requests first.
+    pub fn ask_anew(&mut self, classes: ClassSet) {
         self.depth = 0;
-        self.put_off = [ClassSet::EMPTY; LEVELS_MAX];
-        self.denied = [ClassSet::EMPTY; LEVELS_MAX];
+        for set in self.put_off.iter_mut().chain(&mut self.denied) {
+            *set = set.without(classes);
+        }
     }
 
     /// Whether such a request, which is next of its class, may go now. If not, its class steps

@@ -86,16 +86,17 @@ impl Choice {
         self.affinities.iter().any(|affinity| matches!(affinity, Affinity::Prefix(_)))
     }
 
-    pub fn begin_round(&mut self, now: Time) {
+    pub fn ask_anew(&mut self, classes: ClassSet, now: Time) {
+        self.reach.let_go(classes);
         if let Some(rule) = &mut self.local_first {
-            rule.begin_round(now);
+            rule.ask_anew(classes, now);
         }
     }
-    /// Nobody is asked for any more; what comes later waits for no one.
-    pub fn end_round(&mut self) {
-        self.reach.let_go();
+    pub fn spilling(&self, now: Time, oldest: impl Fn(ClassId) -> Option<Time>) -> ClassSet {
+        self.local_first.as_ref().map_or(ClassSet::EMPTY, |rule| rule.spilling(now, oldest))
     }
     pub fn rest(&mut self, class: ClassId, now: Time) {
+        self.reach.let_go(ClassSet::from_iter([class]));
         if let Some(rule) = &mut self.local_first {
             rule.rest(class, now);
         }
@@ -249,6 +250,7 @@ impl Choice {
     fn stop(&mut self, slots: &[Slot], asked: &Asked, farthest: u32) -> Placed {
         let (mut may_go, mut fits) = (false, false);
         let (mut elsewhere, mut why) = (false, Bound::Seats);
+        self.reach.begin_hold(asked.class);
         for (at, slot) in slots.iter().enumerate() {
             if !self.reach.serves(at, asked) {
                 continue;
@@ -261,7 +263,7 @@ impl Choice {
                 elsewhere |= self.has_room(slots, at, asked);
             } else if is_capable {
                 fits = true;
-                self.reach.hold(at);
+                self.reach.hold(at, asked.class);
                 if slot.is_open() {
                     why = Bound::KvMemory;
                 }

@@ -4,7 +4,8 @@
 //! first site that has a backend able to hold it. Only when the oldest waiting request of its class
 //! has waited `spill_wait` may the class use the next site as well, and for the one after that it
 //! waits as long again. While a class spills, each request still takes the nearest site with room.
-//! The class returns once a nearer site has turned none of its requests away for `return_after`.
+//! The class returns once it waits for no site and a nearer one has turned none of its requests away
+//! for `return_after`.
 //!
 //! A site *turns away* a request of the class from the moment it is asked in vain until it is asked
 //! with success or nobody of the class waits any more. "It has room" is judged by that, not by free
@@ -74,9 +75,6 @@ impl Ranks {
     fn at_least(self, rank: u32) -> Ranks {
         Ranks(self.0 & !((1 << rank) - 1))
     }
-    fn without(self, other: Ranks) -> Ranks {
-        Ranks(self.0 & !other.0)
-    }
     fn union(self, other: Ranks) -> Ranks {
         Ranks(self.0 | other.0)
     }
@@ -110,6 +108,8 @@ pub(crate) struct LocalFirst {
     waiting: ClassSet,
     /// Those of them that could use a farther rank by waiting longer.
     rising: ClassSet,
+    /// Classes that some rank turned away up to this round.
+    waited: ClassSet,
     /// Indexed by slot.
     ranks: Vec<Option<u32>>,
 }
@@ -131,6 +131,7 @@ impl LocalFirst {
             turned_at: vec![Time::ZERO; classes * (rank_last as usize + 1)],
             waiting: ClassSet::EMPTY,
             rising: ClassSet::EMPTY,
+            waited: ClassSet::EMPTY,
             ranks: Vec::new(),
         }
     }
@@ -197,20 +198,25 @@ impl LocalFirst {
         self.turned_away(class, passed, now);
     }
 
-    /// Everything is asked anew; up to now those who wait were turned away.
-    pub fn begin_round(&mut self, now: Time) {
-        for class in self.waiting {
-            self.rest(class, now);
-        }
+    /// These classes are asked for anew; up to now those of them that wait were turned away.
+    pub fn ask_anew(&mut self, classes: ClassSet, now: Time) {
+        let turned_away = self.waiting.and(classes);
+        self.waited = self.waited.without(classes).or(turned_away);
+        turned_away.for_each(|class| self.stop_waiting(class, now));
     }
     /// Nobody of the class waits any more.
     pub fn rest(&mut self, class: ClassId, now: Time) {
         if self.waiting.contains(class) {
-            let waited_for = std::mem::take(&mut self.spills[class.index()].waits_for);
-            self.turned_away(class, waited_for, now);
-            self.waiting.remove(class);
-            self.rising.remove(class);
+            self.stop_waiting(class, now);
         }
+        self.waited.remove(class);
+    }
+    fn stop_waiting(&mut self, class: ClassId, now: Time) {
+        let spill = &mut self.spills[class.index()];
+        let turned = spill.turned.union(std::mem::take(&mut spill.waits_for));
+        self.turned_away(class, turned, now);
+        self.waiting.remove(class);
+        self.rising.remove(class);
     }
     /// No backend has a seat: every site turns away those of the classes.
     pub fn close(&mut self, classes: ClassSet) {
@@ -224,17 +230,24 @@ impl LocalFirst {
 
     /// When the next class may spill, given when its oldest waiting request arrived.
     pub fn next_spill(&self, oldest: impl Fn(ClassId) -> Option<Time>) -> Option<Time> {
-        let due = |class: ClassId| {
-            let from = oldest(class)?.max(self.spills[class.index()].since);
-            Some(from.saturating_add(self.spill_wait))
-        };
-        self.rising.filter_map(due).min()
+        self.rising.filter_map(|class| self.spills_at(class, &oldest)).min()
+    }
+    /// Classes that may spill now.
+    pub fn spilling(&self, now: Time, oldest: impl Fn(ClassId) -> Option<Time>) -> ClassSet {
+        let spills = |class: &ClassId| self.spills_at(*class, &oldest).is_some_and(|at| at <= now);
+        self.rising.filter(spills).collect()
+    }
+    fn spills_at(&self, class: ClassId, oldest: impl Fn(ClassId) -> Option<Time>) -> Option<Time> {
+        let from = oldest(class)?.max(self.spills[class.index()].since);
+        Some(from.saturating_add(self.spill_wait))
     }
 
     /// The nearer rank that the class may only use again, and since when.
     fn back_at(&self, class: ClassId, now: Time) -> Option<(u32, Time)> {
         let spill = &self.spills[class.index()];
-        let nearer = spill.turned.below(spill.level).without(spill.waits_for);
+        // Who waits stays, or time alone would take a site from it.
+        let is_idle = !self.waited.contains(class);
+        let nearer = if is_idle { spill.turned.below(spill.level) } else { Ranks::default() };
         let mut back = nearer.map(|rank| {
             let turned_at = self.turned_at[self.row(class) + rank as usize];
             (rank, turned_at.saturating_add(self.return_after))

@@ -222,17 +222,15 @@ impl Backends {
     pub fn stopped_with(&self, class: ClassId) -> ClassSet {
         self.choice.stopped_with(class)
     }
-    /// Everyone who waits is asked for anew.
-    pub fn begin_round(&mut self, now: Time) {
+    /// These classes are asked for anew.
+    pub fn ask_anew(&mut self, classes: ClassSet, now: Time) {
         if !self.is_plain {
-            self.choice.begin_round(now);
+            self.choice.ask_anew(classes, now);
         }
     }
-    /// Everyone who waits has been asked for.
-    pub fn end_round(&mut self) {
-        if !self.is_plain {
-            self.choice.end_round();
-        }
+    /// Classes that may go farther now, given when the oldest request of each arrived.
+    pub fn spilling(&self, now: Time, oldest: impl Fn(ClassId) -> Option<Time>) -> ClassSet {
+        if self.is_plain { ClassSet::EMPTY } else { self.choice.spilling(now, oldest) }
     }
     /// Nobody of the class waits any more.
     pub fn rest(&mut self, class: ClassId, now: Time) {

@@ -31,8 +31,8 @@ struct Traits {
     classes: ClassSet,
     /// A bit a model; all bits where every model is served.
     models: u64,
-    /// The round in which a request that comes first waits for room here.
-    held: u64,
+    /// Classes of which a request that came first waited for room here when it was last asked.
+    held: ClassSet,
 }
 
 /// Who may go where.
@@ -52,8 +52,8 @@ pub(crate) struct Reach {
     models_differ: bool,
     /// Whether some request may go where another may not.
     differs: bool,
-    /// What was held in earlier rounds of dispatching is free again.
-    round: u64,
+    /// Classes of which a request waits for room now, so that what they hold is not for others.
+    holding: ClassSet,
 }
 
 impl Reach {
@@ -66,7 +66,7 @@ impl Reach {
             above: [everyone(config.classes.len()); CLASSES_MAX],
             models_differ: false,
             differs: false,
-            round: 1,
+            holding: ClassSet::EMPTY,
         };
         for rule in &config.partition {
             let Partition::Dedicated(dedicated) = rule else { continue };
@@ -87,9 +87,9 @@ impl Reach {
             || config.partition.iter().any(|rule| matches!(rule, Partition::Dedicated(_)))
     }
 
-    /// Nothing is held any more.
-    pub fn let_go(&mut self) {
-        self.round += 1;
+    /// These classes are not waited for any more.
+    pub fn let_go(&mut self, classes: ClassSet) {
+        self.holding = self.holding.without(classes);
     }
 
     /// Whether such a request may go to the slot, by class and model.
@@ -102,13 +102,18 @@ impl Reach {
         let models = self.traits[at].models;
         models.checked_shr(model).unwrap_or(u64::from(models == u64::MAX)) & 1 == 1
     }
-    /// Whether a request that comes first waits for room in the slot.
+    /// Whether a request that came first waits for room in the slot.
     pub fn is_held(&self, at: usize) -> bool {
-        self.traits[at].held == self.round
+        self.traits[at].held.meets(self.holding)
     }
-    /// A request that comes first waits for room in the slot.
-    pub fn hold(&mut self, at: usize) {
-        self.traits[at].held = self.round;
+    /// A request of the class, which comes first, waits for room; where is told by `hold`.
+    pub fn begin_hold(&mut self, class: ClassId) {
+        self.traits.iter_mut().for_each(|slot| slot.held.remove(class));
+        self.holding.insert(class);
+    }
+    /// It waits for room in this slot.
+    pub fn hold(&mut self, at: usize, class: ClassId) {
+        self.traits[at].held.insert(class);
     }
 
     /// Classes that wait with `class` when a request of it fits nowhere.
@@ -134,7 +139,7 @@ impl Reach {
         self.traits[at] = Traits {
             classes: classes.filter(|class| self.may_use(*class, info)).collect(),
             models: if info.models == 0 { u64::MAX } else { info.models },
-            held: 0,
+            held: ClassSet::EMPTY,
         };
         self.compare();
     }

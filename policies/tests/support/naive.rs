@@ -58,6 +58,11 @@ pub struct Naive {
     draining: bool,
     now: Time,
     stops: BTreeMap<ClassId, Bound>,
+    /// Whether more than time has passed since everyone was asked for.
+    changed: bool,
+    aside: Vec<(ClassId, Bound)>,
+    put_off: Vec<(ClassId, usize)>,
+    denied: Vec<(ClassId, usize)>,
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
     decisions: Vec<Decision>,
@@ -84,6 +89,10 @@ impl Naive {
             draining: false,
             now: Time::ZERO,
             stops: BTreeMap::new(),
+            changed: false,
+            aside: Vec::new(),
+            put_off: Vec::new(),
+            denied: Vec::new(),
             too_large: Vec::new(),
             decisions: Vec::new(),
         }
@@ -102,6 +111,7 @@ impl Naive {
             }
             Input::Ended(id, _, used) => self.ended(id, used),
             Input::Joined(id, info) => {
+                self.changed = true;
                 if self.seen.get(&id.slot).is_none_or(|&seen| seen < id.generation) {
                     self.seen.insert(id.slot, id.generation);
                     self.backends.retain(|other, _| other.slot != id.slot);
@@ -109,6 +119,7 @@ impl Naive {
                 }
             }
             Input::Left(id) => {
+                self.changed = true;
                 self.backends.remove(&id);
             }
             Input::Draining => self.draining = true,
@@ -192,6 +203,7 @@ impl Naive {
         held.flow = self.flow(&held);
         self.sequence += 1;
         self.backlog(held.flow);
+        self.changed = true;
         self.too_large.retain(|&c| c != held.class);
         self.held.push(held);
     }
@@ -295,6 +307,7 @@ impl Naive {
     fn ended(&mut self, id: RequestId, used: Used) {
         let Some(at) = self.held.iter().position(|h| h.id == id && h.at.is_some()) else { return };
         let held = self.held.remove(at);
+        self.changed = true;
         self.too_large.retain(|&c| c != held.class);
         let difference = self.cost(used.prompt_tokens, used.output_tokens)
             - self.cost(held.info.prompt_tokens, held.predicted);
@@ -304,11 +317,13 @@ impl Naive {
 
     fn dispatch(&mut self, fresh: u64) {
         let mut closed: Vec<(ClassId, Bound)>;
-        let mut aside: Vec<(ClassId, Bound)> = Vec::new();
-        let mut put_off: Vec<(ClassId, usize)> = Vec::new();
-        let (mut denied, mut depth) = (Vec::new(), 0);
-        let mut stopped = None;
-        self.begin_round();
+        let (mut stopped, mut depth) = (None, 0);
+        let spilling = self.spilling();
+        let changed = self.changed;
+        self.aside.retain(|(class, _)| !changed && !spilling.contains(class));
+        let mut anew: Vec<_> = (0..self.config.classes.len() as u16).map(ClassId).collect();
+        anew.retain(|class| self.aside.iter().all(|(other, _)| other != class));
+        self.ask_anew(&anew);
         self.look_again_at_due(&[]);
         let mut tried_as_due = Vec::new();
         loop {
@@ -316,13 +331,14 @@ impl Naive {
             let open: Vec<usize> = (0..self.held.len())
                 .filter(|&at| self.held[at].at.is_none())
                 .filter(|&at| closed.iter().all(|&(class, _)| class != self.held[at].class))
-                .filter(|&at| aside.iter().all(|&(class, _)| class != self.held[at].class))
+                .filter(|&at| self.aside.iter().all(|&(class, _)| class != self.held[at].class))
                 .collect();
             if open.is_empty() {
-                let Some(deeper) = put_off.iter().map(|(_, depth)| *depth).min() else { break };
+                let deeper = self.put_off.iter().map(|(_, depth)| *depth).min();
+                let Some(deeper) = deeper else { break };
                 depth = deeper;
-                aside.retain(|(class, _)| !put_off.contains(&(*class, depth)));
-                put_off.retain(|(_, other)| *other != depth);
+                self.aside.retain(|(class, _)| !self.put_off.contains(&(*class, depth)));
+                self.put_off.retain(|(_, other)| *other != depth);
                 continue;
             }
             if self.backends.is_empty() {
@@ -337,11 +353,11 @@ impl Naive {
             }
             let (at, reason) = self.pick(&open);
             let held = self.held[at].clone();
+            if reason == Reason::Due {
+                tried_as_due.push(held.class);
+            }
             if !self.fits_cap(&held) {
                 self.too_large.push(held.class);
-                if reason == Reason::Due {
-                    tried_as_due.push(held.class);
-                }
                 continue;
             }
             if let Some(rule) = quota::quota(&self.config) {
@@ -350,19 +366,22 @@ impl Naive {
                 let has_room = quota::has_room(rule, &usage);
                 let is_put_off = has_room && borrows_at > depth;
                 if is_put_off {
-                    put_off.push((held.class, borrows_at));
-                } else if !has_room || quota::is_claimed(rule, &usage, &denied) {
-                    denied.push((held.class, borrows_at));
+                    self.put_off.push((held.class, borrows_at));
+                } else if !has_room || quota::is_claimed(rule, &usage, &self.denied) {
+                    self.denied.push((held.class, borrows_at));
                 }
-                if is_put_off || denied.iter().any(|(class, _)| *class == held.class) {
-                    aside.push((held.class, Bound::Quota));
+                if is_put_off || self.denied.iter().any(|(class, _)| *class == held.class) {
+                    self.aside.push((held.class, Bound::Quota));
                     continue;
                 }
             }
             match self.find(&held) {
                 place::Found::At(backend) => {
                     self.send(at, backend, reason, fresh);
-                    self.look_again_at_due(&tried_as_due);
+                    tried_as_due.retain(|class| *class != held.class);
+                    if self.look_again_at_due(&tried_as_due) {
+                        depth = 0;
+                    }
                 }
                 place::Found::Never => {
                     let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
@@ -370,8 +389,8 @@ impl Naive {
                 }
                 place::Found::Stopped(bound) if self.reaches_differ() => {
                     let mut classes = self.stopped_with(held.class);
-                    classes.retain(|class| !aside.iter().any(|(other, _)| other == class));
-                    aside.extend(classes.into_iter().map(|class| (class, bound)));
+                    classes.retain(|class| !self.aside.iter().any(|(other, _)| other == class));
+                    self.aside.extend(classes.into_iter().map(|class| (class, bound)));
                 }
                 place::Found::Stopped(bound) => {
                     stopped = Some(bound);
@@ -379,8 +398,10 @@ impl Naive {
                 }
             }
         }
-        aside.retain(|(class, _)| !put_off.iter().any(|(other, _)| other == class));
-        self.note_stops(&closed, &aside, stopped);
+        self.aside.retain(|(class, _)| !self.put_off.iter().any(|(other, _)| other == class));
+        self.put_off.clear();
+        self.changed = false;
+        self.note_stops(&closed, stopped);
     }
 
     /// Classes at a cap of their own.
@@ -418,30 +439,41 @@ impl Naive {
         quota && self.fits_cap(held) && !is_capped(Bound::ClassRequests)
     }
 
-    fn note_stops(
-        &mut self,
-        closed: &[(ClassId, Bound)],
-        aside: &[(ClassId, Bound)],
-        stopped: Option<Bound>,
-    ) {
+    fn note_stops(&mut self, closed: &[(ClassId, Bound)], stopped: Option<Bound>) {
         self.stops.clear();
         for class in (0..self.config.classes.len() as u16).map(ClassId) {
             let own = |kind| closed.contains(&(class, kind)).then_some(kind);
             let cap = own(Bound::ClassRequests).or(own(Bound::ClassTokens));
-            let aside = aside.iter().find(|(other, _)| *other == class).map(|(_, bound)| *bound);
+            let aside =
+                self.aside.iter().find(|(other, _)| *other == class).map(|(_, bound)| *bound);
             if let Some(bound) = cap.or(aside).or(stopped) {
                 self.stops.insert(class, bound);
             }
         }
     }
 
-    fn look_again_at_due(&mut self, tried: &[ClassId]) {
-        let Some(guard) = self.config.guard else { return };
-        if self.credit + guard.due_share_ppm >= 1_000_000 {
-            let due: Vec<ClassId> =
-                self.waiting().filter(|h| self.due_at(h).is_some()).map(|h| h.class).collect();
-            self.too_large.retain(|class| tried.contains(class) || !due.contains(class));
+    /// Classes that stepped aside and are due are asked for anew; whether there are any.
+    fn look_again_at_due(&mut self, tried: &[ClassId]) -> bool {
+        let Some(guard) = self.config.guard else { return false };
+        if self.credit + guard.due_share_ppm < 1_000_000 {
+            return false;
         }
+        let mut due: Vec<ClassId> =
+            self.waiting().filter(|h| self.due_at(h).is_some()).map(|h| h.class).collect();
+        let is_aside = |class: &ClassId| {
+            self.aside.iter().any(|(other, _)| other == class) || self.too_large.contains(class)
+        };
+        due.retain(|class| is_aside(class) && !tried.contains(class));
+        self.too_large.retain(|class| !due.contains(class));
+        self.ask_anew(&due);
+        !due.is_empty()
+    }
+
+    fn ask_anew(&mut self, classes: &[ClassId]) {
+        self.aside.retain(|(class, _)| !classes.contains(class));
+        self.put_off.retain(|(class, _)| !classes.contains(class));
+        self.denied.retain(|(class, _)| !classes.contains(class));
+        self.place_anew(classes);
     }
 
     fn due_at(&self, held: &Held) -> Option<Time> {
@@ -550,6 +582,7 @@ impl Naive {
         let held = self.held[at].clone();
         self.decide(&held, action, reason, fresh);
         self.held.remove(at);
+        self.changed = true;
         self.too_large.retain(|&c| c != held.class);
         self.unbacklog(held.flow);
         self.rest_if_idle(held.class);
@@ -570,6 +603,7 @@ impl Naive {
         let queued = self.waiting().filter(|h| h.class == held.class).count() as u32;
         if self.config.classes[held.class.index()].queue_max.is_some_and(|max| queued > max) {
             self.held.remove(at);
+            self.changed = true;
             self.too_large.retain(|&c| c != held.class);
             self.unbacklog(held.flow);
             self.rest_if_idle(held.class);

@@ -16,7 +16,7 @@ pub struct Memory {
     sessions: Vec<(SessionId, BackendId)>,
     pair: Option<(Stream, u64)>,
     /// Backends for which a request waits that comes first.
-    held: BTreeSet<BackendId>,
+    held: BTreeSet<(BackendId, ClassId)>,
 }
 
 #[derive(Default)]
@@ -25,6 +25,10 @@ struct Spill {
     since: Time,
     turned: BTreeMap<usize, Time>,
     waits_for: BTreeSet<usize>,
+    /// Whether it has been turned away up to this round.
+    waited: bool,
+    /// Whether it could use a farther rank by waiting longer.
+    rises: bool,
 }
 
 pub enum Found {
@@ -72,7 +76,8 @@ impl Naive {
         class_may(&self.config, held.class, info) && serves(info, held)
     }
     fn free(&self, id: BackendId, held: &Held) -> bool {
-        self.has_room(id, &self.backends[&id], held) && !self.memory.held.contains(&id)
+        let is_held = self.memory.held.iter().any(|(backend, _)| *backend == id);
+        self.has_room(id, &self.backends[&id], held) && !is_held
     }
 
     /// Whether a backend is there that could hold it, or none is there to which it may go.
@@ -103,23 +108,43 @@ impl Naive {
         classes.filter(within).collect()
     }
 
-    pub fn begin_round(&mut self) {
-        self.memory.held.clear();
-        for class in (0..self.config.classes.len() as u16).map(ClassId) {
-            self.rest(class);
+    pub fn place_anew(&mut self, classes: &[ClassId]) {
+        self.memory.held.retain(|(_, class)| !classes.contains(class));
+        for class in classes {
+            let waited = self.rest(*class);
+            let spill = self.memory.spills.entry(*class).or_default();
+            (spill.waited, spill.rises) = (waited, false);
         }
+    }
+    /// Classes that have waited long enough to use a farther site.
+    pub fn spilling(&self) -> Vec<ClassId> {
+        let Some(rule) = local_first(&self.config) else { return Vec::new() };
+        let spills = self.memory.spills.iter().filter(|(class, spill)| {
+            let own = self.waiting().filter(|h| h.class == **class).map(|h| h.arrived);
+            let due = own.min().map(|own| own.max(spill.since).saturating_add(rule.spill_wait));
+            spill.rises && due.is_some_and(|due| due <= self.now)
+        });
+        spills.map(|(class, _)| *class).collect()
     }
     pub fn rest_if_idle(&mut self, class: ClassId) {
         if !self.waiting().any(|h| h.class == class) {
             self.rest(class);
+            self.memory.held.retain(|(_, other)| *other != class);
+            let spill = self.memory.spills.entry(class).or_default();
+            (spill.waited, spill.rises) = (false, false);
         }
     }
-    fn rest(&mut self, class: ClassId) {
+    /// Whether it had waited.
+    fn rest(&mut self, class: ClassId) -> bool {
         let now = self.now;
         let spill = self.memory.spills.entry(class).or_default();
-        for rank in std::mem::take(&mut spill.waits_for) {
-            spill.turned.insert(rank, now);
+        let waited_for = std::mem::take(&mut spill.waits_for);
+        if waited_for.is_empty() {
+            return false;
         }
+        spill.turned.extend(waited_for.into_iter().map(|rank| (rank, now)));
+        spill.turned.values_mut().for_each(|at| *at = now);
+        true
     }
     pub fn close_all(&mut self, classes: &[ClassId]) {
         let ranks: BTreeSet<usize> = self.backends.values().map(|info| self.rank(info)).collect();
@@ -133,7 +158,7 @@ impl Naive {
         let spill = self.memory.spills.entry(class).or_default();
         let back = spill.turned.iter().find(|(rank, at)| {
             **rank < spill.level
-                && !spill.waits_for.contains(rank)
+                && !spill.waited
                 && at.saturating_add(rule.return_after) <= self.now
         });
         if let Some((&rank, &at)) = back {
@@ -176,6 +201,7 @@ impl Naive {
                 let due = oldest.max(spill.since).saturating_add(rule.spill_wait);
                 let next = capable.iter().copied().find(|rank| *rank > farthest);
                 let Some(next) = next.filter(|_| due <= now) else {
+                    spill.rises = next.is_some();
                     spill.waits_for.extend(capable.iter().filter(|rank| **rank <= farthest));
                     return self.stopped(held, farthest);
                 };
@@ -284,7 +310,7 @@ impl Naive {
         let is_near = |b: &BackendInfo| self.may(b, held) && self.rank(b) <= farthest;
         let elsewhere = served.iter().any(|(id, b)| !is_near(b) && self.free(**id, held));
         let seat = near.iter().any(|id| self.has_seat(*id, &self.backends[id]));
-        self.memory.held.extend(near);
+        self.memory.held.extend(near.into_iter().map(|id| (id, held.class)));
         Found::Stopped(match (elsewhere, seat) {
             (true, _) => Bound::Site,
             (false, true) => Bound::KvMemory,
