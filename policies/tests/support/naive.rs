@@ -464,6 +464,8 @@ impl Naive {
             self.aside.iter().any(|(other, _)| other == class) || self.too_large.contains(class)
         };
         due.retain(|class| is_aside(class) && !tried.contains(class));
+        due.sort_unstable();
+        due.dedup();
         self.too_large.retain(|class| !due.contains(class));
         self.ask_anew(&due);
         !due.is_empty()

@@ -13,6 +13,8 @@ mod examples;
 mod layer;
 pub mod nearest;
 pub mod objectives;
+pub mod partition;
+pub mod place;
 pub mod policy;
 mod source;
 pub mod spec;
@@ -27,4 +29,6 @@ pub use effective::{Effective, EffectiveRow};
 pub use layer::{Layered, SHIPPED_PREFIX, Shipped, read, reason};
 pub use objectives::{ClassObjectives, Metric, Objective};
 pub use source::{Place, Position, Source, Sources};
-pub use values::{At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue};
+pub use values::{
+    At, BytesValue, CoefficientValue, FractionValue, Items, OneOrMany, RateValue, SpanValue,
+};

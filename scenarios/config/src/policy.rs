@@ -3,14 +3,15 @@
 use plimsoll_base::{ClassId, SourceId, Span, TenantId};
 use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{
-    Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Place, Predict, Share, TokenCost,
-    Window,
+    Becomes, Class, ClassifyRule, Config, Guard, Order, Per, Predict, Share, TokenCost, Window,
 };
 
 use crate::objectives::objectives;
+use crate::partition::{self, PartitionSpec};
+use crate::place;
 use crate::spec::{
-    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PlaceSpec, PolicySpec, PredictSpec,
-    ShareSpec, WindowSpec,
+    ClassSpec, ClassifySpec, CostSpec, OrderSpec, PerSpec, PolicySpec, PredictSpec, ShareSpec,
+    WindowSpec,
 };
 use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
 
@@ -29,6 +30,8 @@ pub struct Known<'a> {
     pub tenants: &'a [String],
     /// Workloads, indexed by [`SourceId`].
     pub sources: &'a [String],
+    /// Pools, indexed by `PoolId`.
+    pub pools: &'a [String],
 }
 
 /// The policy and each class's objectives. What is wrong is added to `found`; the result is then
@@ -50,8 +53,13 @@ pub fn build(
         objectives: objectives(&spec.slo, found),
     });
     let owed = owed.collect();
+    let sites = place::site_names(policy);
+    check_names(&policy.sites.0.iter().collect::<Vec<_>>(), "site", found);
+    check_names(&policy.models.0.iter().collect::<Vec<_>>(), "model", found);
+    let rules = policy.partition.0.iter();
+    let rules = rules.filter_map(|rule| partition::rule(&rule.value, known, found)).collect();
     let config = Config {
-        classes: classes.iter().map(|spec| class(spec, found)).collect(),
+        classes: classes.iter().map(|spec| class(spec, &sites, found)).collect(),
         classify: classify(policy, known, found),
         labels: Vec::new(),
         admit: Vec::new(),
@@ -60,11 +68,10 @@ pub fn build(
             None | Some(OrderSpec::Fcfs) => Order::Fcfs,
             Some(OrderSpec::Aging) => Order::Aging,
         },
-        partition: Vec::new(),
-        place: match policy.place {
-            Some(PlaceSpec::RoundRobin) => Place::RoundRobin,
-            None | Some(PlaceSpec::LeastTokens) => Place::LeastTokens,
-        },
+        partition: rules,
+        place: place::rules(policy, found),
+        sites,
+        models: place::model_names(policy),
         window: match policy.window {
             None | Some(WindowSpec::Seats) => Window::Seats,
             Some(WindowSpec::None) => Window::None,
@@ -101,6 +108,21 @@ fn disagreement(
             let rule = rules.and_then(|rules| rules.value.0.get(index));
             let place = rule.map_or(written.place, |rule| rule.place);
             (place, format!("classify rule {}", index + 1), field, problem)
+        }
+        ConfigError::Place(index, field, problem) => {
+            let rule = written.value.place.as_ref().and_then(|rules| rules.0.get(index));
+            let place = rule.map_or(written.place, |rule| rule.place);
+            (place, format!("place rule {}", index + 1), field, problem)
+        }
+        ConfigError::Partition(index, field, problem) => {
+            let place = written.value.partition.0.get(index).map_or(written.place, |r| r.place);
+            (place, format!("partition rule {}", index + 1), field, problem)
+        }
+        ConfigError::Group(index, group, field, problem) => {
+            let rule = &written.value.partition.0.get(index)?.value;
+            let PartitionSpec::Quota { groups, .. } = rule else { return None };
+            let group = groups.0.get(group)?;
+            (group.place, format!("group `{}`", group.value.name.value), field, problem)
         }
     };
     let key = field.name();
@@ -151,7 +173,7 @@ pub fn check_names(names: &[&At<String>], what: &str, found: &mut Vec<Diagnostic
     }
 }
 
-fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
+fn class(spec: &ClassSpec, sites: &[String], found: &mut Vec<Diagnostic>) -> Class {
     let intensity = spec.intensity.as_ref().and_then(|intensity| intensity.output_tokens);
     Class {
         priority: spec.priority,
@@ -165,6 +187,7 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         output_tokens_expected: at_least_one("output_tokens", intensity, found),
         sheddable: spec.sheddable,
         deadline: None,
+        sites: place::site_bits(spec.sites.as_ref(), sites, found),
     }
 }
 

@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use crate::{At, FractionValue, Items, SpanValue};
+use crate::partition::PartitionSpec;
+use crate::place::PlaceSpec;
+use crate::{At, FractionValue, Items, OneOrMany, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -36,6 +38,8 @@ pub struct ClassSpec {
     /// Whether it may be shed first. Default false.
     #[serde(default)]
     pub sheddable: bool,
+    /// The sites its requests may go to. Default: all.
+    pub sites: Option<At<Items<At<String>>>>,
     /// What a request of the class is stated to need.
     pub intensity: Option<IntensitySpec>,
     /// Objectives: `ttft_p99 = "500ms"`, `tpot_p99 = "40ms"`, `attainment = 0.99`.
@@ -127,8 +131,17 @@ pub struct PolicySpec {
     pub share: Option<ShareSpec>,
     /// Who goes first within a turn. Default "fcfs".
     pub order: Option<OrderSpec>,
-    /// Which backend. Default "least-tokens".
-    pub place: Option<PlaceSpec>,
+    /// Names of the sites where backends stand; at most 32.
+    #[serde(default)]
+    pub sites: Items<At<String>>,
+    /// Names of the models that requests ask for; at most 64.
+    #[serde(default)]
+    pub models: Items<At<String>>,
+    /// What each class may hold; all must agree.
+    #[serde(default)]
+    pub partition: Items<At<PartitionSpec>>,
+    /// Which backend: a rule, or a list of preferences and a last rule. Default "least-tokens".
+    pub place: Option<OneOrMany<At<PlaceSpec>>>,
     /// How much may be outstanding at a backend. Default "seats".
     pub window: Option<WindowSpec>,
     /// The liveness guard; absent leaves waiting without a bound.
@@ -220,17 +233,6 @@ pub enum OrderSpec {
     Aging,
 }
 
-/// Which backend.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
-#[schemars(rename = "PlaceSpec", tag = "rule", transform = or_bare_rule)]
-pub enum PlaceSpec {
-    /// In turn.
-    RoundRobin,
-    /// The one with the fewest outstanding tokens.
-    LeastTokens,
-}
-
 /// How much may be outstanding at a backend.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "window", rename_all = "kebab-case")]
@@ -262,7 +264,7 @@ pub enum PredictSpec {
 }
 
 /// Allows the bare name of a rule in place of its table.
-fn or_bare_rule(schema: &mut Schema) {
+pub(crate) fn or_bare_rule(schema: &mut Schema) {
     let full = schema.clone().to_value();
     let names: Vec<_> = full
         .get("oneOf")
