@@ -36,7 +36,7 @@ impl Pairs {
         if count < 2 {
             return (0, 0);
         }
-        let scaled = |bits: u64, below: usize| (bits * below as u64 >> 32) as usize;
+        let scaled = |bits: u64, below: usize| ((bits * below as u64) >> 32) as usize;
         let first = scaled(self.drawn >> 32, count);
         let second = scaled(self.drawn & u64::from(u32::MAX), count - 1);
         (first, second + usize::from(second >= first))
