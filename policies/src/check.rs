@@ -128,7 +128,7 @@ pub enum Problem {
     GuardsNothing,
     /// There is one like it before.
     Twice,
-    /// It must come before the rules that stand before it.
+    /// It belongs before a rule that stands before it.
     TooLate,
     /// A group stands before its parent, or its parent does not exist.
     NoSuchGroup,
@@ -180,7 +180,9 @@ impl fmt::Display for Problem {
             Problem::ExpiresBeforeDue => f.write_str("must be less than time_to_live"),
             Problem::GuardsNothing => f.write_str("needs a class with wait_max"),
             Problem::Twice => f.write_str("may be stated once"),
-            Problem::TooLate => f.write_str("must come before the rules before it"),
+            Problem::TooLate => {
+                f.write_str("goes from sites to affinities to the rule that decides at last")
+            }
             Problem::NoSuchGroup => f.write_str("must be a group that is listed before this one"),
             Problem::TooDeep(most) => write!(f, "makes more than {most} groups in a row"),
             Problem::ChildrenExceed(sum) => {

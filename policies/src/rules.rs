@@ -34,14 +34,43 @@
 //! By arrival, or by arrival − boost (aging). The key is fixed on arrival. A request is overtaken
 //! only by one that arrives within the difference of the two classes' boosts.
 //!
+//! # Partition: what a class may hold
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | dedicated pools | a class never runs elsewhere; in an exclusive pool it never waits for others | what it does not use idles, or, shared, others hold it when it comes |
+//! | quota (after Kueue's cohorts) | never above nominal + borrowed; nothing borrows while a lender below its nominal quota waits for it; what was lent returns within the longest remaining run, once a level of the tree | the return takes a whole run: limit what is lent to long ones |
+//! | concurrency (after Kubernetes' API priority and fairness) | a class below its share of the seats finds one, where every class has a share | what a class does not use is not lent |
+//!
+//! Work within its nominal quota goes before work that borrows, whatever the share says. A class that
+//! may not go steps aside as a whole: a smaller request of it does not slip by a larger one.
+//!
 //! # Window and place
 //! With `Window::Seats` a backend takes a request while it has a free seat and KV memory for the
 //! request's estimated tokens. If the request that is next fits nowhere it is waited for: smaller
 //! ones behind it do not slip by, so large requests are not starved; the price is memory that
 //! stays free meanwhile. With `Window::None` everything goes at once and waits in the engine, where no
-//! policy acts. A backend is used only for requests whose prompt + cap fits its longest context
-//! and whose estimated tokens fit its memory. If the last backend that could hold a waiting
-//! request leaves, the request is refused (`infeasible`) when it is next.
+//! policy acts. A backend is used only for requests whose model it serves, whose class may use its
+//! site and its pool, whose prompt + cap fits its longest context and whose estimated tokens fit its
+//! memory. If the last backend that could hold a waiting request leaves, the request is refused
+//! (`infeasible`) when it is next; if no backend is left that serves its model and that its class may
+//! use, it waits (`no_backend`).
+//!
+//! Where requests may go to different backends, one that fits nowhere stops only those that could go
+//! nowhere else: its class, and the classes whose backends are all among its own. Others go on, and
+//! take no room on a backend that it waits for. So a class whose pools are full blocks nobody who may
+//! go elsewhere. A class that stepped aside is asked again when something but time has changed, when
+//! its time to spill has come, or when the guard would send its oldest request.
+//!
+//! Of the backends with room, preferences decide in their order, then a last rule:
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | local first | nothing leaves the near site before a wait of `spill_wait`, and spells of spilling begin at least `spill_wait + return_after` apart | each spell costs its first request that wait |
+//! | prefix affinity, session affinity | the warm backend gets no more than the load break allows | without the break it is overloaded while others idle |
+//! | least tokens | on the allocator's own accounts, one decision after the other: bursts do not herd | estimates that are wrong are noticed only at the end of a request |
+//! | power of two choices (Mitzenmacher, 2001) | fullest ln ln n / ln 2 + O(1) above the mean, even on accounts that are shared or old | on exact accounts, noise |
+//! | round robin | equal numbers of requests | unequal loads |
 //!
 //! # Guard
 //! While anything has waited longer than its class's `wait_max`, due requests own the stated share

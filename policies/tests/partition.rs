@@ -411,8 +411,8 @@ proptest! {
         let mut since: BTreeMap<usize, u64> = BTreeMap::new();
         let longest = loads.iter().map(|load| load.run).max().unwrap_or(0);
         serve(of_requests(groups, 4), &loads, |now, running, waiting, _| {
-            for class in 0..4 {
-                let waits = used(running, class) < nominal[class]
+            for (class, nominal) in nominal.iter().enumerate() {
+                let waits = used(running, class) < *nominal
                     && waiting.iter().any(|index| loads[*index].class == class);
                 if !waits {
                     since.remove(&class);
