@@ -1,4 +1,6 @@
-//! The machine: inputs in, decisions out.
+//! The machine: inputs in, decisions out. What goes when is decided in [`round`].
+
+mod round;
 
 use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
 
@@ -10,17 +12,14 @@ use crate::class_set::ClassSet;
 use crate::classify::Classifier;
 use crate::config::Config;
 use crate::decided::Decided;
-use crate::guard::{DISPATCH, Due, Guard};
+use crate::guard::Guard;
 use crate::heavy_lane::{HeavyLane, Queues};
 use crate::hints::{Hint, Hints};
 use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo, Signal, Used};
 use crate::order::{LATE, Order};
-use crate::place::{Backends, Placed};
+use crate::partition::Partitions;
+use crate::place::{Asked, Backends};
 use crate::share::Share;
-
-/// How many of those who are next may be aside at once, so that looking for one that may go past
-/// them costs a bounded time.
-const ASIDE_MAX: usize = 16;
 
 /// Decides which request goes to which backend, when, and why.
 ///
@@ -41,17 +40,22 @@ pub struct Allocator {
     guard: Option<Guard>,
     caps: Caps,
     heavy_lane: HeavyLane,
+    partitions: Partitions,
     backends: Backends,
     /// Queues with a time-to-live.
     mortal: ClassSet,
     /// What stopped those who wait.
     stops: Stops,
+    /// Whether more than time has passed since dispatching last came to rest, or someone else is
+    /// next: then everyone is asked for anew, and otherwise only those who stepped aside and whose
+    /// time has come.
+    changed: bool,
     /// Classes whose next request did not fit their cap of tokens. A class is looked at again
     /// when what it has waiting or outstanding changes, when its oldest request may go as due, or
     /// when the heavy lane opens or closes, since then another may be next.
     too_large: ClassSet,
-    /// Those of them that were looked at as due with the input in hand.
-    too_large_when_due: ClassSet,
+    /// Classes whose oldest request was looked at as due in the round in hand, in vain.
+    tried_as_due: ClassSet,
     decisions: Decided,
     in_flight: u32,
     /// The next request's place in the order of arrival.
@@ -86,11 +90,13 @@ impl Allocator {
             guard: config.guard.as_ref().map(|guard| Guard::new(guard, &owed)),
             caps: Caps::new(&config.classes),
             heavy_lane: HeavyLane::new(&config.partition, queues),
-            backends: Backends::new(config.place, config.window),
+            partitions: Partitions::new(&config),
+            backends: Backends::new(&config),
             mortal: mortal.collect(),
             stops: Stops::default(),
+            changed: false,
             too_large: ClassSet::EMPTY,
-            too_large_when_due: ClassSet::EMPTY,
+            tried_as_due: ClassSet::EMPTY,
             decisions: Decided::default(),
             in_flight: 0,
             sequence: 0,
@@ -124,12 +130,23 @@ impl Allocator {
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
             Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
             Input::Reported(..) => {}
-            Input::Joined(backend, info) => self.backends.join(backend, &info),
-            Input::Left(backend) => self.backends.leave(backend),
+            Input::Joined(backend, info) => {
+                self.backends.join(backend, &info);
+                self.resized();
+            }
+            Input::Left(backend) => {
+                self.backends.leave(backend);
+                self.resized();
+            }
             Input::Draining => self.draining = true,
             Input::Deadline => {}
         }
         self.dispatch();
+    }
+
+    fn resized(&mut self) {
+        self.partitions.resize(self.backends.seats());
+        self.changed = true;
     }
 
     /// The next decision, in the order in which they were made.
@@ -139,7 +156,8 @@ impl Allocator {
     }
 
     /// When to hand in [`Input::Deadline`]: the next instant at which time alone can change a
-    /// decision, because a request expires, falls due or is relegated. `None` if there is none.
+    /// decision, because a request expires, falls due or is relegated, or a class may spill to a
+    /// farther site. `None` if there is none.
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
         if self.book.waiting().is_empty() { None } else { self.earliest_deadline() }
@@ -148,18 +166,23 @@ impl Allocator {
     fn earliest_deadline(&self) -> Option<Time> {
         let waiting = self.book.waiting();
         let expiries = self.mortal.and(waiting).filter_map(|queue| self.next_expiry(queue));
-        // Falling due and being relegated help only where a request that is too large stopped the
+        let is_closed = self.backends.closed().is_some();
+        // Falling due and being relegated help only where a request that does not fit stopped the
         // others.
-        let open = match (self.backends.closed(), self.stops.all) {
-            (Some(_), _) => ClassSet::EMPTY,
-            (None, Some(_)) => waiting.without(self.queues.of(self.stops.requests)),
-            (None, None) => self.queues.of(self.stops.tokens),
+        let open = match (is_closed, self.stops.all) {
+            (true, _) => ClassSet::EMPTY,
+            (false, Some(_)) => waiting.without(self.queues.of(self.stops.requests)),
+            (false, None) => self.queues.of(self.stops.tokens.or(self.stops.aside.all())),
         };
         let guard = self.guard.as_ref();
         let next_due = guard.and_then(|guard| guard.next_due(self.now, &self.book, open));
         let relegates = if self.order.relegates() { open.and(waiting) } else { ClassSet::EMPTY };
         let relegations = relegates.filter_map(|queue| self.next_relegation(queue));
-        expiries.chain(next_due).chain(relegations).min()
+        let next_spill = match is_closed {
+            true => None,
+            false => self.backends.next_spill(|class| self.oldest_arrival(class)),
+        };
+        expiries.chain(next_due).chain(relegations).chain(next_spill).min()
     }
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
@@ -173,7 +196,8 @@ impl Allocator {
             matches: self.classifier.needs_matches()
                 || self.order.needs_matches()
                 || self.queues.needs_matches()
-                || self.share.needs_matches(),
+                || self.share.needs_matches()
+                || self.backends.needs_matches(),
             predictions: self.predictions.needs_hints(),
             ..Needs::default()
         }
@@ -218,8 +242,10 @@ impl Allocator {
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
         let queue = self.queues.queue(class, u64::from(uncached) + u64::from(output_predicted));
-        let at_once = self.at_once((class, queue), tokens, context);
-        if let Some((refusal, reason)) = self.against(tokens, context, at_once) {
+        let (now, model, session) = (self.now, info.model, info.session);
+        let asked = || Asked { tokens, context, class, model, session, matched, now, oldest: now };
+        let at_once = self.at_once((class, queue), (tokens, context), asked);
+        if let Some((refusal, reason)) = self.against(class, (tokens, context), at_once, asked) {
             return self.decline(id, Some(class), refusal, reason);
         }
         let inserted = self.book.insert(id, || {
@@ -246,7 +272,7 @@ impl Allocator {
         self.too_large.remove(class);
         self.order.charge(info.workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
-        self.commit((id, class, tokens), backend, self.share.reason(), None);
+        self.commit((id, class, tokens), backend, (self.share.reason(), None), asked);
     }
 
     /// Where a request can go now if the rules could not but pick it next: nobody waits, its
@@ -254,29 +280,33 @@ impl Allocator {
     fn at_once(
         &self,
         (class, queue): (ClassId, ClassId),
-        tokens: u64,
-        context: u64,
+        (tokens, context): (u64, u64),
+        asked: impl FnOnce() -> Asked,
     ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
             && self.share.keeps_no_accounts()
             && self.guard.is_none()
             && !self.caps.full().contains(class)
             && self.caps.has_room(class, tokens)
-            && !self.heavy_lane.full().contains(queue);
-        if is_next { self.backends.find_room(tokens, context) } else { None }
+            && !self.heavy_lane.full().contains(queue)
+            && self.partitions.has_room(class, tokens);
+        if is_next { self.backends.find_room(tokens, context, asked) } else { None }
     }
 
     /// What speaks against taking a request in that could go `at_once`, if there is such a place.
     fn against(
         &self,
-        tokens: u64,
-        context: u64,
+        class: ClassId,
+        (tokens, context): (u64, u64),
         at_once: Option<BackendId>,
+        asked: impl FnOnce() -> Asked,
     ) -> Option<(Refusal, Reason)> {
         if self.draining {
             Some((Refusal::Draining, Reason::Draining))
-        } else if at_once.is_none() && !self.backends.could_take(tokens, context) {
+        } else if at_once.is_none() && !self.backends.could_take(tokens, context, asked) {
             Some((Refusal::Infeasible, Reason::TooLarge))
+        } else if at_once.is_none() && !self.partitions.could_take(class, tokens) {
+            Some((Refusal::OverQuota, Reason::TooLarge))
         } else if self.book.len() >= self.config.requests_max as usize {
             Some((Refusal::QueueFull, Reason::QueueBound))
         } else {
@@ -303,6 +333,7 @@ impl Allocator {
         self.too_large.remove(class);
         self.book.entry_mut(slot).flow = flow;
         let turned = self.book.enqueue(slot);
+        self.changed = true;
         self.share.enqueued(slot, self.book.entry(slot), turned);
         self.dispatch();
         self.bound_queue(id, slot);
@@ -330,7 +361,9 @@ impl Allocator {
                 retry_after(self.now, oldest)
             }
             Refusal::Draining | Refusal::NoBackend => RETRY_MIN,
-            Refusal::RateLimited | Refusal::OverQuota | Refusal::Saturated => RETRY_MIN,
+            Refusal::RateLimited | Refusal::Saturated => RETRY_MIN,
+            // It asks for more than its quota ever is.
+            Refusal::OverQuota => Span::ZERO,
             Refusal::Infeasible | Refusal::Unclassified => Span::ZERO,
         };
         let action = Action::Reject(refusal, retry_after);
@@ -360,8 +393,10 @@ impl Allocator {
             self.too_large = ClassSet::EMPTY;
         }
         self.book.forget(found);
+        self.changed = true;
         self.backends.release(backend, tokens);
         self.caps.release(class, tokens);
+        self.partitions.release(class, tokens);
         self.too_large.remove(class);
         self.in_flight -= 1;
     }
@@ -387,6 +422,7 @@ impl Allocator {
                 && self.book.entry(slot).key <= self.now.nanos()
             {
                 self.book.relegate(slot);
+                self.changed = true;
                 self.too_large.remove(self.queues.class(queue));
             }
         }
@@ -409,155 +445,21 @@ impl Allocator {
 
     fn unqueue(&mut self, slot: u32) {
         let turned = self.book.unqueue(slot);
-        self.share.unqueued(slot, self.book.entry(slot), turned);
-    }
-
-    #[inline]
-    fn dispatch(&mut self) {
-        if !self.book.waiting().is_empty() {
-            self.dispatch_waiting();
+        let entry = self.book.entry(slot);
+        self.share.unqueued(slot, entry, turned);
+        self.changed = true;
+        let class = entry.class;
+        if !self.book.waiting().meets(self.queues.of(ClassSet::from_iter([class]))) {
+            self.backends.rest(class, self.now);
         }
     }
 
-    /// Dispatches until everyone who waits is stopped by something. Each turn sends a request,
-    /// refuses one, sets one aside, closes a class or ends the loop, so it ends.
-    fn dispatch_waiting(&mut self) {
-        let mut stops = Stops::default();
-        self.too_large = self.too_large.without(self.due_classes());
-        self.too_large_when_due = ClassSet::EMPTY;
-        // What stopped the first of those who are aside.
-        let mut stopped_next = None;
-        loop {
-            let open = self.book.standing().without(self.closed_queues());
-            if open.is_empty() {
-                break;
-            }
-            stops.all = self.backends.closed();
-            if stops.all.is_some() {
-                break;
-            }
-            let (due, slot, reason) = self.pick(open);
-            let entry = self.book.entry(slot);
-            let (class, tokens, context) = (entry.class, entry.tokens(), entry.context());
-            if !self.caps.has_room(class, tokens) {
-                self.too_large.insert(class);
-                if reason == Reason::Due {
-                    self.too_large_when_due.insert(class);
-                }
-                continue;
-            }
-            match self.backends.place(tokens, context) {
-                Placed::At(backend) => {
-                    let reason = stopped_next.take().map_or(reason, |_| self.go_past());
-                    self.send(slot, backend, reason, due);
-                    let due = self.due_classes().without(self.too_large_when_due);
-                    self.too_large = self.too_large.without(due);
-                }
-                Placed::Stopped(bound) => {
-                    stopped_next.get_or_insert(bound);
-                    if !self.may_be_passed(slot, reason) {
-                        break;
-                    }
-                    self.set_aside(slot);
-                }
-                Placed::Never => {
-                    let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
-                    self.drop_waiting(slot, refusal, Reason::TooLarge);
-                }
-            }
-        }
-        self.put_back();
-        stops.all = stops.all.or(stopped_next);
-        stops.requests = self.caps.full();
-        stops.heavy = self.heavy_lane.full();
-        stops.tokens = self.too_large;
-        self.stops = stops;
-    }
-
-    /// Queues of which nothing may go, whatever there is room for.
-    fn closed_queues(&self) -> ClassSet {
-        self.queues.of(self.caps.full().or(self.too_large)).or(self.heavy_lane.full())
-    }
-
-    /// Whether others may go past a request that is next and fits nowhere now. What the guard
-    /// sends is never passed, so that its bound holds.
-    fn may_be_passed(&self, slot: u32, reason: Reason) -> bool {
-        self.book.entry(slot).passed < self.config.bypass_max
-            && reason != Reason::Due
-            && self.book.aside().len() < ASIDE_MAX
-    }
-
-    /// Looks past the request that is next for those that fit.
-    fn set_aside(&mut self, slot: u32) {
-        let turned = self.book.set_aside(slot);
-        self.share.unqueued(slot, self.book.entry(slot), turned);
-    }
-
-    /// One of those behind fits: it goes past all who are aside, which each of them remembers.
-    fn go_past(&mut self) -> Reason {
-        for at in 0..self.book.aside().len() {
-            let slot = self.book.aside()[at];
-            self.book.entry_mut(slot).passed += 1;
-        }
-        self.put_back();
-        Reason::Bypass
-    }
-
-    fn put_back(&mut self) {
-        while let Some((slot, turned)) = self.book.put_back() {
-            self.share.enqueued(slot, self.book.entry(slot), turned);
-        }
-    }
-
-    /// Of the classes that step aside, those whose oldest request the guard would send now.
-    fn due_classes(&self) -> ClassSet {
-        if self.too_large.is_empty() {
-            return ClassSet::EMPTY;
-        }
-        let due = self.guard.as_ref().map(|guard| guard.due_classes(self.now, &self.book));
-        self.too_large.and(self.queues.classes(due.unwrap_or(ClassSet::EMPTY)))
-    }
-
-    /// The request that goes next, of the `open` queues, and the rule that says so.
-    fn pick(&mut self, open: ClassSet) -> (Due, u32, Reason) {
-        let due = match &self.guard {
-            Some(guard) => guard.look(self.now, &self.book, open),
-            None => Due::default(),
-        };
-        if let Some(slot) = due.next {
-            return (due, slot, Reason::Due);
-        }
-        let (flow, picked) = self.share.pick(&self.book, open);
-        let head = picked.or_else(|| self.book.head(flow, open));
-        let slot = head.expect("the flow picked has an open queue");
-        (due, slot, self.share.reason())
-    }
-
-    fn send(&mut self, slot: u32, backend: BackendId, reason: Reason, due: Due) {
-        if let Some(guard) = &mut self.guard
-            && due.any
-        {
-            guard.earn(if reason == Reason::Due { DISPATCH } else { 0 });
-        }
-        let bound = self.waited_for(slot);
-        let entry = self.book.entry_mut(slot);
-        entry.state = State::Dispatched(backend);
-        let Entry { id, class, queue, output_predicted, .. } = *entry;
-        let (prompt_tokens, workflow) = (entry.info.prompt_tokens, entry.info.workflow);
-        let tokens = entry.tokens();
-        self.share.charge(entry);
-        self.order.charge(workflow, prompt_tokens, output_predicted);
-        self.take_heavy(queue);
-        self.unqueue(slot);
-        self.commit((id, class, tokens), backend, reason, bound);
-    }
-
-    /// Counts a dispatch of the queue against the heavy lane.
+    /// Counts a dispatch of the queue against the heavy lane. When it closes, others are next.
     #[inline]
     fn take_heavy(&mut self, queue: ClassId) {
         if self.heavy_lane.take(queue) {
             self.too_large = ClassSet::EMPTY;
-            self.too_large_when_due = ClassSet::EMPTY;
+            self.tried_as_due = ClassSet::EMPTY;
         }
     }
 
@@ -568,14 +470,15 @@ impl Allocator {
         &mut self,
         (id, class, tokens): (RequestId, ClassId, u64),
         backend: BackendId,
-        reason: Reason,
-        bound: Option<Bound>,
+        (reason, bound): (Reason, Option<Bound>),
+        asked: impl FnOnce() -> Asked,
     ) {
         let priority = EnginePriority(self.config.classes[class.index()].priority);
         let action = Action::Dispatch(backend, priority);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
-        self.backends.take(backend, tokens);
+        self.backends.take(backend, tokens, asked);
         self.caps.take(class, tokens);
+        self.partitions.take(class, tokens);
         self.in_flight += 1;
     }
 

@@ -87,6 +87,8 @@ pub(crate) struct Stops {
     pub heavy: ClassSet,
     /// Classes whose next request did not fit their cap of tokens.
     pub tokens: ClassSet,
+    /// Classes that stepped aside for other reasons.
+    pub aside: Aside,
     /// What stopped everyone else.
     pub all: Option<Bound>,
 }
@@ -101,7 +103,35 @@ impl Stops {
         } else if self.tokens.contains(class) {
             Some(Bound::ClassTokens)
         } else {
-            self.all
+            self.aside.bound(class).or(self.all)
         }
+    }
+}
+
+/// Classes that stepped aside while others went on, by what they wait for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aside {
+    all: ClassSet,
+    by_bound: [ClassSet; Bound::ALL.len()],
+}
+
+impl Aside {
+    pub fn all(&self) -> ClassSet {
+        self.all
+    }
+    /// These step aside, unless they have already.
+    pub fn step(&mut self, classes: ClassSet, bound: Bound) {
+        let set = &mut self.by_bound[bound as usize];
+        *set = set.or(classes.without(self.all));
+        self.all = self.all.or(classes);
+    }
+    /// These are asked again.
+    pub fn come_back(&mut self, classes: ClassSet) {
+        self.all = self.all.without(classes);
+        self.by_bound.iter_mut().for_each(|set| *set = set.without(classes));
+    }
+    fn bound(&self, class: ClassId) -> Option<Bound> {
+        let mut bounds = Bound::ALL.into_iter();
+        bounds.find(|bound| self.by_bound[*bound as usize].contains(class))
     }
 }

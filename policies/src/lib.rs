@@ -25,6 +25,7 @@ mod keyed;
 mod list;
 mod message;
 mod order;
+mod partition;
 mod place;
 pub mod rules;
 mod sentence;

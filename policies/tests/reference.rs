@@ -54,9 +54,7 @@ proptest! {
     #[test]
     fn leaves_nothing_to_do(config in storm::config(), acts in storm::acts()) {
         storm::run(config, acts, |_, naive, _, _| {
-            let could_go = |h: &Held| {
-                naive.backends.iter().any(|(&id, info)| naive.has_room(id, info, h)) && caps_admit(naive, h)
-            };
+            let could_go = |h: &Held| naive.finds_room(h) && naive.may_go(h);
             assert!(naive.waiting().next().is_none() || !naive.waiting().all(could_go));
         });
     }
@@ -72,10 +70,12 @@ fn limits_hold(config: &Config, allocator: &Allocator, naive: &Naive) {
         assert!(rule.queue_max.is_none_or(|max| allocator.queued(class) <= max));
     }
     for rule in &config.partition {
-        let Partition::HeavyLane { max, .. } = *rule;
-        let heavy = naive.held.iter().filter(|h| h.at.is_some() && naive.is_heavy(h));
-        assert!(heavy.count() <= max as usize);
+        if let Partition::HeavyLane { max, .. } = rule {
+            let heavy = naive.held.iter().filter(|h| h.at.is_some() && naive.is_heavy(h));
+            assert!(heavy.count() <= *max as usize);
+        }
     }
+    quotas_hold(config, naive);
     for (&id, info) in &naive.backends {
         let on = || naive.held.iter().filter(|h| h.at == Some(id));
         if config.window == Window::Seats {
@@ -85,13 +85,17 @@ fn limits_hold(config: &Config, allocator: &Allocator, naive: &Naive) {
     }
 }
 
-fn caps_admit(naive: &Naive, held: &Held) -> bool {
-    let rule = &naive.config.classes[held.class.index()];
-    let running = naive.outstanding(held.class).count();
-    let tokens: u64 = naive.outstanding(held.class).map(Held::tokens).sum();
-    !(naive.is_heavy(held) && naive.heavy_lane_is_full())
-        && rule.requests_max.is_none_or(|max| running < max as usize)
-        && (running == 0 || rule.tokens_max.is_none_or(|max| tokens + held.tokens() <= max))
+/// No group uses more than it may, and everything runs where it may.
+fn quotas_hold(config: &Config, naive: &Naive) {
+    for held in naive.held.iter().filter(|h| h.at.is_some()) {
+        let info = held.at.and_then(|backend| naive.backends.get(&backend));
+        assert!(info.is_none_or(|info| naive.may(info, held)));
+    }
+    let Some(rule) = naive::quota::quota(config) else { return };
+    let used = naive::quota::used(rule, &naive::quota::amounts(rule, &naive.held));
+    for (at, used) in used.into_iter().enumerate() {
+        assert!(used <= naive::quota::most(rule, at));
+    }
 }
 
 /// The storms are worth something only if they reach every kind of decision.

@@ -117,6 +117,7 @@ impl Parts {
             classes: &names.classes,
             tenants: &names.tenants,
             sources: &names.sources,
+            pools: &names.pools,
         };
         let (policy, objectives) =
             plimsoll_config::policy::build(&spec.class.0, &spec.policy, known, &mut found);

@@ -83,7 +83,7 @@ fn random_model(seed: u64) -> Model {
     };
     let policy = Config {
         order: if draw(0, 1) == 0 { Order::Fcfs } else { Order::Aging },
-        place: if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens },
+        place: vec![if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens }],
         window: if draw(0, 3) == 0 { Window::None } else { Window::Seats },
         guard,
         predict: if draw(0, 1) == 0 { Predict::DeclaredCap } else { Predict::ClassIntensity },

@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use crate::{At, FractionValue, Items, RateValue, SpanValue};
+use crate::partition::PartitionSpec;
+use crate::place::PlaceSpec;
+use crate::{At, FractionValue, Items, OneOrMany, RateValue, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -39,6 +41,8 @@ pub struct ClassSpec {
     /// Whether it may be shed first. Default false.
     #[serde(default)]
     pub sheddable: bool,
+    /// The sites its requests may go to. Default: all.
+    pub sites: Option<At<Items<At<String>>>>,
     /// What a request of the class is stated to need.
     pub intensity: Option<IntensitySpec>,
     /// Objectives: `ttft_p99 = "500ms"`, `tpot_p99 = "40ms"`, `attainment = 0.99`.
@@ -134,10 +138,14 @@ pub struct PolicySpec {
     pub share: Option<ShareSpec>,
     /// Who goes first within a turn. Default "fcfs".
     pub order: Option<At<OrderSpec>>,
-    /// What may be outstanding at once.
-    pub partition: Option<Items<At<PartitionSpec>>>,
-    /// Which backend. Default "least-tokens".
-    pub place: Option<PlaceSpec>,
+    /// Names of the sites where backends stand; at most 32.
+    #[serde(default)]
+    pub sites: Items<At<String>>,
+    /// What each class may hold, and how many heavy requests may be outstanding; all must agree.
+    #[serde(default)]
+    pub partition: Items<At<PartitionSpec>>,
+    /// Which backend: a rule, or a list of preferences and a last rule. Default "least-tokens".
+    pub place: Option<OneOrMany<At<PlaceSpec>>>,
     /// How much may be outstanding at a backend. Default "seats".
     pub window: Option<WindowSpec>,
     /// How many requests that fit may go past one that is next and does not fit. Default 0.
@@ -328,31 +336,6 @@ pub enum OrderSpec {
     },
 }
 
-/// What may be outstanding at once.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
-#[schemars(rename = "PartitionSpec", tag = "rule")]
-pub enum PartitionSpec {
-    /// At most so many heavy requests at once; they queue apart from the light ones.
-    HeavyLane {
-        /// Heavy is what is estimated to compute more tokens: prompt - cached + predicted output.
-        over_tokens: u64,
-        /// How many, at least 1.
-        max: At<u32>,
-    },
-}
-
-/// Which backend.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
-#[schemars(rename = "PlaceSpec", tag = "rule", transform = or_bare_rule)]
-pub enum PlaceSpec {
-    /// In turn.
-    RoundRobin,
-    /// The one with the fewest outstanding tokens.
-    LeastTokens,
-}
-
 /// How much may be outstanding at a backend.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "window", rename_all = "kebab-case")]
@@ -384,7 +367,7 @@ pub enum PredictSpec {
 }
 
 /// Allows the bare name of a rule in place of its table.
-fn or_bare_rule(schema: &mut Schema) {
+pub(crate) fn or_bare_rule(schema: &mut Schema) {
     let full = schema.clone().to_value();
     let names: Vec<_> = full
         .get("oneOf")
