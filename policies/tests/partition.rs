@@ -169,6 +169,26 @@ fn tokens_are_counted_as_estimated() {
     );
 }
 
+/// Small requests that borrow do not slip by a large one of the lender, or it would never fit.
+#[test]
+fn a_lender_with_a_large_request_is_not_starved_by_small_loans() {
+    let groups = vec![root(100), leaf(0, 50, 0), leaf(0, 50, 1)];
+    check(
+        quota(QuotaUnit::Tokens, groups, vec![class(); 2]),
+        vec![
+            (0, join(0, 99, 10_000), ""),
+            (1, new(0, 0, 40), "0>0"),
+            (1, new(1, 0, 30), "1>0"),
+            (1, new(2, 0, 20), "2>0"),
+            // The lender waits for 40, which are its own; 10 are free, and not for borrowers.
+            (2, new(3, 1, 40), ""),
+            (3, new(4, 0, 10), ""),
+            (4, end(2), ""),
+            (5, end(1), "3>0 quota; 4>0 quota"),
+        ],
+    );
+}
+
 #[test]
 fn shares_of_seats_follow_the_backends() {
     let shares_ppm = vec![(ClassId(0), 500_000), (ClassId(1), 300_000)];
@@ -392,6 +412,36 @@ proptest! {
                     (false, _) => { due.remove(&class); }
                     (true, None) => { due.insert(class, longest); }
                     (true, Some(&at)) => assert!(now <= at, "{class} waits at {now}, due {at}"),
+                }
+            }
+        });
+    }
+
+    /// The same in tokens, where small requests could slip by: a head that is within its class's
+    /// nominal quota goes once all that ran when it became the head has ended.
+    #[test]
+    fn lent_tokens_return_in_time(groups in flat(), loads in loads(4)) {
+        let groups: Vec<QuotaGroup> = groups
+            .into_iter()
+            .map(|group| QuotaGroup {
+                nominal: group.nominal * 9, borrow_max: None, lend_max: None, ..group
+            })
+            .collect();
+        let policy = quota(QuotaUnit::Tokens, groups.clone(), vec![class(); 4]);
+        let mut due: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
+        serve(policy, &loads, |now, running, waiting, _| {
+            for class in 0..4 {
+                let head = waiting.iter().copied().find(|index| loads[*index].class == class);
+                let own = head.filter(|head| {
+                    used(running, class) + u64::from(loads[*head].tokens) <= groups[class + 1].nominal
+                });
+                let longest = running.values().map(|(_, _, at)| *at).max().unwrap_or(now);
+                match (own, due.get(&class)) {
+                    (None, _) => { due.remove(&class); }
+                    (Some(head), Some(&(same, at))) if same == head => {
+                        assert!(now <= at, "{head} waits at {now}, due {at}");
+                    }
+                    (Some(head), _) => { due.insert(class, (head, longest)); }
                 }
             }
         });

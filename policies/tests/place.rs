@@ -319,6 +319,22 @@ fn local_first_goes_on_site_by_site() {
     );
 }
 
+/// While no backend anywhere has a seat, every site turns away those who wait: they do not come
+/// back to the near one meanwhile.
+#[test]
+fn a_class_that_waits_while_everything_is_full_goes_on_spilling() {
+    let mut script = vec![(0, at_site(0, 1, 0), ""), (0, at_site(1, 1, 1), "")];
+    script.extend([
+        (1, new(0, 0, 10), "0>0"),
+        (2, new(1, 0, 10), ""),
+        (12, Input::Deadline, "1>1 site"),
+        (13, new(2, 0, 10), ""),
+        // More than 20 after site 0 was last asked in vain.
+        (33, end(1), "2>1 seats"),
+    ]);
+    check(placed(local(10, 20), vec![class()]), script);
+}
+
 #[test]
 fn the_deadline_is_when_a_class_may_spill() {
     let mut allocator = Allocator::new(placed(local(10, 20), vec![class()])).expect("valid");

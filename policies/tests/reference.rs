@@ -28,6 +28,14 @@ proptest! {
         });
     }
 
+    /// The same where quotas are what stops requests: borrowing, claims and reclaim.
+    #[test]
+    fn quotas_agree_with_the_plain_allocator(
+        config in storm::quota_config(), acts in storm::roomy_acts(),
+    ) {
+        storm::run(config.clone(), acts, |_, naive, _, _| quotas_hold(&config, naive));
+    }
+
     /// Arrived = dispatched + closed + refused + queued; each is decided once.
     #[test]
     fn conserves_requests(config in storm::config(), acts in storm::acts()) {

@@ -214,7 +214,7 @@ fn partition(classes: u16) -> impl Strategy<Value = Vec<Partition>> {
     });
     let rules = (
         weighted(0.2, vec(dedicated, 1..3)),
-        weighted(0.3, quota(classes)),
+        weighted(0.3, quota(classes, 25)),
         weighted(0.2, concurrency),
     );
     rules.prop_map(|(dedicated, quota, concurrency)| {
@@ -226,8 +226,9 @@ fn partition(classes: u16) -> impl Strategy<Value = Vec<Partition>> {
 }
 
 /// Root, two groups below it, and below these the leaves; a leaf may be directly below the root.
-fn quota(classes: u16) -> impl Strategy<Value = Partition> {
-    let unit = prop_oneof![Just((QuotaUnit::Requests, 1u64)), Just((QuotaUnit::Tokens, 25))];
+/// A unit of quota is one request, or so many tokens.
+fn quota(classes: u16, tokens: u64) -> impl Strategy<Value = Partition> {
+    let unit = prop_oneof![Just((QuotaUnit::Requests, 1u64)), Just((QuotaUnit::Tokens, tokens))];
     let leaf = (0u16..3, 0u64..4, of(0u64..4), of(0u64..3));
     let leaves = vec(leaf, usize::from(classes));
     let middle = (0u64..3, of(0u64..3), of(0u64..2));
@@ -257,6 +258,37 @@ fn quota(classes: u16) -> impl Strategy<Value = Partition> {
         }
         Partition::Quota(Quota { unit, groups })
     })
+}
+
+/// Policies in which little but quotas keeps anyone waiting.
+pub fn quota_config() -> impl Strategy<Value = Config> {
+    (config(), (20u64..120).prop_flat_map(|tokens| quota(4, tokens))).prop_map(|(config, quota)| {
+        let free = |class: &Class| Class {
+            requests_max: None,
+            tokens_max: None,
+            time_to_live: None,
+            queue_max: None,
+            ..class.clone()
+        };
+        let mut classes: Vec<Class> = config.classes.iter().map(free).collect();
+        classes.resize(4, Class::default());
+        let last = ClassifyRule { class: Becomes::Class(ClassId(3)), ..ClassifyRule::default() };
+        Config {
+            classify: vec![ClassifyRule::default(), last],
+            classes,
+            partition: vec![quota],
+            window: Window::None,
+            requests_max: 1_000,
+            ..config
+        }
+    })
+}
+
+/// Storms over a backend that takes everything and stays.
+pub fn roomy_acts() -> impl Strategy<Value = Vec<Act>> {
+    let (seats, kv_tokens, context_max) = (10_000, 1_000_000, 1_000);
+    let info = BackendInfo { seats, kv_tokens, context_max, ..BackendInfo::default() };
+    acts_over(0).prop_map(move |acts| [vec![Act::Join(9, 0, info)], acts].concat())
 }
 
 pub fn config() -> impl Strategy<Value = Config> {
