@@ -20,6 +20,8 @@ pub struct Arguments {
 pub enum Verb {
     /// Run a scenario; print a verdict and a table, write a report
     Run(RunOptions),
+    /// Feed a decision log to a fresh allocator: does it decide the same again?
+    Replay(ReplayOptions),
     /// Read a scenario and say whether it holds together, without running it
     Check(CheckOptions),
     /// Print a commented scenario to start from
@@ -57,6 +59,14 @@ pub struct RunOptions {
     /// Write no requests.csv (one row a request)
     #[arg(long)]
     pub no_requests: bool,
+    /// Write every input of the allocator and every decision to decisions.plog, one file a
+    /// replication (decisions-N.plog where there are more)
+    #[arg(long, conflicts_with = "no_files")]
+    pub decisions: bool,
+    /// Have another policy listen without acting and say how often it agrees: a policy file or a
+    /// scenario whose classes have the same names
+    #[arg(long, value_name = "OTHER")]
+    pub shadow: Vec<PathBuf>,
     /// Independent runs, for intervals
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -82,6 +92,34 @@ pub struct RunOptions {
     /// A template of your own for report.html
     #[arg(long, value_name = "FILE")]
     pub page_template: Option<PathBuf>,
+}
+
+/// Options of `replay`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit codes: 0 the same decisions; 1 a decision differs; 2 the log or the \
+    policy cannot be read.")]
+pub struct ReplayOptions {
+    /// A decision log (`plimsoll run FILE --decisions`)
+    pub log: PathBuf,
+    /// Print the log as JSON lines, one an input with its decisions, and replay nothing
+    #[arg(long, conflicts_with = "policy")]
+    pub show: bool,
+    /// Compare with another policy instead: a policy file or a scenario whose classes have the
+    /// same names. A counterfactual: requests run as long as they ran in the log
+    #[arg(long, value_name = "OTHER")]
+    pub policy: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = ReplayFormat::Human)]
+    pub format: ReplayFormat,
+}
+
+/// What `replay` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplayFormat {
+    /// Sentences
+    Human,
+    /// One JSON object
+    Json,
 }
 
 /// Options of `check`.

@@ -49,7 +49,15 @@ fn outline(scenario: &Scenario) {
          most {}",
         machine.parallel, machine.seats, machine.step
     );
-    bounds(&wait_bounds(&model.policy, &machine), &model.names);
+    bounds(&wait_bounds(&model.policy, &machine), &model.names, |most, because| {
+        if most < YEAR {
+            return format!("at most {most}: {because}");
+        }
+        format!(
+            "bounded, but by more than a year: {because} (a `queue_max` and a `time_to_live` make \
+             bounds of use)"
+        )
+    });
     for assumption in &scenario.assumptions {
         println!("assumed: {assumption}");
     }
@@ -60,17 +68,12 @@ fn outline_policy(policy: &PolicyFile) {
     println!("policy: {}", policy.config);
     promises(&policy.objectives, &policy.names);
     println!("longest waits (in time only within a scenario, which says what serves):");
-    for (index, bound) in (0..).zip(wait_bounds(&policy.config, &Machine::UNKNOWN)) {
-        let class = policy.names.class(ClassId(index));
-        let waits = match bound {
-            WaitBound::Within(most, Because::TimeToLive) => {
-                format!("at most {most}: {}", Because::TimeToLive)
-            }
-            WaitBound::Within(_, because) => format!("bounded: {because}"),
-            WaitBound::Unbounded(why) => unbounded(why, &policy.names),
-        };
-        println!("  {class}: {waits}");
-    }
+    bounds(&wait_bounds(&policy.config, &Machine::UNKNOWN), &policy.names, |most, because| {
+        match because {
+            Because::TimeToLive => format!("at most {most}: {because}"),
+            Because::Guard | Because::Share => format!("bounded: {because}"),
+        }
+    });
 }
 
 fn promises(objectives: &[ClassObjectives], names: &Names) {
@@ -85,18 +88,11 @@ fn promises(objectives: &[ClassObjectives], names: &Names) {
 /// Beyond this a bound says only that there is one.
 const YEAR: Span = Span::from_secs(365 * 86_400);
 
-fn bounds(bounds: &[WaitBound], names: &Names) {
+/// A line a class; `within` puts a bound into words.
+fn bounds(bounds: &[WaitBound], names: &Names, within: fn(Span, Because) -> String) {
     for (index, bound) in (0..).zip(bounds) {
         let waits = match *bound {
-            WaitBound::Within(most, because) if most < YEAR => {
-                format!("at most {most}: {because}")
-            }
-            WaitBound::Within(_, because) => {
-                format!(
-                    "bounded, but by more than a year: {because} (a `queue_max` and a \
-                     `time_to_live` make bounds of use)"
-                )
-            }
+            WaitBound::Within(most, because) => within(most, because),
             WaitBound::Unbounded(why) => unbounded(why, names),
         };
         println!("  {}: {waits}", names.class(ClassId(index)));

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use plimsoll_base::{Fact, Names, Observer, Time};
+use plimsoll_base::{Fact, Names, Observer, RequestRecord, Time};
 use plimsoll_report::{Ledger, OutputFolder, Plan, RequestRows, Summary};
 
 /// What listens to one replication.
@@ -22,6 +22,13 @@ impl Observer for Listener {
         self.ledger.observe(now, fact);
         if let Some(rows) = &mut self.rows {
             rows.observe(now, fact);
+        }
+    }
+    #[inline(always)]
+    fn close(&mut self, now: Time, record: &RequestRecord) {
+        self.ledger.close(now, record);
+        if let Some(rows) = &mut self.rows {
+            rows.close(now, record);
         }
     }
 }

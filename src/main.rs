@@ -2,11 +2,16 @@
 
 mod arguments;
 mod check;
+mod counterfactual;
+mod decisions;
 mod files;
 mod interrupt;
 mod learn;
+mod other;
 mod progress;
+mod replay;
 mod run;
+mod show;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -19,6 +24,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.verb {
         Verb::Run(options) => run::run(options),
+        Verb::Replay(options) => replay::replay(options),
         Verb::Check(options) => check::check(options),
         Verb::Init(options) => learn::init(options),
         Verb::Explain { name } => learn::explain(name.as_deref()),

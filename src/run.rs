@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use plimsoll_planner::{Replicated, Replications, StudyError};
+use plimsoll_planner::{
+    LogKeeper, OtherPolicy, Replicated, Replications, StudyError, replicate_logged,
+};
+use plimsoll_policy::Agreement;
 use plimsoll_report::{Ledger, Plan, Summary};
 use plimsoll_scenario::{Loaded, Scenario};
 
 use crate::arguments::{Format, RunOptions};
+use crate::decisions::Decisions;
 use crate::files::{self, Listener, Results};
+use crate::other::other_policy;
 use crate::progress::Bar;
 use crate::{Failure, interrupt};
 
@@ -22,25 +27,52 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
     let template = options.page_template.as_deref().map(read_template).transpose()?;
     let seed = options.seed.unwrap_or(scenario.seed);
     let plan = plimsoll_planner::plan(&scenario, seed);
-    let Replicated { observers, partial } = simulate(options, &scenario, &plan)?;
+    let shadows = shadows(options, &scenario)?;
+    let logged = options.decisions || !shadows.is_empty();
+    let logs = logged.then(|| Decisions::new(&scenario, seed, options.replications)).transpose()?;
+    let Replicated { observers, partial } = simulate(options, (&scenario, &plan), &logs)?;
     let (mut ledgers, mut rows) = (Vec::new(), Vec::new());
     for listener in observers {
         ledgers.push(listener.ledger);
         rows.extend(listener.rows);
     }
+    let agreements = logs.as_ref().map_or(Ok(Vec::new()), |logs| logs.agreements(&shadows))?;
     let summary = plimsoll_report::summarise(&plan, &ledgers, partial);
     let page = match folder(options, &scenario) {
         Some(folder) => {
             let template = template.as_deref();
             let (plan, summary, ledgers) = (&plan, &summary, &ledgers);
             let results = Results { plan, summary, ledgers, template };
-            let written = files::write(&folder, &results, rows);
+            let written = files::write(&folder, &results, rows).and_then(|page| {
+                let kept = logs.filter(|_| options.decisions);
+                kept.map_or(Ok(()), |logs| logs.name(&folder))?;
+                Ok(page)
+            });
             Some(written.with_context(|| format!("writing to {}", folder.display()))?)
         }
         None => None,
     };
     print(options, &summary, page.as_deref())?;
+    tell_agreements(options, &agreements);
     Ok(exit_code(options, &summary))
+}
+
+/// The policies that listen.
+fn shadows(options: &RunOptions, scenario: &Scenario) -> Result<Vec<OtherPolicy>, Failure> {
+    let names = &scenario.model.names;
+    options.shadow.iter().map(|file| other_policy(file, names)).collect()
+}
+
+fn tell_agreements(options: &RunOptions, agreements: &[Agreement]) {
+    for (file, agreement) in options.shadow.iter().zip(agreements) {
+        let Agreement { same, decided } = agreement;
+        let rate =
+            agreement.rate().map_or(String::new(), |rate| format!(" ({:.1} %)", 100.0 * rate));
+        eprintln!(
+            "shadow {}: same backend, refusal or end in {same} of {decided} decisions{rate}",
+            file.display()
+        );
+    }
 }
 
 /// Reads a scenario from a file, or a shipped one by its name.
@@ -76,8 +108,8 @@ fn read_template(path: &Path) -> Result<String, Failure> {
 
 fn simulate(
     options: &RunOptions,
-    scenario: &Scenario,
-    plan: &Plan,
+    (scenario, plan): (&Scenario, &Plan),
+    logs: &Option<Decisions<'_>>,
 ) -> Result<Replicated<Listener>, Failure> {
     let names = &scenario.model.names;
     let wants_rows = !options.no_files && !options.no_requests;
@@ -94,7 +126,11 @@ fn simulate(
     let bar = Bar::new(options.replications, scenario.model.plan.duration, options.quiet);
     let count = options.replications;
     let replications = Replications { count, seed: plan.seed, threads: options.threads };
-    let result = plimsoll_planner::replicate(scenario, replications, listener, &bar);
+    let keeper: &dyn LogKeeper = match logs {
+        Some(logs) => logs,
+        None => &(),
+    };
+    let result = replicate_logged(scenario, replications, (listener, keeper), &bar);
     bar.clear();
     result.map_err(|error| match error {
         // A source breaks only where a trace row is bad: that is input, and says where.

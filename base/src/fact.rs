@@ -137,12 +137,22 @@ pub struct ClassSample {
 pub trait Observer {
     /// Called once a fact, in the order in which facts happen; `now` never decreases.
     fn observe(&mut self, now: Time, fact: &Fact);
+
+    /// The same as [`observe`](Observer::observe) of a [`Fact::Closed`], for those who need no
+    /// copy of the record.
+    fn close(&mut self, now: Time, record: &RequestRecord) {
+        self.observe(now, &Fact::Closed(*record));
+    }
 }
 
 impl<A: Observer, B: Observer> Observer for (A, B) {
     fn observe(&mut self, now: Time, fact: &Fact) {
         self.0.observe(now, fact);
         self.1.observe(now, fact);
+    }
+    fn close(&mut self, now: Time, record: &RequestRecord) {
+        self.0.close(now, record);
+        self.1.close(now, record);
     }
 }
 impl<O: Observer> Observer for Option<O> {
@@ -151,10 +161,16 @@ impl<O: Observer> Observer for Option<O> {
             observer.observe(now, fact);
         }
     }
+    fn close(&mut self, now: Time, record: &RequestRecord) {
+        if let Some(observer) = self {
+            observer.close(now, record);
+        }
+    }
 }
 /// Listens and forgets.
 impl Observer for () {
     fn observe(&mut self, _: Time, _: &Fact) {}
+    fn close(&mut self, _: Time, _: &RequestRecord) {}
 }
 impl Observer for Vec<(Time, Fact)> {
     fn observe(&mut self, now: Time, fact: &Fact) {

@@ -3,8 +3,16 @@
 //! Replications run in parallel, one thread each; their results come back in order, so that any
 //! number of threads gives the same bytes.
 
+mod counterfactual;
+mod log;
+mod other;
 mod report;
 
+pub use counterfactual::{
+    ClassOutcomes, Counterfactual, CounterfactualError, Outcomes, counterfactual,
+};
+pub use log::{LogKeeper, log_header};
+pub use other::{ClassesDiffer, OtherPolicy, shadow};
 pub use report::plan;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +80,9 @@ pub enum StudyError {
     /// A source broke: a trace file or a row of it is bad. The message says where.
     #[error("{0}")]
     Source(plimsoll_sim::workload::SourceError),
+    /// A decision log could not be kept.
+    #[error("the decision log could not be written: {0}")]
+    Log(std::io::Error),
     /// The threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -94,14 +105,36 @@ where
     O: Observer + Send,
     F: Fn(u32) -> O + Sync,
 {
+    replicate_logged(scenario, replications, (observer, &()), watch)
+}
+
+/// Like [`replicate`]; the decision logs go to their keeper.
+///
+/// # Errors
+/// The first error in order of the replications, if any failed.
+pub fn replicate_logged<O, F>(
+    scenario: &Scenario,
+    replications: Replications,
+    (observer, keeper): (F, &dyn LogKeeper),
+    watch: &dyn Watch,
+) -> Result<Replicated<O>, StudyError>
+where
+    O: Observer + Send,
+    F: Fn(u32) -> O + Sync,
+{
     let stopped = AtomicBool::new(false);
     let one = |replication: u32| -> Result<O, StudyError> {
         let sources =
             scenario.sources(replications.seed, replication).map_err(StudyError::Source)?;
-        let mut run =
-            Run::start(&scenario.model, sources, observer(replication)).map_err(study_error)?;
+        let log = keeper.begin(replication).map(Box::new);
+        let mut run = Run::start_logged(&scenario.model, sources, (observer(replication), log))
+            .map_err(study_error)?;
         loop {
             let at = run.advance(PORTION);
+            if let Some(log) = run.writer() {
+                keeper.keep(replication, log.bytes()).map_err(StudyError::Log)?;
+                log.bytes().clear();
+            }
             let (now, offered, done) = (at.now, at.offered, at.done);
             watch.progress(Progress { replication, now, offered, done });
             if done {
@@ -111,6 +144,9 @@ where
                 stopped.store(true, Ordering::Relaxed);
                 break;
             }
+        }
+        if let Some(log) = run.writer().take() {
+            keeper.keep(replication, &log.finish()).map_err(StudyError::Log)?;
         }
         run.finish().map_err(StudyError::Source)
     };

@@ -21,12 +21,8 @@ impl Predictions {
         Predictions(stated.collect())
     }
     /// Output tokens predicted from what a gateway can see; never above the client's cap.
-    pub fn output(&self, class: ClassId, output_cap: u32, _hint: Option<u32>) -> u32 {
+    pub fn output(&self, class: ClassId, output_cap: u32) -> u32 {
         self.0[class.index()].min(output_cap)
-    }
-    /// Whether predictions come from the driver.
-    pub fn needs_hints(&self) -> bool {
-        false
     }
 }
 

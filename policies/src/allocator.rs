@@ -2,6 +2,10 @@
 
 mod round;
 
+mod snapshot;
+
+pub use snapshot::{BackendState, ClassState, Snapshot};
+
 use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time};
 
 use crate::admit::{Predictions, RETRY_MIN, retry_after};
@@ -14,7 +18,7 @@ use crate::config::Config;
 use crate::decided::Decided;
 use crate::guard::Guard;
 use crate::heavy_lane::{HeavyLane, Queues};
-use crate::hints::{Hint, Hints};
+use crate::hints::Hints;
 use crate::message::{Action, Decision, EnginePriority, Input, Needs, RequestInfo, Signal, Used};
 use crate::order::{LATE, Order};
 use crate::partition::Partitions;
@@ -125,11 +129,14 @@ impl Allocator {
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
-            Input::Accepted(_) | Input::FirstToken(_) | Input::Progressed(..) => {}
             Input::Ended(id, _, used) => self.ended(id, used),
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
-            Input::Predicted(id, output_tokens) => self.hints.predicted(id, output_tokens),
-            Input::Reported(..) => {}
+            // No rule reads these yet.
+            Input::Accepted(_)
+            | Input::FirstToken(_)
+            | Input::Progressed(..)
+            | Input::Predicted(..)
+            | Input::Reported(..) => {}
             Input::Joined(backend, info) => {
                 self.backends.join(backend, &info);
                 self.resized();
@@ -198,7 +205,6 @@ impl Allocator {
                 || self.queues.needs_matches()
                 || self.share.needs_matches()
                 || self.backends.needs_matches(),
-            predictions: self.predictions.needs_hints(),
             ..Needs::default()
         }
     }
@@ -231,14 +237,14 @@ impl Allocator {
     /// Not a part of `handle`, so that a driver that knows its input pays for nothing else.
     #[inline(never)]
     fn arrived(&mut self, id: RequestId, info: &RequestInfo) {
-        let Hint { matched, output_tokens } = self.hints.take(id);
+        let matched = self.hints.take(id);
         let uncached = info.prompt_tokens.saturating_sub(matched.tokens);
         self.latest_class = self.classifier.classify(info, uncached);
         let Some(class) = self.latest_class else {
             return self.decline(id, None, Refusal::Unclassified, Reason::NoRule);
         };
         let RequestInfo { prompt_tokens, output_cap, .. } = *info;
-        let output_predicted = self.predictions.output(class, output_cap, output_tokens);
+        let output_predicted = self.predictions.output(class, output_cap);
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
         let queue = self.queues.queue(class, u64::from(uncached) + u64::from(output_predicted));
@@ -248,23 +254,19 @@ impl Allocator {
         if let Some((refusal, reason)) = self.against(class, (tokens, context), at_once, asked) {
             return self.decline(id, Some(class), refusal, reason);
         }
-        let inserted = self.book.insert(id, || {
-            let mut entry = Entry {
-                id,
-                class,
-                queue,
-                flow: 0,
-                arrived: self.now,
-                sequence: self.sequence,
-                key: 0,
-                info: *info,
-                output_predicted,
-                matched,
-                passed: 0,
-                state: at_once.map_or(State::Waiting, State::Dispatched),
-            };
-            entry.key = self.order.key(&entry);
-            entry
+        let inserted = self.book.insert(id, || Entry {
+            id,
+            class,
+            queue,
+            flow: 0,
+            arrived: self.now,
+            sequence: self.sequence,
+            key: 0,
+            info: *info,
+            output_predicted,
+            matched,
+            passed: 0,
+            state: at_once.map_or(State::Waiting, State::Dispatched),
         });
         let Some(slot) = inserted else { return self.dispatch() };
         let Some(backend) = at_once else { return self.wait(id, slot, class) };
@@ -331,7 +333,9 @@ impl Allocator {
         };
         self.sequence += 1;
         self.too_large.remove(class);
-        self.book.entry_mut(slot).flow = flow;
+        let entry = self.book.entry_mut(slot);
+        entry.flow = flow;
+        entry.key = self.order.key(entry);
         let turned = self.book.enqueue(slot);
         self.changed = true;
         self.share.enqueued(slot, self.book.entry(slot), turned);

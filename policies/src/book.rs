@@ -9,13 +9,15 @@
 //! they do not. While the allocator looks for one that may go past those who are next, these are
 //! *aside*: they wait, but stand in no lane.
 
+use std::collections::BTreeSet;
+
 use plimsoll_base::{BackendId, ClassId, RequestId, Time};
 
 use crate::class_set::ClassSet;
+use crate::heap::{Heaps, Key};
 use crate::heavy_lane::Queues;
 use crate::hints::Match;
 use crate::index::{Found, Index};
-use crate::keyed::{Keyed, Standing};
 use crate::list::{Linked, Links, List, NONE};
 use crate::message::RequestInfo;
 use crate::order::LATE;
@@ -76,6 +78,20 @@ pub(crate) struct Turned {
     pub flow: bool,
 }
 
+/// A waiting request in a lane with keys. The least goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Standing {
+    key: u64,
+    sequence: u64,
+    slot: u32,
+}
+
+impl Key for Standing {
+    fn member(self) -> u32 {
+        self.slot
+    }
+}
+
 /// All requests held, by slot.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -106,7 +122,7 @@ pub(crate) enum Lanes {
     /// By arrival.
     Fifo(Vec<List>),
     /// By key. `fresh` is, for each queue, the oldest that is not relegated, or [`NONE`].
-    Keyed { heaps: Keyed, fresh: Vec<u32> },
+    Keyed { heaps: Heaps<Standing>, fresh: Vec<u32> },
 }
 
 impl Lanes {
@@ -116,7 +132,7 @@ impl Lanes {
     }
     /// Lanes in the order of keys.
     pub fn by_key(queues: Queues) -> Lanes {
-        Lanes::Keyed { heaps: Keyed::default(), fresh: vec![NONE; queues.count()] }
+        Lanes::Keyed { heaps: Heaps::EMPTY, fresh: vec![NONE; queues.count()] }
     }
     fn grow(&mut self, lanes: usize) {
         match self {
@@ -185,6 +201,12 @@ impl Book {
     pub fn entry_mut(&mut self, slot: u32) -> &mut Entry {
         &mut self.entries[slot as usize]
     }
+    /// Every request held, in no order. Slow: to be looked at, not to decide by.
+    pub fn held(&self) -> impl Iterator<Item = &Entry> {
+        let free: BTreeSet<u32> = self.free.iter().copied().collect();
+        let slots = (0..).zip(&self.entries);
+        slots.filter(move |(slot, _)| !free.contains(slot)).map(|(_, entry)| entry)
+    }
     /// Requests of the class that wait.
     pub fn queued(&self, class: ClassId) -> u32 {
         let queued = |queue: ClassId| self.queued.get(queue.index()).copied().unwrap_or(0);
@@ -240,7 +262,7 @@ impl Book {
                 })
             }
             Lanes::Keyed { heaps, .. } => {
-                let heads = queues.filter_map(|queue| heaps.head(first + queue.index()));
+                let heads = queues.filter_map(|queue| heaps.least(first + queue.index()));
                 heads.min().map(|standing| standing.slot)
             }
         }
@@ -351,12 +373,12 @@ impl Book {
 
     /// Puts the request, which is in its lane, behind all that are not relegated.
     pub fn relegate(&mut self, slot: u32) {
-        let Entry { queue, flow, .. } = *self.entry(slot);
+        let Entry { queue, flow, sequence, .. } = *self.entry(slot);
         let lane = self.lane(flow, queue);
         self.pass_by(slot);
         self.entry_mut(slot).key = LATE;
         if let Lanes::Keyed { heaps, .. } = &mut self.lanes {
-            heaps.change(lane, slot, LATE);
+            heaps.change(lane, Standing { key: LATE, sequence, slot });
         }
     }
 

@@ -35,26 +35,17 @@ impl Classifier {
         if self.claims_win && claimed.is_some() {
             return claimed;
         }
-        class_of(&self.rules, info, claimed, uncached)
+        let named = |rule| matches(rule, info, uncached).then(|| becomes(rule, claimed)).flatten();
+        self.rules.iter().find_map(named)
     }
-}
-
-fn class_of(
-    rules: &[ClassifyRule],
-    info: &RequestInfo,
-    claimed: Option<ClassId>,
-    uncached: u32,
-) -> Option<ClassId> {
-    let named = |rule| matches(rule, info, uncached).then(|| becomes(rule, claimed)).flatten();
-    rules.iter().find_map(named)
 }
 
 impl Config {
     /// The class of such a request, none of whose prompt is cached: that of the first rule that
     /// matches.
     pub fn class_of(&self, info: &RequestInfo) -> Option<ClassId> {
-        let claimed = info.claims.filter(|class| class.index() < self.classes.len());
-        class_of(&self.classify, info, claimed, info.prompt_tokens)
+        let classifier = Classifier::new(&self.classify, self.classes.len());
+        classifier.classify(info, info.prompt_tokens)
     }
 }
 

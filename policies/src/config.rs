@@ -4,11 +4,13 @@
 //! units and error messages live; [`Config::check`] states what must hold between the parts.
 
 use plimsoll_base::{ClassId, ModelId, PoolId, SiteId, SourceId, Span, StageId, TenantId};
+use serde::{Deserialize, Serialize};
 
 use crate::message::Labels;
 
 /// A whole policy: the classes and one rule list per stage of the pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The classes, indexed by [`ClassId`]; at least one, at most 64.
     pub classes: Vec<Class>,
@@ -75,7 +77,8 @@ impl Config {
 }
 
 /// What latency is owed, and how much may wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Class {
     /// Importance: higher is more important.
     pub priority: i32,
@@ -126,7 +129,8 @@ impl Default for Class {
 }
 
 /// A condition on a request that only the driver can see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Label {
     /// A header has this value.
     Header {
@@ -142,7 +146,8 @@ pub enum Label {
 }
 
 /// One classification rule: a request matches if every stated condition holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClassifyRule {
     /// Only this tenant.
     pub tenant: Option<TenantId>,
@@ -171,7 +176,8 @@ pub struct ClassifyRule {
 }
 
 /// The class that a matching request gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Becomes {
     /// The class it claims; no match if it claims none.
     #[default]
@@ -181,11 +187,13 @@ pub enum Becomes {
 }
 
 /// Whether a request may come in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Admit {}
 
 /// What a class, or a group of classes, may hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Partition {
     /// At most so many heavy requests of all classes are outstanding at once. They queue apart, so
     /// that one that may not go blocks nobody light behind it. At most one such rule, and then at
@@ -205,7 +213,8 @@ pub enum Partition {
 }
 
 /// A class and the pools that it uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dedicated {
     /// Who.
     pub class: ClassId,
@@ -216,7 +225,8 @@ pub struct Dedicated {
 }
 
 /// A forest of groups with quotas.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Quota {
     /// What is counted.
     pub unit: QuotaUnit,
@@ -225,7 +235,8 @@ pub struct Quota {
 }
 
 /// What a quota counts of the requests outstanding at backends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum QuotaUnit {
     /// Their number.
     #[default]
@@ -235,7 +246,8 @@ pub enum QuotaUnit {
 }
 
 /// A group of classes, or of groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct QuotaGroup {
     /// The index of the group it is a part of; `None` makes it a root, which cannot borrow.
     pub parent: Option<u16>,
@@ -250,18 +262,21 @@ pub struct QuotaGroup {
 }
 
 /// Fractions of all seats.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Concurrency {
     /// Classes and their fractions in millionths, 1 to 1,000,000, in all at most 1,000,000.
     pub shares_ppm: Vec<(ClassId, u32)>,
 }
 
 /// What adapts to what happens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Feedback {}
 
 /// Who owns a queue of its own in a [`Share`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Per {
     /// One flow a class.
     #[default]
@@ -274,7 +289,8 @@ pub enum Per {
 }
 
 /// Token prices in cost units a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenCost {
     /// A prompt token.
     pub prompt: u32,
@@ -283,7 +299,8 @@ pub struct TokenCost {
 }
 
 /// What all backends together can do, as far as [`Share::DominantResource`] is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Capacity {
     /// Prompt tokens a second.
     pub prefill_tokens: u64,
@@ -296,7 +313,8 @@ pub struct Capacity {
 }
 
 /// Whose turn it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Share {
     /// One queue for all.
     Fcfs,
@@ -349,7 +367,8 @@ pub enum Share {
 }
 
 /// Who goes first within a turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Order {
     /// By arrival.
     #[default]
@@ -381,7 +400,8 @@ pub enum Order {
 
 /// A rule of placement. Preferences come in this order: [`LocalFirst`](Place::LocalFirst), then
 /// affinities, then one of the others, which decides at last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Place {
     /// The nearest site; the next one only after a wait.
     LocalFirst(LocalFirst),
@@ -406,7 +426,8 @@ pub enum Place {
 }
 
 /// Sites by preference, and when to use the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LocalFirst {
     /// From the nearest on; what is not named comes last.
     pub sites: Vec<SiteId>,
@@ -418,7 +439,8 @@ pub struct LocalFirst {
 
 /// When a warm backend is overloaded: when its outstanding tokens exceed the factor × those of the
 /// least loaded backend with room + the tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LoadBreak {
     /// In millionths, at least 1,000,000.
     pub factor_ppm: u32,
@@ -427,7 +449,8 @@ pub struct LoadBreak {
 }
 
 /// How much may be outstanding at a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Window {
     /// Requests up to its seats and estimated tokens up to its KV memory, so that waiting happens
     /// where policy can act.
@@ -439,14 +462,16 @@ pub enum Window {
 
 /// The liveness guard: a head older than its class's `wait_max` is due, and due heads own a
 /// fraction of dispatches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Guard {
     /// Their fraction of dispatches in millionths, 1 to 1,000,000.
     pub due_share_ppm: u32,
 }
 
 /// How output length is predicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Predict {
     /// The client's cap.
     DeclaredCap,

@@ -1,5 +1,5 @@
-//! What the driver knows of a request before it arrives: where its prompt is cached, and how much
-//! it is predicted to deliver. Kept for one request, the one that is about to arrive.
+//! What the driver knows of a request before it arrives: where its prompt is cached. Kept for one
+//! request, the one that is about to arrive.
 
 use plimsoll_base::{BackendId, RequestId};
 
@@ -10,47 +10,25 @@ pub(crate) struct Match {
     pub tokens: u32,
 }
 
-/// What is known of one request.
+/// The longest match of one request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hints {
-    of: Option<RequestId>,
-    known: Hint,
-}
-
-/// The longest match, and the predicted output.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hint {
-    pub matched: Match,
-    pub output_tokens: Option<u32>,
-}
+pub(crate) struct Hints(Option<(RequestId, Match)>);
 
 impl Hints {
     /// A backend has so many tokens of the request's prompt. Of equal matches the lowest slot
     /// counts.
     pub fn matched(&mut self, id: RequestId, backend: BackendId, tokens: u32) {
-        let known = self.of(id);
-        let best = &mut known.matched;
+        let known = self.0.filter(|(of, _)| *of == id);
+        let mut best = known.map_or(Match::default(), |(_, best)| best);
         if tokens > best.tokens || (tokens == best.tokens && backend.slot < best.backend.slot) {
-            *best = Match { backend, tokens };
+            best = Match { backend, tokens };
         }
-    }
-
-    pub fn predicted(&mut self, id: RequestId, output_tokens: u32) {
-        self.of(id).output_tokens = Some(output_tokens);
+        self.0 = Some((id, best));
     }
 
     /// What is known of the request that arrives; then forgotten.
-    pub fn take(&mut self, id: RequestId) -> Hint {
-        match self.of.take() {
-            Some(of) if of == id => std::mem::take(&mut self.known),
-            Some(_) | None => Hint::default(),
-        }
-    }
-
-    fn of(&mut self, id: RequestId) -> &mut Hint {
-        if self.of != Some(id) {
-            *self = Hints { of: Some(id), known: Hint::default() };
-        }
-        &mut self.known
+    pub fn take(&mut self, id: RequestId) -> Match {
+        let known = self.0.take().filter(|(of, _)| *of == id);
+        known.map_or(Match::default(), |(_, best)| best)
     }
 }

@@ -18,25 +18,28 @@ mod classify;
 pub mod config;
 mod decided;
 mod guard;
+mod heap;
 mod heavy_lane;
 mod hints;
 mod index;
-mod keyed;
 mod list;
+pub mod log;
 mod message;
 mod order;
 mod partition;
 mod place;
 pub mod rules;
 mod sentence;
+mod shadow;
 mod share;
 mod wait;
 
-pub use allocator::Allocator;
+pub use allocator::{Allocator, BackendState, ClassState, Snapshot};
 pub use check::{ConfigError, Field, Problem};
 pub use config::Config;
 pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,
 };
+pub use shadow::{Agreement, Shadows, Verdict};
 pub use wait::{Because, Machine, WaitBound, WhyNot, wait_bounds};

@@ -4,6 +4,7 @@ use plimsoll_base::{
     BackendId, Bound, ClassId, End, ModelId, PoolId, Reason, Refusal, RequestId, SessionId, SiteId,
     SourceId, Span, StageId, TenantId, Time, WorkflowId,
 };
+use serde::{Deserialize, Serialize};
 
 /// What a gateway can see of a request. The true output length is not here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct RequestInfo {
 /// A set of at most 64 labels. A label is a condition that only the driver can see (a header with
 /// a value, an API key, a service tier), numbered in the order of
 /// [`Config::labels`](crate::Config::labels).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels(pub u64);
 
 impl Labels {

@@ -25,7 +25,7 @@
 //! | strict priority | the highest band with work is next | lower bands may wait for ever without the guard |
 //! | deficit round robin (Shreedhar and Varghese, SIGCOMM 1995) | service of two flows with work differs by at most `quantum + max_f/w_f + max_g/w_g` cost units a weight | bursts of a quantum: a large quantum makes others wait for a whole visit |
 //! | virtual token counter (Sheng et al., OSDI 2024) | the gap is at most `2 · (C + E)`: `C` the largest request, `E` what is in flight and was predicted wrongly | protects who has work now; nothing is saved up while idle |
-//! | start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) | `max_f/w_f + max_g/w_g`, and `2 · E`: the tightest | nothing is saved up while idle; a class that steps aside comes back with a burst in hand |
+//! | start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) | `max_f/w_f + max_g/w_g`: the tightest; with wrong predictions `2 · (E_f/w_f + E_g/w_g)` more | nothing is saved up while idle; a class that steps aside comes back with a burst in hand |
 //! | stride (Waldspurger and Weihl, 1995) | dispatches differ by at most `1/w_f + 1/w_g` | fair in requests only: long ones get more; a baseline |
 //! | dominant resource (DRFQ: Ghodsi et al., SIGCOMM 2012) | as start-time fair queueing, in time at the resource that a request needs most of | as good as the stated capacities |
 //! | deficit longest prefix (Cao et al., 2025) | `2 · quantum + max_f/w_f + max_g/w_g + 2 · (E_f/w_f + E_g/w_g)` in computed tokens; within it the longest cached prefix goes first | a flow's own cold requests may wait behind its warm ones without the guard |

@@ -1,29 +1,24 @@
 //! Each rule on a script: inputs at instants, and the decisions that must follow from each.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 
-use plimsoll_base::{BackendId, ClassId, End, RequestId, Span, TenantId};
+use plimsoll_base::{BackendId, ClassId, RequestId, Span, TenantId};
 use plimsoll_policy::config::{
     Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
 use plimsoll_policy::{
     Action, Allocator, BackendInfo, Config, ConfigError, Decision, Field, Input, Problem,
-    RequestInfo, Used,
+    RequestInfo,
 };
+use script::{Line, end, new, play, seats};
 use support::{arrive, backend, class, config, join, request, step};
-
-/// One line of a script: at these nanoseconds, this input, these decisions.
-type Line = (u64, Input, &'static str);
 
 const SEC: u64 = 1_000_000_000;
 
 fn check(policy: Config, script: Vec<Line>) {
-    let mut allocator = Allocator::new(policy).expect("a valid policy");
-    for (number, (at, input, expected)) in script.into_iter().enumerate() {
-        let told = format!("line {number}: {input:?}");
-        let found: Vec<String> = step(&mut allocator, at, input).iter().map(tell).collect();
-        assert_eq!(found.join("; "), expected, "{told}");
-    }
+    play(policy, script, tell);
 }
 
 /// `3>0 priority seats`: request 3 to backend 0, picked by priority, had waited for a seat.
@@ -39,16 +34,6 @@ fn tell(decision: &Decision) -> String {
     format!("{}{action} {}{bound}", decision.id, decision.reason.name())
 }
 
-/// Arrival of a request that costs its `tokens` of prompt and has no output.
-fn new(id: u64, class: u16, tokens: u32) -> Input {
-    arrive(id, request(class, tokens, 0))
-}
-fn end(id: u64, prompt_tokens: u32) -> Input {
-    Input::Ended(RequestId(id), End::Finished, Used { prompt_tokens, output_tokens: 0 })
-}
-fn seats(seats: u32) -> Input {
-    join(0, seats, 1_000)
-}
 fn two(change: impl Fn(&mut Class, &mut Class)) -> Vec<Class> {
     let (mut first, mut second) = (class(), class());
     change(&mut first, &mut second);

@@ -53,6 +53,7 @@ impl Flow {
     }
 
     /// One is let in.
+    #[inline(always)]
     pub fn dispatch(&mut self, now: Time, others: u64) {
         self.end_drought(now, others);
         self.waiting = self.waiting.saturating_sub(1);
@@ -81,6 +82,7 @@ impl Flow {
         self.end_drought(now, others);
     }
 
+    #[inline(always)]
     fn end_drought(&mut self, now: Time, others: u64) {
         let longest = self.longest.as_ref();
         if self.waiting > 0 && longest.is_none_or(|longest| now - self.since > longest.span()) {
@@ -94,6 +96,7 @@ impl Flow {
         }
     }
 
+    #[inline(never)]
     fn note(&mut self, drought: Drought) {
         if self.longest.is_none_or(|longest| drought.span() > longest.span()) {
             self.longest = Some(drought);

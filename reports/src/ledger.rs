@@ -150,6 +150,7 @@ impl Ledger {
         class.map_or(self.classes.len() - 1, ClassId::index)
     }
 
+    #[inline(always)]
     fn arrive(&mut self, now: Time, tenant: TenantId, row: usize) {
         let class = &mut self.classes[row];
         class.flow.arrive(now, self.dispatched - class.flow.dispatched);
@@ -179,6 +180,7 @@ impl Ledger {
         self.groups[index] = Some(Box::default());
     }
 
+    #[inline(always)]
     fn dispatch(&mut self, now: Time, row: usize) {
         let flow = &mut self.classes[row].flow;
         flow.dispatch(now, self.dispatched - flow.dispatched);
@@ -187,7 +189,7 @@ impl Ledger {
     }
 
     #[inline(never)]
-    fn close(&mut self, now: Time, record: &RequestRecord) {
+    fn count_close(&mut self, now: Time, record: &RequestRecord) {
         let row = self.row(record.class);
         let rows = self.classes.len();
         let class = &mut self.classes[row];
@@ -329,7 +331,7 @@ impl Observer for Ledger {
                     gaps.record_series(*first, *increment, *count, *sequences);
                 }
             }
-            Fact::Closed(record) => self.close(now, record),
+            Fact::Closed(record) => self.count_close(now, record),
             Fact::BackendSampled { backend, sample } => {
                 self.sample_backend(now, backend.index(), sample);
             }
@@ -343,5 +345,11 @@ impl Observer for Ledger {
             Fact::ArrivalsEnded => self.end_arrivals(now),
             Fact::RunEnded => self.end(now),
         }
+    }
+    #[inline(always)]
+    fn close(&mut self, now: Time, record: &RequestRecord) {
+        self.now = now;
+        self.series.advance(now);
+        self.count_close(now, record);
     }
 }

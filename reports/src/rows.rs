@@ -126,6 +126,9 @@ impl<W: Write> Observer for RequestRows<W> {
             self.row(record);
         }
     }
+    fn close(&mut self, _: Time, record: &RequestRecord) {
+        self.row(record);
+    }
 }
 
 /// A CSV field: quoted where it must be.

@@ -1,12 +1,11 @@
 //! What must hold between the parts of a scenario.
 
-use plimsoll_base::{ClassId, SourceId, TenantId, WorkflowId};
+use plimsoll_base::{ClassId, SourceId, TenantId};
 use plimsoll_config::{At, Code, Diagnostic, Place};
 use plimsoll_policy::RequestInfo;
 use plimsoll_policy::config::ClassifyRule;
 use plimsoll_sim::Model;
 use plimsoll_sim::model::Pool;
-use plimsoll_sim::workload::Together;
 
 use crate::spec::{Spec, WorkloadSpec};
 use crate::trace::{Limit, Trace};
@@ -92,18 +91,8 @@ fn classified(
         let unmatched = thresholds(&policy.classify, least.max(1), most.min(longest.max(1)))
             .into_iter()
             .find(|&prompt_tokens| {
-                let user = u64::from(workload.marks.together == Together::Workflows);
-                let info = RequestInfo {
-                    tenant,
-                    source,
-                    claims,
-                    model: workload.marks.model,
-                    stage: workload.marks.stage,
-                    labels: workload.marks.labels,
-                    workflow: WorkflowId(user),
-                    prompt_tokens,
-                    ..RequestInfo::default()
-                };
+                let seen = workload.marks.seen(1);
+                let info = RequestInfo { tenant, source, claims, prompt_tokens, ..seen };
                 policy.class_of(&info).is_none()
             });
         let Some(prompt) = unmatched else { continue };

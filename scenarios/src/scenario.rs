@@ -79,14 +79,14 @@ pub enum Loaded {
     /// Something to run.
     Scenario(Box<Scenario>),
     /// A policy alone.
-    Policy(PolicyFile),
+    Policy(Box<PolicyFile>),
 }
 
 /// Reads a scenario, or a policy file: one without workloads and pools.
 pub fn load_either(path: &Path, overrides: &[String]) -> Result<Loaded, Diagnostics> {
     let layered = plimsoll_config::read(path, overrides, shipped())?;
     match layered.is_policy_file() {
-        true => Ok(Loaded::Policy(layered.policy_file()?)),
+        true => Ok(Loaded::Policy(Box::new(layered.policy_file()?))),
         false => Ok(Loaded::Scenario(Box::new(scenario(layered)?))),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use plimsoll_base::{ClassId, WorkflowId};
+use plimsoll_base::ClassId;
 use plimsoll_policy::RequestInfo;
 use plimsoll_scenario::{Scenario, load};
 use plimsoll_sim::workload::{Marks, Together};
@@ -61,14 +61,7 @@ fn scenario() -> Scenario {
 
 /// What the gateway sees of a request that bears these marks.
 fn marked(marks: &Marks, prompt_tokens: u32) -> RequestInfo {
-    RequestInfo {
-        model: marks.model,
-        stage: marks.stage,
-        labels: marks.labels,
-        workflow: WorkflowId(u64::from(marks.together == Together::Workflows)),
-        prompt_tokens,
-        ..RequestInfo::default()
-    }
+    RequestInfo { prompt_tokens, ..marks.seen(1) }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Running a scenario from its first event to its last, in portions.
 
 use plimsoll_base::{Observer, Time};
+use plimsoll_policy::log::Writer;
 
 use crate::engine::{Batch, Counters, Explicit};
 use crate::kernel::{Agenda, advance};
@@ -49,10 +50,31 @@ impl<O: Observer> Run<O> {
         sources: Vec<Box<dyn Source>>,
         observer: O,
     ) -> Result<Run<O>, StartError> {
+        Run::start_logged(model, sources, (observer, None))
+    }
+
+    /// Like [`start`](Run::start); what the allocator is told and decides is written down too.
+    ///
+    /// # Errors
+    /// If the policy contradicts itself, or a source breaks at its first request.
+    pub fn start_logged(
+        model: &Model,
+        sources: Vec<Box<dyn Source>>,
+        listeners: (O, Option<Box<Writer>>),
+    ) -> Result<Run<O>, StartError> {
         Ok(Run(match model.plan.stepping {
-            Stepping::Macro => Stepped::Macro(Portions::start(model, sources, observer)?),
-            Stepping::Single => Stepped::Single(Portions::start(model, sources, observer)?),
+            Stepping::Macro => Stepped::Macro(Portions::start(model, sources, listeners)?),
+            Stepping::Single => Stepped::Single(Portions::start(model, sources, listeners)?),
         }))
+    }
+
+    /// The log, if one is written: to carry its bytes away between portions, and to take it out
+    /// before the end.
+    pub fn writer(&mut self) -> &mut Option<Box<Writer>> {
+        match &mut self.0 {
+            Stepped::Macro(portions) => portions.world.writer(),
+            Stepped::Single(portions) => portions.world.writer(),
+        }
     }
 
     /// Handles about `events_max` events.
@@ -86,10 +108,10 @@ impl<B: Batch, O: Observer> Portions<B, O> {
     fn start(
         model: &Model,
         sources: Vec<Box<dyn Source>>,
-        observer: O,
+        listeners: (O, Option<Box<Writer>>),
     ) -> Result<Portions<B, O>, StartError> {
         let mut agenda = Agenda::new();
-        let world = World::new(model, sources, observer, &mut agenda)?;
+        let world = World::new(model, sources, listeners, &mut agenda)?;
         Ok(Portions { world, agenda, now: Time::ZERO, events: 0 })
     }
 

@@ -34,6 +34,8 @@ struct Round {
     stops: Stops,
     /// What stopped the first of the requests that are aside.
     stopped_next: Option<Bound>,
+    /// Classes that came back from aside, where they had held room against others.
+    returned: ClassSet,
 }
 
 impl Allocator {
@@ -72,7 +74,7 @@ impl Allocator {
             match self.place(slot) {
                 Placed::At(backend) => {
                     let reason = round.stopped_next.take().map_or(reason, |_| self.go_past());
-                    self.send_and_look_again((slot, backend), (reason, due), &mut round.stops);
+                    self.send_and_look_again((slot, backend), (reason, due), &mut round);
                 }
                 Placed::Stopped(bound) => {
                     if !self.goes_on_beside((slot, reason), bound, &mut round) {
@@ -97,7 +99,9 @@ impl Allocator {
             let spilling = self.backends.spilling(self.now, |class| self.oldest_arrival(class));
             let aside = &mut round.stops.aside;
             *aside = self.stops.aside;
-            aside.come_back(spilling.or(self.due_among(aside.all())));
+            let returned = spilling.or(self.due_among(aside.all()));
+            aside.come_back(returned);
+            round.returned = returned.and(self.backends.holding());
         }
         self.ask_anew(ClassSet::ALL.without(round.stops.aside.all()));
         round
@@ -191,7 +195,7 @@ impl Allocator {
     }
 
     /// Notes what stopped whom.
-    fn come_to_rest(&mut self, Round { mut stops, stopped_next }: Round) {
+    fn come_to_rest(&mut self, Round { mut stops, stopped_next, .. }: Round) {
         self.put_back();
         self.changed = false;
         // Who was only put off is stopped by what stopped those that are more entitled.
@@ -220,18 +224,20 @@ impl Allocator {
         (due, slot, self.share.reason())
     }
 
-    /// Sends a request. After that the guard may have the credit to send what stepped aside, and
-    /// if the heavy lane closed with it others are next.
+    /// Sends a request. After that the guard may have the credit to send what stepped aside; if the
+    /// heavy lane closed with it, others are next; and if its class had held room, that is free for
+    /// those who stepped aside because of it.
     fn send_and_look_again(
         &mut self,
         (slot, backend): (u32, BackendId),
         (reason, due): (Reason, Due),
-        stops: &mut Stops,
+        Round { stops, returned, .. }: &mut Round,
     ) {
         let Entry { class, .. } = *self.book.entry(slot);
         let lane = self.heavy_lane.full();
         self.send(slot, backend, reason, due);
-        if self.heavy_lane.full() != lane {
+        if self.heavy_lane.full() != lane || returned.contains(class) {
+            *returned = ClassSet::EMPTY;
             stops.aside.come_back(ClassSet::ALL);
             self.ask_anew(ClassSet::ALL);
             return;
@@ -241,6 +247,7 @@ impl Allocator {
         let due = self.due_among(aside).without(self.tried_as_due);
         if !due.is_empty() {
             self.too_large = self.too_large.without(due);
+            *returned = returned.or(due.and(self.backends.holding()));
             stops.aside.come_back(due);
             self.ask_anew(due);
         }

@@ -95,6 +95,9 @@ impl Choice {
     pub fn spilling(&self, now: Time, oldest: impl Fn(ClassId) -> Option<Time>) -> ClassSet {
         self.local_first.as_ref().map_or(ClassSet::EMPTY, |rule| rule.spilling(now, oldest))
     }
+    pub fn holding(&self) -> ClassSet {
+        self.reach.holding()
+    }
     pub fn rest(&mut self, class: ClassId, now: Time) {
         self.reach.let_go(ClassSet::from_iter([class]));
         if let Some(rule) = &mut self.local_first {

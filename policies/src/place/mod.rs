@@ -13,6 +13,7 @@ mod reach;
 
 use plimsoll_base::{BackendId, Bound, ClassId, ModelId, SessionId, Time};
 
+use crate::allocator::BackendState;
 use crate::book::Entry;
 use crate::class_set::ClassSet;
 use crate::config::{Config, Place, Window};
@@ -148,6 +149,16 @@ impl Backends {
         self.seats
     }
 
+    /// The backends that are there, to be looked at.
+    pub fn states(&self) -> impl Iterator<Item = BackendState> {
+        let joined = self.slots.iter().enumerate().filter(|(_, slot)| slot.joined);
+        joined.map(|(at, slot)| BackendState {
+            backend: slot.id(at),
+            requests: (slot.requests, slot.requests_max),
+            tokens: (slot.tokens, slot.tokens_max),
+        })
+    }
+
     /// What stops every request alike, if anything.
     pub fn closed(&self) -> Option<Bound> {
         match (self.joined_count, self.open_count) {
@@ -221,6 +232,10 @@ impl Backends {
     /// The classes that wait with `class` when a request of it fits nowhere.
     pub fn stopped_with(&self, class: ClassId) -> ClassSet {
         self.choice.stopped_with(class)
+    }
+    /// Classes that wait for room which is not for others meanwhile.
+    pub fn holding(&self) -> ClassSet {
+        if self.is_plain { ClassSet::EMPTY } else { self.choice.holding() }
     }
     /// These classes are asked for anew.
     pub fn ask_anew(&mut self, classes: ClassSet, now: Time) {

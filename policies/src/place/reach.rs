@@ -87,6 +87,10 @@ impl Reach {
             || config.partition.iter().any(|rule| matches!(rule, Partition::Dedicated(_)))
     }
 
+    /// Classes of which a request waits for room that is not for others.
+    pub fn holding(&self) -> ClassSet {
+        self.holding
+    }
     /// These classes are not waited for any more.
     pub fn let_go(&mut self, classes: ClassSet) {
         self.holding = self.holding.without(classes);

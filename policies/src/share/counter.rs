@@ -12,8 +12,8 @@
 //! and an output token, `L_input` the longest prompt, `M` the tokens a batch holds). Here a
 //! request is charged at dispatch as predicted and settled at its end, so that a burst cannot run
 //! up service before it is booked: the gap in booked service is at most `2 · (C + E)`, `C` the
-//! cost of the largest request and `E` the largest total error of prediction of the requests of
-//! the two flows in flight, all divided by the flow's weight. With true predictions it is
+//! cost of the largest request and `E` the largest total error of prediction of the requests in
+//! flight, all divided by the flow's weight. With true predictions it is
 //! `2 · C`, and one-sided `C`.
 //!
 //! A flow whose classes are all at their caps is passed over and keeps its counter. A counter is
@@ -23,13 +23,13 @@
 use plimsoll_base::{ClassId, Reason};
 
 use super::flows::FLOW_BITS;
-use super::heap::Key;
 use super::line::Line;
 use super::price::Price;
 use super::weights;
 use crate::book::{Book, Turned};
 use crate::class_set::ClassSet;
 use crate::config::{Config, Per};
+use crate::heap::Key;
 
 /// Counter units of one cost unit at weight 1.
 const SCALE: i128 = 1 << 36;
@@ -80,7 +80,7 @@ impl State {
 
 /// A key without the flow's number.
 fn counter_of(key: i128) -> i128 {
-    key - i128::from(key.flow())
+    key - i128::from(key.member())
 }
 
 impl Counters {
@@ -148,7 +148,7 @@ impl Counters {
             // those that begin meanwhile start where it stood.
             Lift::StartTag { time, .. } => *time = (*time).max(counter_of(least)),
         }
-        least.flow()
+        least.member()
     }
 
     pub fn charge(&mut self, flow: u32, prompt_tokens: u32, output_predicted: u32) {

@@ -6,8 +6,8 @@
 //!
 //! **Bound.** While flows f and g both have work, their service S in cost units differs by at most
 //! `|S_f/w_f − S_g/w_g| ≤ quantum + max_f/w_f + max_g/w_g`, where max is the flow's largest
-//! request. Service is charged at dispatch as predicted and settled at the end, so what is in
-//! flight adds its error of prediction to the bound.
+//! request. Service is charged at dispatch as predicted and settled at the end; what is in flight
+//! adds its error of prediction, at most twice: `+ 2 · (E_f/w_f + E_g/w_g)`.
 //!
 //! A flow whose classes are all at their caps keeps its place in the ring and gets no grant: it
 //! neither saves up a burst nor loses its turn.

@@ -21,9 +21,10 @@
 //! a prompt-heavy request with an output-heavy one.)
 //!
 //! **Bound.** As start-time fair queueing, in dominant time: while flows f and g both have work,
-//! `|D_f/w_f − D_g/w_g| ≤ d_f/w_f + d_g/w_g + 2 · E`, `D` the dominant time booked, `d` that of the
-//! flow's largest request, `E` the greatest sum of errors of prediction in flight. Hence no flow
-//! is better off with another's share, and each gets at least its part of its dominant resource.
+//! `|D_f/w_f − D_g/w_g| ≤ d_f/w_f + d_g/w_g + 2 · (E_f/w_f + E_g/w_g)`, `D` the dominant time booked,
+//! `d` that of the flow's largest request, `E` the greatest sum of errors of prediction of its
+//! requests in flight. Hence no flow is better off with another's share, and each gets at least
+//! its part of its dominant resource.
 //!
 //! **How it fails.** It is as good as the stated capacities: one that is stated too high is never
 //! dominant and goes unguarded. A flow whose requests differ in what is dominant pays for the

@@ -10,12 +10,22 @@
 use plimsoll_base::{ClassId, WorkflowId};
 
 use crate::config::{Config, Per};
+use crate::heap::Key;
 use crate::index::Index;
 use crate::list::{Linked, Links, List};
 use crate::message::RequestInfo;
 
 /// Low bits of a key that hold the flow's number.
 pub(crate) const FLOW_BITS: u32 = 20;
+
+/// A counter above the number of its flow, so that one comparison orders by counter and then by
+/// flow.
+impl Key for i128 {
+    fn member(self) -> u32 {
+        (self & ((1 << FLOW_BITS) - 1)) as u32
+    }
+}
+
 /// Accounts there may be at most, and the bound of tenants' ids.
 pub(crate) const ACCOUNTS_MAX: usize = 1 << FLOW_BITS;
 

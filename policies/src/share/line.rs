@@ -6,9 +6,9 @@
 
 use plimsoll_base::ClassId;
 
-use super::heap::{Heap, Key};
 use crate::book::{Book, Turned};
 use crate::class_set::ClassSet;
+use crate::heap::{Heap, Key};
 
 /// The flows with work, by key.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Line {
     fn split(&mut self, book: &Book) {
         self.is_split = true;
         for &key in std::mem::replace(&mut self.all, Heap::EMPTY).keys() {
-            for class in book.waiting_in(key.flow()) {
+            for class in book.waiting_in(key.member()) {
                 self.by_class[class.index()].push(key);
             }
         }

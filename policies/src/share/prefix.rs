@@ -40,14 +40,12 @@
 use plimsoll_base::ClassId;
 
 use super::flows::FLOW_BITS;
-use super::heap::{Heap, Key};
-use super::pairing::Pairing;
 use super::price::cost_of;
 use super::weights;
 use crate::book::{Entry, Turned};
 use crate::class_set::ClassSet;
 use crate::config::{Config, Per, TokenCost};
-use crate::list::NONE;
+use crate::heap::{Heap, Heaps, Key};
 
 /// The state of the rule.
 #[derive(Debug)]
@@ -57,10 +55,8 @@ pub(crate) struct Prefixes {
     quantum: i128,
     classes: usize,
     states: Vec<State>,
-    /// Waiting requests, by slot.
-    requests: Pairing<Match>,
-    /// Indexed by flow · classes + class: the heap of requests that wait there.
-    lanes: Vec<u32>,
+    /// Indexed by flow · classes + class: the requests that wait there.
+    lanes: Heaps<Match>,
     /// Indexed by class: the flows with credit that have something of it waiting.
     with_credit: Vec<Heap<Best>>,
     /// Flows with work and without credit: the round that gives them credit, above their number.
@@ -82,12 +78,19 @@ struct State {
 }
 
 /// The order of requests: most cached tokens, then the policy's order, then arrival.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {
     /// The greatest number less the tokens cached.
     missing: u32,
     key: u64,
     sequence: u64,
+    slot: u32,
+}
+
+impl Key for Match {
+    fn member(self) -> u32 {
+        self.slot
+    }
 }
 
 /// A flow by its best request.
@@ -98,7 +101,7 @@ struct Best {
 }
 
 impl Key for Best {
-    fn flow(self) -> u32 {
+    fn member(self) -> u32 {
         self.flow
     }
 }
@@ -115,13 +118,14 @@ impl Prefixes {
         let grants = weights(per, &config.classes).into_iter();
         let states: Vec<State> = grants.map(|w| State::new(quantum * i128::from(w))).collect();
         let classes = config.classes.len();
+        let mut lanes = Heaps::EMPTY;
+        lanes.grow(states.len() * classes);
         Prefixes {
             cost,
             quantum,
             classes,
-            lanes: vec![NONE; states.len() * classes],
+            lanes,
             states,
-            requests: Pairing::EMPTY,
             with_credit: (0..classes).map(|_| Heap::EMPTY).collect(),
             without: Heap::EMPTY,
             round: 0,
@@ -136,7 +140,7 @@ impl Prefixes {
     pub fn open(&mut self, flow: u32) {
         if self.states.len() <= flow as usize {
             self.states.push(State::new(self.quantum));
-            self.lanes.resize(self.states.len() * self.classes, NONE);
+            self.lanes.grow(self.states.len() * self.classes);
         }
         self.states[flow as usize].deficit = 0;
     }
@@ -144,8 +148,7 @@ impl Prefixes {
     pub fn enqueued(&mut self, slot: u32, entry: &Entry, turned: Turned) {
         let Entry { flow, queue: class, key, sequence, .. } = *entry;
         let missing = u32::MAX - entry.matched.tokens;
-        let lane = &mut self.lanes[flow as usize * self.classes + class.index()];
-        self.requests.push(lane, slot, Match { missing, key, sequence });
+        self.lanes.push(self.lane(flow, class), Match { missing, key, sequence, slot });
         self.states[flow as usize].waiting.insert(class);
         if turned.flow {
             let deficit = self.states[flow as usize].deficit;
@@ -157,8 +160,7 @@ impl Prefixes {
 
     pub fn unqueued(&mut self, slot: u32, entry: &Entry, turned: Turned) {
         let Entry { flow, queue: class, .. } = *entry;
-        let lane = &mut self.lanes[flow as usize * self.classes + class.index()];
-        self.requests.remove(lane, slot);
+        self.lanes.remove(self.lane(flow, class), slot);
         let has_credit = self.states[flow as usize].has_credit;
         if has_credit && turned.lane {
             self.with_credit[class.index()].remove(flow);
@@ -182,13 +184,9 @@ impl Prefixes {
     /// many rounds as it takes until a flow that may be served has credit.
     pub fn pick(&mut self, open: ClassSet) -> (u32, u32) {
         loop {
-            let best = open.filter_map(|class| {
-                let best = self.with_credit.get(class.index())?.least()?;
-                Some((best, class))
-            });
-            if let Some((best, class)) = best.min() {
-                let slot = self.lanes[best.flow as usize * self.classes + class.index()];
-                return (best.flow, slot);
+            let heaps = open.filter_map(|class| self.with_credit.get(class.index()));
+            if let Some(best) = heaps.filter_map(Heap::least).min() {
+                return (best.flow, best.request.slot);
             }
             self.grant_rounds();
         }
@@ -201,6 +199,10 @@ impl Prefixes {
     pub fn settle(&mut self, entry: &Entry, used: (u32, u32)) {
         let difference = cost_of(self.cost, used.0, used.1) - self.expected_cost(entry);
         self.spend(entry.flow, difference);
+    }
+
+    fn lane(&self, flow: u32, class: ClassId) -> usize {
+        flow as usize * self.classes + class.index()
     }
 
     /// What it is expected to make a backend compute.
@@ -253,8 +255,8 @@ impl Prefixes {
 
     /// The best request of the flow in the class is another, or the first.
     fn rank(&mut self, flow: u32, class: ClassId, is_first: bool) {
-        let root = self.lanes[flow as usize * self.classes + class.index()];
-        let best = Best { request: self.requests.key(root), flow };
+        let request = self.lanes.least(self.lane(flow, class)).expect("some wait in the class");
+        let best = Best { request, flow };
         match is_first {
             true => self.with_credit[class.index()].push(best),
             false => self.with_credit[class.index()].change(best),
@@ -268,7 +270,7 @@ impl Prefixes {
         while let Some(key) = self.without.least()
             && key >> FLOW_BITS == round
         {
-            let flow = key.flow();
+            let flow = key.member();
             let State { deficit, grant, .. } = self.states[flow as usize];
             self.without.remove(flow);
             self.give_credit(flow, deficit + round * grant);

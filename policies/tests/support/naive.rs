@@ -543,8 +543,10 @@ impl Naive {
         let everyone: Vec<_> = (0..self.config.classes.len() as u16).map(ClassId).collect();
         let mut anew = everyone.clone();
         anew.retain(|class| self.aside.iter().all(|(other, _)| other != class));
+        let mut returned = if changed { Vec::new() } else { self.holding() };
         self.ask_anew(&anew);
         self.look_again_at_due(&[]);
+        returned.retain(|class| !self.holding().contains(class));
         let mut tried_as_due = Vec::new();
         loop {
             closed = self.closed();
@@ -608,15 +610,23 @@ impl Naive {
                     stopped_next = None;
                     let was_full = self.heavy_lane_is_full();
                     self.send(at, backend, reason, fresh);
-                    if self.heavy_lane_is_full() != was_full {
+                    let lane_turned = self.heavy_lane_is_full() != was_full;
+                    if lane_turned {
                         self.too_large.clear();
                         tried_as_due.clear();
+                    }
+                    // What its class held is free for those who stepped aside because of it.
+                    if lane_turned || returned.contains(&held.class) {
+                        returned.clear();
                         self.ask_anew(&everyone);
                         depth = 0;
                         continue;
                     }
                     tried_as_due.retain(|class| *class != held.class);
+                    let before = self.holding();
                     if self.look_again_at_due(&tried_as_due) {
+                        let now = self.holding();
+                        returned.extend(before.into_iter().filter(|class| !now.contains(class)));
                         depth = 0;
                     }
                 }

@@ -108,6 +108,13 @@ impl Naive {
         classes.filter(within).collect()
     }
 
+    /// Classes of which a request that comes first waits for room.
+    pub fn holding(&self) -> Vec<ClassId> {
+        let mut classes: Vec<_> = self.memory.held.iter().map(|(_, class)| *class).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
     pub fn place_anew(&mut self, classes: &[ClassId]) {
         self.memory.held.retain(|(_, class)| !classes.contains(class));
         for class in classes {

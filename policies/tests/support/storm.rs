@@ -278,6 +278,7 @@ pub fn quota_config() -> impl Strategy<Value = Config> {
             classes,
             partition: vec![quota],
             window: Window::None,
+            bypass_max: 0,
             requests_max: 1_000,
             ..config
         }
@@ -303,7 +304,7 @@ pub fn config() -> impl Strategy<Value = Config> {
         let count = classes.len() as u16;
         (classify(count), prop_oneof![Just(vec![]), partition(count)], Just(classes))
     });
-    let bypass_max = prop_oneof![4 => Just(0u32), 1 => 1u32..4, 1 => Just(100)];
+    let bypass_max = prop_oneof![3 => Just(0u32), 1 => 1u32..4, 1 => Just(100)];
     let order = (order(), bypass_max, weighted(0.4, (0u64..80, 1u32..3)));
     (rules, share(), order, place, window, (guard, predict, 5u32..60, accounts_max)).prop_map(
         |((classify, mut partition, mut classes), share, order, mut place, window, last)| {

@@ -90,11 +90,7 @@ pub(crate) fn rules(
     specs.iter().filter_map(|rule| self::rule(&rule.value, known, found)).collect()
 }
 
-fn check_heavy_lanes(
-    specs: &[At<PartitionSpec>],
-    classes: usize,
-    found: &mut Vec<Diagnostic>,
-) {
+fn check_heavy_lanes(specs: &[At<PartitionSpec>], classes: usize, found: &mut Vec<Diagnostic>) {
     let is_lane = |rule: &&At<PartitionSpec>| matches!(rule.value, PartitionSpec::HeavyLane { .. });
     let mut lanes = specs.iter().filter(is_lane);
     if let Some(rule) = lanes.next()
@@ -114,11 +110,7 @@ fn check_heavy_lanes(
     }
 }
 
-fn rule(
-    spec: &PartitionSpec,
-    known: Known<'_>,
-    found: &mut Vec<Diagnostic>,
-) -> Option<Partition> {
+fn rule(spec: &PartitionSpec, known: Known<'_>, found: &mut Vec<Diagnostic>) -> Option<Partition> {
     Some(match spec {
         PartitionSpec::HeavyLane { over_tokens, max } => Partition::HeavyLane {
             over_tokens: *over_tokens,

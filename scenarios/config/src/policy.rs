@@ -4,13 +4,13 @@ use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::ConfigError;
 use plimsoll_policy::config::{Class, Config, Guard, Predict, Window};
 
+use crate::classify::{self, Declared};
 use crate::objectives::objectives;
 use crate::order::{deadline, order};
 use crate::partition::{self, PartitionSpec};
 use crate::place;
 use crate::share::share;
 use crate::spec::{ClassSpec, PolicySpec, PredictSpec, WindowSpec};
-use crate::classify::{self, Declared};
 use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
 
 /// The allocator holds at most this many requests where the file says nothing.

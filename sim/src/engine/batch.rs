@@ -30,8 +30,6 @@ pub struct Sequence {
     pub delivered: u32,
     /// Tokens in KV memory.
     pub context: u32,
-    /// Whether it was in the batch before and was preempted.
-    pub resumed: bool,
     /// When it delivered its latest token before it was preempted.
     pub parted: Time,
     /// The largest gap between two of its tokens, in ticks.
@@ -91,7 +89,7 @@ pub trait Batch {
     /// Steps to the next end; `u64::MAX` if none decodes.
     fn steps_to_finish(&self) -> u64;
     /// Takes in a sequence whose prefill is done and that has tokens left to deliver.
-    fn join(&mut self, sequence: Sequence);
+    fn join(&mut self, sequence: &Sequence);
     /// Takes `steps` steps of the given durations, at most `steps_to_finish`.
     fn advance(&mut self, steps: u64, series: Series);
     /// Takes out a sequence that has delivered everything, in order of entry.

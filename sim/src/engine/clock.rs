@@ -55,8 +55,8 @@ impl Series {
     }
     /// The greatest number of steps, at most `steps`, whose sum is sure to fit.
     pub fn fitting(self, steps: u64) -> u64 {
-        // The usual case: a million steps of 15 seconds each still fit.
-        if steps <= 1 << 20 && self.first < 1 << 40 && self.increment < 1 << 20 {
+        // The usual case: 4,096 steps of 4 seconds each still fit.
+        if steps <= 1 << 12 && self.first < 1 << 48 && self.increment < 1 << 36 {
             return steps;
         }
         let mut steps = steps.min(1 << 20);

@@ -30,7 +30,7 @@ pub struct Counters {
 }
 
 /// When a sequence ends: step of its end (48 bits) and slot (16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct EndKey(u64);
 
 impl EndKey {
@@ -66,6 +66,7 @@ impl Counters {
         (joined.wrapping_sub(u64::from(context)) & self.block_mask) as usize
     }
     /// Frees a slot; returns its sequence as it was when it joined, and the steps since.
+    #[inline(always)]
     fn leave(&mut self, slot: usize) -> (&Sequence, u32, u64) {
         let joined = std::mem::replace(&mut self.slots[slot].joined, u64::MAX);
         self.free.push(slot as u16);
@@ -111,21 +112,25 @@ impl Batch for Counters {
     fn by_class(&self) -> &[u32] {
         &self.by_class
     }
+    #[inline]
     fn growth(&self, skip: u64, steps: u64) -> u64 {
-        let rounds = (steps >> self.block_shift) * self.ends.len() as u64;
         let first = ((self.step + skip) & self.block_mask) as usize;
+        if steps == 1 {
+            return u64::from(self.residues[first]);
+        }
+        let rounds = (steps >> self.block_shift) * self.ends.len() as u64;
         let rest = (steps & self.block_mask) as usize;
         rounds + u64::from(self.residues[first..first + rest].iter().sum::<u32>())
     }
     fn steps_to_finish(&self) -> u64 {
         self.ends.last().map_or(u64::MAX, |key| key.end() - self.step)
     }
-    fn join(&mut self, sequence: Sequence) {
+    fn join(&mut self, sequence: &Sequence) {
         let residue = self.residue(self.step, sequence.context);
         self.count_residue(residue, 1);
         self.by_class[sequence.class.index()] += 1;
         self.context += u64::from(sequence.context);
-        let filled = Slot { sequence, joined: self.step };
+        let filled = Slot { sequence: *sequence, joined: self.step };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[usize::from(slot)] = filled;
@@ -139,9 +144,10 @@ impl Batch for Counters {
         let end = self.step + u64::from(sequence.remaining());
         assert!(end < 1 << 48, "an engine takes fewer than 2^48 steps");
         // Whoever joins has entered last, so among equal ends it comes last.
-        let place = self.ends.partition_point(|later| later.end() > end);
+        let place = self.ends.partition_point(|&later| later > EndKey::new(end, u16::MAX));
         self.ends.insert(place, EndKey::new(end, slot));
     }
+    #[inline(always)]
     fn advance(&mut self, steps: u64, series: Series) {
         self.step += steps;
         self.context += steps * self.ends.len() as u64;

@@ -35,9 +35,9 @@ impl Batch for Explicit {
     fn steps_to_finish(&self) -> u64 {
         self.sequences.iter().map(|s| u64::from(s.remaining())).min().unwrap_or(u64::MAX)
     }
-    fn join(&mut self, sequence: Sequence) {
+    fn join(&mut self, sequence: &Sequence) {
         self.by_class[sequence.class.index()] += 1;
-        self.sequences.push(sequence);
+        self.sequences.push(*sequence);
     }
     fn advance(&mut self, steps: u64, series: Series) {
         for step in 0..steps {

@@ -69,16 +69,17 @@ impl Meter {
 
     /// Moves the part of the latest step that prompt chunks caused from the shared time to the
     /// chunks' classes, by their tokens, the remainder to the first.
+    #[inline(always)]
     pub fn attribute_prefill(
         &mut self,
         part: u64,
-        chunks: impl Iterator<Item = ChunkShare> + Clone,
+        mut chunks: impl Iterator<Item = ChunkShare> + Clone,
     ) {
-        let tokens: u64 = chunks.clone().map(|chunk| u64::from(chunk.tokens)).sum();
+        let first = chunks.next().expect("prompt chunks cause the prefill part");
+        let others: u64 = chunks.clone().map(|chunk| u64::from(chunk.tokens)).sum();
+        let tokens = u64::from(first.tokens) + others;
         let mut left = part;
-        let mut rest = chunks.clone();
-        let first = rest.next().expect("prompt chunks cause the prefill part");
-        for chunk in rest {
+        for chunk in chunks {
             let share = u128::from(part) * u128::from(chunk.tokens) / u128::from(tokens);
             self.by_class[chunk.class.index()] += share;
             left -= u64::try_from(share).expect("a share is part of the whole");

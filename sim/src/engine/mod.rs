@@ -6,8 +6,8 @@
 //! events the engine takes all its steps at once (a *segment*).
 //!
 //! The engine is a machine without a clock: [`Engine::submit`] and [`Engine::begin`] at an
-//! instant, [`Engine::complete`] when the boundary that `begin` announced has come. What happened
-//! is appended to a list of [`Note`]s.
+//! instant, [`Engine::complete`] when the boundary that `begin` announced has come. What happens
+//! is told to a [`Listener`] at once.
 
 mod batch;
 mod clock;
@@ -91,6 +91,19 @@ pub enum Note {
     },
 }
 
+/// Something that listens to notes.
+pub trait Listener {
+    /// Called once a note, in the order in which things happen.
+    fn hear(&mut self, note: Note);
+}
+
+/// Writes all down.
+impl Listener for Vec<Note> {
+    fn hear(&mut self, note: Note) {
+        self.push(note);
+    }
+}
+
 /// An engine over a batch of kind `B`.
 #[derive(Debug)]
 pub struct Engine<B> {
@@ -141,6 +154,7 @@ impl<B: Batch> Engine<B> {
     }
 
     /// Takes in a request. It may enter the batch at the next boundary.
+    #[inline(always)]
     pub fn submit(&mut self, job: Job) {
         let context = job.prompt_tokens.saturating_add(job.output_tokens);
         assert!(context <= self.model.context_max, "a request fits the engine's context");
@@ -156,7 +170,6 @@ impl<B: Batch> Engine<B> {
             output: job.output_tokens,
             delivered: 0,
             context: 0,
-            resumed: false,
             parted: Time::ZERO,
             gap_max: 0,
         };
@@ -174,7 +187,7 @@ impl<B: Batch> Engine<B> {
 
     /// Starts what there is to do at `now`, after everything else of this instant has happened.
     /// Returns when [`complete`](Engine::complete) is due if that is new or has changed.
-    pub fn begin(&mut self, now: Time, notes: &mut Vec<Note>) -> Option<Time> {
+    pub fn begin(&mut self, now: Time, ear: &mut impl Listener) -> Option<Time> {
         let cut = std::mem::take(&mut self.cut);
         match &mut self.segment {
             Some(segment) if cut && segment.steps > 1 => {
@@ -187,7 +200,7 @@ impl<B: Batch> Engine<B> {
                 if self.clock.ceil() < now {
                     self.clock = Clock::at(now);
                 }
-                self.segment = self.compose(now, notes);
+                self.segment = self.compose(now, ear);
             }
         }
         let segment = self.segment.as_ref()?;
@@ -195,19 +208,19 @@ impl<B: Batch> Engine<B> {
     }
 
     /// The boundary that `begin` announced has come.
-    pub fn complete(&mut self, now: Time, notes: &mut Vec<Note>) {
+    pub fn complete(&mut self, now: Time, ear: &mut impl Listener) {
         let segment = self.segment.take().expect("a segment was begun");
-        self.take_steps(&segment, segment.steps, notes);
+        self.take_steps(&segment, segment.steps, ear);
         assert!(self.clock.ceil() == now, "a boundary comes when it was announced");
         while let Some(departed) = self.leave_finished() {
-            self.release(departed, notes);
+            self.release(departed, ear);
         }
-        self.finish_prefills(now, notes);
+        self.finish_prefills(now, ear);
     }
 
     /// Brings the counters up to the last boundary that is not later than `now`. Changes nothing
     /// that the engine will do.
-    pub fn settle(&mut self, now: Time, notes: &mut Vec<Note>) {
+    pub fn settle(&mut self, now: Time, ear: &mut impl Listener) {
         let Some(mut segment) = self.segment.take() else { return };
         let elapsed = self.clock.ticks_until(now) + 1;
         // The greatest number of whole steps within `elapsed`, one less than it takes to pass it.
@@ -215,7 +228,7 @@ impl<B: Batch> Engine<B> {
         let steps = passing - u64::from(segment.series.sum(passing) >= elapsed);
         if segment.steps > 1 && steps > 0 {
             let steps = steps.min(segment.steps - 1);
-            self.take_steps(&segment, steps, notes);
+            self.take_steps(&segment, steps, ear);
             let upcoming = self.batch.growth(0, 1);
             self.blocks_free -= u32::try_from(upcoming).expect("growth was checked to fit");
             segment.series.first = segment.series.step(steps);
@@ -266,10 +279,10 @@ impl<B: Batch> Engine<B> {
         self.meter.divide_shared(self.batch.len(), self.batch.by_class());
     }
 
-    fn release(&mut self, departed: Departed, notes: &mut Vec<Note>) {
+    fn release(&mut self, departed: Departed, ear: &mut impl Listener) {
         self.blocks_free += self.blocks_for(departed.context);
         let gap_max = Ticks(departed.gap_max).span_floor();
-        notes.push(Note::Finished { key: departed.key, gap_max });
+        ear.hear(Note::Finished { key: departed.key, gap_max });
     }
 
     /// Blocks that a context occupies.

@@ -31,6 +31,7 @@ impl Waiting {
         }
     }
     /// Who enters next.
+    #[inline(always)]
     pub fn first(&self) -> Option<&Sequence> {
         match self {
             Waiting::Fcfs(queue) => queue.front(),
@@ -38,6 +39,7 @@ impl Waiting {
         }
     }
     /// Takes out who enters next.
+    #[inline(always)]
     pub fn pop(&mut self) -> Option<Sequence> {
         match self {
             Waiting::Fcfs(queue) => queue.pop_front(),
@@ -45,6 +47,7 @@ impl Waiting {
         }
     }
     /// Adds a new arrival.
+    #[inline(always)]
     pub fn push(&mut self, sequence: Sequence) {
         match self {
             Waiting::Fcfs(queue) => queue.push_back(sequence),

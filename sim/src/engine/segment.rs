@@ -9,7 +9,7 @@ use super::batch::{Batch, Departed, Sequence, leaves_before};
 use super::clock::Series;
 use super::cost::BatchShape;
 use super::meter::ChunkShare;
-use super::{Engine, Note};
+use super::{Engine, Listener, Note};
 use crate::model::Admission;
 
 /// A sequence whose prompt is being computed.
@@ -39,10 +39,10 @@ pub(super) struct Segment {
 
 impl<B: Batch> Engine<B> {
     /// Decides what the coming steps compute; `None` if there is nothing to do.
-    pub(super) fn compose(&mut self, now: Time, notes: &mut Vec<Note>) -> Option<Segment> {
-        let preempted = self.make_room(now, notes);
+    pub(super) fn compose(&mut self, now: Time, ear: &mut impl Listener) -> Option<Segment> {
+        let preempted = self.make_room(now, ear);
         if !preempted {
-            self.admit(notes);
+            self.admit(ear);
         }
         if self.running() == 0 {
             return None;
@@ -85,7 +85,7 @@ impl<B: Batch> Engine<B> {
 
     /// Reserves the blocks that the running sequences need for the next step, preempting until
     /// they fit. Returns whether anybody was preempted.
-    fn make_room(&mut self, now: Time, notes: &mut Vec<Note>) -> bool {
+    fn make_room(&mut self, now: Time, ear: &mut impl Listener) -> bool {
         let mut preempted = false;
         loop {
             let budget = self.model.step_tokens_max - self.batch.len();
@@ -99,13 +99,13 @@ impl<B: Batch> Engine<B> {
                 self.blocks_free -= need;
                 return preempted;
             }
-            self.preempt(now, notes);
+            self.preempt(now, ear);
             preempted = true;
         }
     }
 
     /// Throws the least important, latest sequence out of the batch.
-    fn preempt(&mut self, now: Time, notes: &mut Vec<Note>) {
+    fn preempt(&mut self, now: Time, ear: &mut impl Listener) {
         let by_priority = self.model.admission == Admission::Priority;
         let decoding = self.batch.worst(by_priority);
         let computing = self.prefills.first().map(|prefill| prefill.sequence);
@@ -121,20 +121,21 @@ impl<B: Batch> Engine<B> {
             self.prefills.pop().expect("a full memory is held by somebody").sequence
         };
         let (key, lost_tokens, delivered) = (victim.key, victim.context, victim.delivered);
-        notes.push(Note::Preempted { key, lost_tokens, delivered });
+        ear.hear(Note::Preempted { key, lost_tokens, delivered });
         self.meter.count_preemption(lost_tokens);
         self.blocks_free += self.blocks_for(victim.context);
         victim.context = 0;
-        victim.resumed = true;
         self.waiting.push_preempted(victim);
     }
 
     /// Lets waiting requests in while seats, token budget and KV blocks allow.
-    fn admit(&mut self, notes: &mut Vec<Note>) {
-        let spent: u32 = self.prefills.iter().map(|prefill| prefill.chunk).sum();
+    fn admit(&mut self, ear: &mut impl Listener) {
+        // Between steps at most one prompt is left.
+        let spent = self.prefills.first().map_or(0, |partial| partial.chunk);
         let mut budget = self.model.step_tokens_max - self.batch.len() - spent;
         while budget > 0 && self.running() < self.model.seats {
-            let Some(whole) = self.waiting.first().map(Sequence::prefill_target) else { return };
+            let Some(first) = self.waiting.first() else { return };
+            let (key, whole) = (first.key, first.prefill_target());
             // An unchunked prompt larger than the budget may run as the only one of its step.
             let chunk = match self.model.chunked_prefill {
                 true => whole.min(budget),
@@ -148,9 +149,9 @@ impl<B: Batch> Engine<B> {
             self.blocks_free -= blocks;
             budget = budget.saturating_sub(chunk);
             self.entries += 1;
-            let mut sequence = self.waiting.pop().expect("somebody waits");
-            sequence.entry = self.entries;
-            notes.push(Note::Started { key: sequence.key });
+            ear.hear(Note::Started { key });
+            let waited = self.waiting.pop().expect("somebody waits");
+            let sequence = Sequence { entry: self.entries, ..waited };
             self.prefills.push(Prefill { sequence, chunk });
         }
     }
@@ -176,7 +177,8 @@ impl<B: Batch> Engine<B> {
     }
 
     /// Takes the first `steps` steps of a segment.
-    pub(super) fn take_steps(&mut self, segment: &Segment, steps: u64, notes: &mut Vec<Note>) {
+    #[inline(always)]
+    pub(super) fn take_steps(&mut self, segment: &Segment, steps: u64, ear: &mut impl Listener) {
         let series = segment.series;
         if steps > 1 {
             let grown = self.batch.growth(1, steps - 1);
@@ -191,16 +193,17 @@ impl<B: Batch> Engine<B> {
             self.meter.attribute_prefill(segment.prefill_part, chunks);
         }
         if sequences > 0 {
-            self.note_gaps(steps, series, notes);
+            self.note_gaps(steps, series, ear);
             self.batch.advance(steps, series);
         }
         self.clock = self.clock.after(series.sum(steps));
     }
 
-    fn note_gaps(&self, steps: u64, series: Series, notes: &mut Vec<Note>) {
+    #[inline(always)]
+    fn note_gaps(&self, steps: u64, series: Series, ear: &mut impl Listener) {
         for (class, &sequences) in self.batch.by_class().iter().enumerate() {
             if sequences > 0 {
-                notes.push(Note::Gaps {
+                ear.hear(Note::Gaps {
                     class: plimsoll_base::ClassId(class as u16),
                     first: Ticks(series.first),
                     increment: Ticks(series.increment),
@@ -213,7 +216,7 @@ impl<B: Batch> Engine<B> {
 
     /// Ends the step for the sequences whose prompt was being computed. Those that are done
     /// deliver a token and decode from now on.
-    pub(super) fn finish_prefills(&mut self, now: Time, notes: &mut Vec<Note>) {
+    pub(super) fn finish_prefills(&mut self, now: Time, ear: &mut impl Listener) {
         if self.prefills.is_empty() {
             return;
         }
@@ -227,26 +230,33 @@ impl<B: Batch> Engine<B> {
             if prefill.remaining() > 0 {
                 unfinished = Some(*prefill);
             } else {
-                self.deliver_after_prefill(prefill.sequence, now, notes);
+                self.deliver_after_prefill(&mut prefill.sequence, now, ear);
             }
         }
         prefills.clear();
-        prefills.extend(unfinished);
+        if let Some(unfinished) = unfinished {
+            prefills.push(unfinished);
+        }
         self.prefills = prefills;
     }
 
-    fn deliver_after_prefill(&mut self, mut sequence: Sequence, now: Time, notes: &mut Vec<Note>) {
-        notes.push(Note::Token { key: sequence.key });
+    fn deliver_after_prefill(
+        &mut self,
+        sequence: &mut Sequence,
+        now: Time,
+        ear: &mut impl Listener,
+    ) {
+        ear.hear(Note::Token { key: sequence.key });
         if sequence.delivered > 0 {
             let gap = (now - sequence.parted).ticks().expect("a gap stays below 78 hours");
             sequence.gap_max = sequence.gap_max.max(gap.0);
             let (class, increment) = (sequence.class, Ticks(0));
-            notes.push(Note::Gaps { class, first: gap, increment, count: 1, sequences: 1 });
+            ear.hear(Note::Gaps { class, first: gap, increment, count: 1, sequences: 1 });
         }
         sequence.delivered += 1;
         self.meter.count_token();
         if sequence.remaining() == 0 {
-            self.release(Departed::of(&sequence), notes);
+            self.release(Departed::of(sequence), ear);
         } else {
             self.batch.join(sequence);
         }

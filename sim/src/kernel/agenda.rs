@@ -32,24 +32,24 @@ pub struct EventId {
 
 /// The future event list, ordered by (time, rank, sequence).
 ///
-/// A winner tree over slots, one slot an event. Every operation replays one path from a leaf to
-/// the root, and `pop` replays none: it leaves a hole that the next `schedule` refills, so that
-/// an event that schedules its successor costs one path. While there are few slots their leaves
-/// are simply looked through. Slots are reused, last freed first, and doubled when they run out;
-/// memory follows the most events that were ever pending at once.
+/// One slot an event; slots are reused, last freed first, and doubled when they run out, so that
+/// memory follows the most events that were ever pending at once. While there are few slots the
+/// events' keys are a sorted list. Then they are a winner tree over the slots: every operation
+/// replays one path from a leaf to the root, and `pop` replays none: it leaves a hole that the
+/// next `schedule` refills, so that an event that schedules its successor costs one path.
 #[derive(Clone, Debug)]
 pub struct Agenda<E> {
-    /// A complete binary tree of keys, the root at 1 and the leaf of slot `s` at
+    /// Of at most [`LISTED_SLOTS`] slots: the keys, the earliest last.
+    list: Vec<Key>,
+    /// Of more slots: a complete binary tree of keys, the root at 1 and the leaf of slot `s` at
     /// `slots.len() + s`: [`VACANT`] where the slot holds no event. Each node is the lesser of
-    /// the two below it; right everywhere but above `hole`, and kept up only where there are more
-    /// than [`FLAT_SLOTS`].
+    /// the two below it; right everywhere but above `hole`.
     tree: Vec<Key>,
     /// As many as the tree has leaves, a power of two.
     slots: Vec<Slot<E>>,
-    /// A slot just vacated: its leaf is `VACANT`, the nodes above still hold the past.
+    /// The slot just vacated: its leaf is `VACANT`, the nodes above still hold the past.
     hole: Option<u32>,
     free: Vec<u32>,
-    pending: usize,
     sequence: u64,
     /// The instant of the last popped event.
     now: Time,
@@ -64,8 +64,8 @@ const RANK_SHIFT: u32 = 61;
 const SEQUENCE_MAX: u64 = (1 << (RANK_SHIFT - SLOT_BITS)) - 1;
 const SLOTS_MAX: usize = 1 << SLOT_BITS;
 const SLOTS_MIN: usize = 4;
-/// So many leaves are looked through faster than a path is replayed.
-const FLAT_SLOTS: usize = 4;
+/// So many keys are kept sorted faster than a path is replayed.
+const LISTED_SLOTS: usize = 16;
 
 #[derive(Clone, Debug)]
 struct Slot<E> {
@@ -83,11 +83,11 @@ impl<E> Agenda<E> {
     /// An agenda without events, before which nothing has happened.
     pub fn new() -> Self {
         let mut agenda = Agenda {
+            list: Vec::new(),
             tree: Vec::new(),
             slots: Vec::new(),
             hole: None,
             free: Vec::new(),
-            pending: 0,
             sequence: 0,
             now: Time::ZERO,
         };
@@ -100,20 +100,30 @@ impl<E> Agenda<E> {
     /// # Panics
     /// If `at` lies before the instant of the last popped event, if 4 million (2²²) events are
     /// pending already, or at the 550 billionth (2³⁹) call in the life of the agenda.
+    #[inline(always)]
     pub fn schedule(&mut self, at: Time, rank: Rank, event: E) -> EventId {
         let slot = self.hole.take().unwrap_or_else(|| self.take_free());
         let key = self.key(at, rank, slot);
         let place = &mut self.slots[slot as usize];
         place.event = Some(event);
-        self.pending += 1;
         let id = EventId { slot, generation: place.generation };
-        self.replay(slot, key);
+        if self.is_listed() {
+            self.enlist(key);
+        } else {
+            self.replay(slot, key);
+        }
         id
     }
 
     /// Takes the event off the agenda; `None` if it was popped or cancelled before.
     pub fn cancel(&mut self, id: EventId) -> Option<E> {
-        self.is_pending(id).then(|| self.vacate(id.slot))
+        if !self.is_pending(id) {
+            return None;
+        }
+        if self.is_listed() {
+            self.list.remove(self.place_in_list(id.slot));
+        }
+        Some(self.vacate(id.slot))
     }
 
     /// Moves the event to `at` and `rank`, after every event there; `false` if it was popped or
@@ -126,8 +136,13 @@ impl<E> Agenda<E> {
             return false;
         }
         let key = self.key(at, rank, id.slot);
-        // A hole elsewhere stays: its repair recomputes every node the two paths share.
-        self.replay(id.slot, key);
+        if self.is_listed() {
+            self.list.remove(self.place_in_list(id.slot));
+            self.enlist(key);
+        } else {
+            // A hole elsewhere stays: its repair recomputes every node the two paths share.
+            self.replay(id.slot, key);
+        }
         true
     }
 
@@ -151,10 +166,8 @@ impl<E> Agenda<E> {
     /// The key of the earliest event, [`VACANT`] if there is none.
     #[inline]
     pub(super) fn least(&self) -> Key {
-        if let [.., a, b, c, d] = self.tree[..]
-            && self.slots.len() == FLAT_SLOTS
-        {
-            return a.min(b).min(c.min(d));
+        if self.is_listed() {
+            return self.list.last().copied().unwrap_or(VACANT);
         }
         match self.hole {
             None => self.tree[1],
@@ -165,25 +178,41 @@ impl<E> Agenda<E> {
     /// Takes off the earliest event, whose key is `least`.
     pub(super) fn take(&mut self, least: Key) -> E {
         self.now = time_of(least);
+        if self.is_listed() {
+            self.list.pop();
+        }
         self.vacate(slot_of(least))
     }
 
     /// How many events are pending.
     pub fn len(&self) -> usize {
-        self.pending
+        self.slots.len() - self.free.len() - usize::from(self.hole.is_some())
     }
 
     /// Whether no event is pending.
     pub fn is_empty(&self) -> bool {
-        self.pending == 0
+        self.len() == 0
     }
 
-    /// Gives the hole back, if there is one.
-    fn repair(&mut self) {
-        if let Some(hole) = self.hole.take() {
-            self.replay(hole, VACANT);
-            self.free.push(hole);
+    fn is_listed(&self) -> bool {
+        self.slots.len() <= LISTED_SLOTS
+    }
+
+    fn place_in_list(&self, slot: u32) -> usize {
+        let place = self.list.iter().position(|&key| slot_of(key) == slot);
+        place.expect("an event of few is in the list")
+    }
+
+    /// Adds a key to the list, where it belongs.
+    fn enlist(&mut self, key: Key) {
+        self.list.push(key);
+        let mut place = self.list.iter_mut().rev();
+        let mut gap = place.next().expect("a key was just added");
+        for earlier in place.take_while(|earlier| **earlier < key) {
+            *gap = *earlier;
+            gap = earlier;
         }
+        *gap = key;
     }
 
     fn key(&mut self, at: Time, rank: Rank, slot: u32) -> Key {
@@ -198,17 +227,19 @@ impl<E> Agenda<E> {
         Key::from(at.nanos()) << 64 | Key::from(order)
     }
 
+    /// Whoever vacates a slot begins a new generation, in which no id was given yet.
     fn is_pending(&self, id: EventId) -> bool {
-        let place = &self.slots[id.slot as usize];
-        place.generation == id.generation && place.event.is_some()
+        self.slots[id.slot as usize].generation == id.generation
     }
 
     fn vacate(&mut self, slot: u32) -> E {
-        self.repair();
-        self.hole = Some(slot);
-        let leaf = self.slots.len() + slot as usize;
-        self.tree[leaf] = VACANT;
-        self.pending -= 1;
+        let hole = self.hole.replace(slot);
+        if !self.is_listed() {
+            hole.into_iter().for_each(|hole| self.replay(hole, VACANT));
+            let leaf = self.slots.len() + slot as usize;
+            self.tree[leaf] = VACANT;
+        }
+        self.free.extend(hole);
         let place = &mut self.slots[slot as usize];
         place.generation = place.generation.wrapping_add(1);
         place.event.take().expect("a slot with a key holds an event")
@@ -228,9 +259,6 @@ impl<E> Agenda<E> {
         let mut node = self.slots.len() + slot as usize;
         let tree = &mut self.tree[..];
         tree[node] = key;
-        if self.slots.len() <= FLAT_SLOTS {
-            return;
-        }
         while node > 1 {
             let rival = node ^ 1;
             let least = tree[node ^ usize::from(tree[rival] < tree[node])];
@@ -255,8 +283,15 @@ impl<E> Agenda<E> {
         let old = self.slots.len();
         self.slots.resize_with(slots, || Slot { generation: 0, event: None });
         self.free.extend((old as u32..slots as u32).rev());
+        if self.is_listed() {
+            return;
+        }
         let mut tree = vec![VACANT; 2 * slots];
-        tree[slots..slots + old].copy_from_slice(&self.tree[old..]);
+        let leaves = self.tree.get(old..).unwrap_or_default();
+        tree[slots..slots + leaves.len()].copy_from_slice(leaves);
+        for key in self.list.drain(..) {
+            tree[slots + slot_of(key) as usize] = key;
+        }
         for node in (1..slots).rev() {
             tree[node] = tree[2 * node].min(tree[2 * node + 1]);
         }

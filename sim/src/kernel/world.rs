@@ -44,34 +44,32 @@ pub fn advance<W: World>(
     events_max: u64,
 ) -> Progress {
     let mut now = Time::ZERO;
-    let (mut events, mut events_of_instant) = (0, 0);
+    // Handled so far, and before this instant.
+    let (mut events, mut events_before) = (0, 0);
     // Keys below happen at this instant, before its telemetry.
     let mut telemetry = 0;
-    let mut unsettled = false;
+    let mut next = agenda.least();
     loop {
-        // The hole that `take` left stays for what handling or settling schedules.
-        let next = agenda.least();
         if next >= telemetry {
-            if unsettled {
-                unsettled = false;
-                world.settle(now, agenda);
-                continue;
-            }
             if next == VACANT || events >= events_max {
                 return Progress { events, now, done: next == VACANT };
             }
-        }
-        let at = time_of(next);
-        if at > now || events == 0 {
-            (now, events_of_instant) = (at, 0);
+            if time_of(next) > now {
+                (now, events_before) = (time_of(next), events);
+            }
             telemetry = floor(now, Rank::Telemetry);
         }
+        let unsettled = next < telemetry;
         let event = agenda.take(next);
         world.handle(now, event, agenda);
         events += 1;
-        events_of_instant += 1;
-        assert!(events_of_instant < INSTANT_EVENTS_MAX, "time moves on past {now:?}");
-        unsettled |= next < telemetry;
+        assert!(events - events_before < INSTANT_EVENTS_MAX, "time moves on past {now:?}");
+        // The hole that `take` left stays for what handling or settling schedules.
+        next = agenda.least();
+        if unsettled && next >= telemetry {
+            world.settle(now, agenda);
+            next = agenda.least();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is offered: requests, the sources they come from, and the generators.
 
-use plimsoll_base::{ClassId, ModelId, Span, StageId, TenantId, Time};
-use plimsoll_policy::Labels;
+use plimsoll_base::{ClassId, ModelId, SessionId, Span, StageId, TenantId, Time, WorkflowId};
+use plimsoll_policy::{Labels, RequestInfo};
 
 mod arrivals;
 mod generate;
@@ -83,6 +83,26 @@ pub struct Marks {
     pub labels: Labels,
     /// Who belongs together.
     pub together: Together,
+}
+
+impl Marks {
+    /// What a gateway sees of these marks on a request of this user; users are numbered from 1.
+    #[inline]
+    pub fn seen(&self, user: u64) -> RequestInfo {
+        let (session, workflow) = match self.together {
+            Together::None => (0, 0),
+            Together::Sessions => (user, 0),
+            Together::Workflows => (user, user),
+        };
+        RequestInfo {
+            model: self.model,
+            stage: self.stage,
+            labels: self.labels,
+            session: SessionId(session),
+            workflow: WorkflowId(workflow),
+            ..RequestInfo::default()
+        }
+    }
 }
 
 /// Which requests of a workload belong together.

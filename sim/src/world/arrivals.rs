@@ -1,11 +1,11 @@
 //! The sources of a run and their places on the agenda.
 
-use plimsoll_base::{SessionId, SourceId, Span, Time, WorkflowId};
+use plimsoll_base::{SourceId, Span, Time};
 use plimsoll_policy::RequestInfo;
 
 use super::Event;
 use crate::kernel::{Agenda, EventId, Rank};
-use crate::workload::{Marks, Request, Source, SourceError, Together};
+use crate::workload::{Marks, Request, Source, SourceError};
 
 /// Each source has at most one event on the agenda: its next arrival as far as is known.
 pub(super) struct Arrivals {
@@ -42,6 +42,7 @@ impl Arrivals {
     }
 
     /// Puts a source's next arrival on the agenda, or moves it.
+    #[inline(always)]
     pub fn announce(&mut self, source: u16, now: Time, agenda: &mut Agenda<Event>) {
         let line = &mut self.lines[usize::from(source)];
         let next = match line.source.next_at() {
@@ -103,21 +104,12 @@ impl Arrivals {
 pub(super) fn visible(request: &Request, source: SourceId, marks: &Marks) -> RequestInfo {
     // One number for each user of each source; 0 is nobody.
     let user = (u64::from(source.0) << 32 | u64::from(request.key)) + 1;
-    let (session, workflow) = match marks.together {
-        Together::None => (0, 0),
-        Together::Sessions => (user, 0),
-        Together::Workflows => (user, user),
-    };
     RequestInfo {
         tenant: request.tenant,
         source,
         claims: request.claims,
         prompt_tokens: request.prompt_tokens,
         output_cap: request.output_cap,
-        model: marks.model,
-        stage: marks.stage,
-        labels: marks.labels,
-        session: SessionId(session),
-        workflow: WorkflowId(workflow),
+        ..marks.seen(user)
     }
 }

@@ -43,7 +43,8 @@ impl Flights {
     pub fn insert(&mut self, flight: impl Fn() -> Flight) -> u32 {
         match self.free.pop() {
             Some(key) => {
-                self.flights[key as usize] = flight();
+                let place = &mut self.flights[key as usize];
+                *place = flight();
                 key
             }
             None => {
@@ -161,6 +162,7 @@ impl Flight {
     }
 
     /// Its life is over: closes the phase and asserts that its parts sum to the whole.
+    #[inline(always)]
     pub fn close(&mut self, outcome: Outcome, now: Time) {
         self.enter(self.phase, now);
         let record = &mut self.record;

@@ -7,21 +7,24 @@
 
 mod arrivals;
 mod flight;
+mod hearing;
 mod sampling;
 mod timetable;
 
 use plimsoll_base::{
     BackendId, ClassId, End, Fact, Observer, Outcome, PoolId, RequestId, SourceId, Span, Time,
 };
+use plimsoll_policy::log::Writer;
 use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
 use rustc_hash::FxHashMap;
 
-use crate::engine::{Batch, Engine, Job, Note};
+use crate::engine::{Batch, Engine, Job};
 use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
 use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
 use flight::{Flight, Flights};
+use hearing::Hearing;
 use sampling::Sampling;
 use timetable::Timetable;
 
@@ -38,12 +41,17 @@ pub enum Event {
     Planned,
 }
 
+/// An engine and its next step boundary at which something ends, where that is on the agenda.
+struct Backend<B> {
+    engine: Engine<B>,
+    boundary: Option<EventId>,
+}
+
 /// All state of a simulated run; facts go to `observer`.
 pub struct World<B, O> {
     plan: RunPlan,
     allocator: Allocator,
-    engines: Vec<Engine<B>>,
-    boundaries: Vec<Option<EventId>>,
+    backends: Vec<Backend<B>>,
     /// Engines that have something to begin at this instant.
     dirty: Vec<u32>,
     arrivals: Arrivals,
@@ -59,20 +67,23 @@ pub struct World<B, O> {
     timetable: Timetable,
     planned: Option<EventId>,
     sampling: Sampling,
-    notes: Vec<Note>,
+    /// Keys of the requests that an engine has just finished and nobody else was told of.
+    finished: Vec<u32>,
     observer: O,
-    over: bool,
+    /// Writes down what the allocator is told and decides, where that was asked for.
+    log: Option<Box<Writer>>,
 }
 
 impl<B: Batch, O: Observer> World<B, O> {
-    /// A world before its first event.
+    /// A world before its first event. Facts go to the observer, what the allocator is told and
+    /// decides goes to the log, if there is one.
     ///
     /// # Errors
     /// If the policy contradicts itself, or a source breaks at its first request.
     pub fn new(
         model: &Model,
         sources: Vec<Box<dyn Source>>,
-        observer: O,
+        (observer, log): (O, Option<Box<Writer>>),
         agenda: &mut Agenda<Event>,
     ) -> Result<World<B, O>, StartError> {
         let plan = model.plan;
@@ -80,8 +91,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         let mut world = World {
             plan,
             allocator: Allocator::new(model.policy.clone()).map_err(StartError::Policy)?,
-            engines: Vec::new(),
-            boundaries: Vec::new(),
+            backends: Vec::new(),
             dirty: Vec::new(),
             arrivals: Arrivals::new(sources, plan.duration),
             marks: model.workloads.iter().map(|workload| workload.marks).collect(),
@@ -93,9 +103,9 @@ impl<B: Batch, O: Observer> World<B, O> {
             timetable: Timetable::new(&plan),
             planned: None,
             sampling: Sampling::new(classes),
-            notes: Vec::new(),
+            finished: Vec::new(),
             observer,
-            over: false,
+            log,
         };
         world.join_backends(model, classes);
         world.keep_timetable(agenda);
@@ -107,7 +117,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         for (pool, spec) in model.pools.iter().enumerate() {
             let engine = &spec.engine;
             for _ in 0..spec.replicas {
-                let id = BackendId::first(self.engines.len() as u32);
+                let id = BackendId::first(self.backends.len() as u32);
                 let info = BackendInfo {
                     pool: PoolId(pool as u16),
                     seats: engine.seats,
@@ -115,9 +125,10 @@ impl<B: Batch, O: Observer> World<B, O> {
                     context_max: engine.context_max,
                     ..BackendInfo::default()
                 };
-                self.allocator.handle(Time::ZERO, Input::Joined(id, info));
-                self.engines.push(Engine::new(engine, classes));
-                self.boundaries.push(None);
+                self.tell(Time::ZERO, Input::Joined(id, info));
+                assert!(self.heed().is_none(), "nobody waits before the run begins");
+                self.backends
+                    .push(Backend { engine: Engine::new(engine, classes), boundary: None });
             }
         }
     }
@@ -168,6 +179,11 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
+    /// The log, to carry its bytes away.
+    pub fn writer(&mut self) -> &mut Option<Box<Writer>> {
+        &mut self.log
+    }
+
     /// Requests offered so far.
     pub fn offered(&self) -> u64 {
         self.offered
@@ -181,13 +197,13 @@ impl<B: Batch, O: Observer> World<B, O> {
         let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
         let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
-        self.allocator.handle(now, Input::Arrived(id, info));
+        self.tell(now, Input::Arrived(id, info));
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
         let Request { tenant, prompt_tokens, .. } = request;
         self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
-        while let Some(decision) = self.allocator.poll() {
+        while let Some(decision) = self.heed() {
             if decision.id == id {
                 decided = true;
                 self.carry_out(key, &decision, now, agenda);
@@ -202,19 +218,50 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.end_arrivals_when_dry(now, agenda);
     }
 
+    /// Hands the allocator an input.
+    #[inline(always)]
+    fn tell(&mut self, now: Time, input: Input) {
+        if let Some(log) = &mut self.log {
+            log.input(now, &input);
+        }
+        self.allocator.handle(now, input);
+    }
+
+    /// The allocator's next decision.
+    #[inline(always)]
+    fn heed(&mut self) -> Option<Decision> {
+        let decision = self.allocator.poll();
+        if let Some(log) = &mut self.log {
+            match &decision {
+                Some(decision) => log.decision(decision),
+                None => {
+                    while let Some(signal) = self.allocator.poll_signal() {
+                        log.signal(&signal)
+                    }
+                }
+            }
+        }
+        decision
+    }
+
+    #[inline(always)]
     fn decide(&mut self, now: Time, input: Input, agenda: &mut Agenda<Event>) {
         self.consulted = true;
-        self.allocator.handle(now, input);
-        while let Some(decision) = self.allocator.poll() {
+        self.tell(now, input);
+        while let Some(decision) = self.heed() {
             self.carry_out_queued(&decision, now, agenda);
         }
     }
 
+    // The usual way of a request, dispatched as it arrives, is one piece of code; the others are
+    // apart.
+    #[inline(never)]
     fn carry_out_queued(&mut self, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
         let key = self.queued.remove(&decision.id).expect("a decision is for a waiting request");
         self.carry_out(key, decision, now, agenda);
     }
 
+    #[inline(always)]
     fn carry_out(&mut self, key: u32, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
         let flight = &mut self.flights[key];
         flight.record.reason = Some(decision.reason);
@@ -230,10 +277,17 @@ impl<B: Batch, O: Observer> World<B, O> {
                 unreachable!("no rule takes back what runs")
             }
         };
+        self.turn_away(key, outcome, now, agenda);
+    }
+
+    /// Ends the life of a request that was not let in.
+    #[inline(never)]
+    fn turn_away(&mut self, key: u32, outcome: Outcome, now: Time, agenda: &mut Agenda<Event>) {
         let from = self.close(key, outcome, now);
         self.arrivals.ended(from, now, agenda);
     }
 
+    #[inline(always)]
     fn dispatch(&mut self, key: u32, to: (BackendId, ClassId, i32), now: Time) {
         let (backend, class, priority) = to;
         let flight = &mut self.flights[key];
@@ -250,7 +304,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             arrived: record.arrived,
         };
         self.observer.observe(now, &fact);
-        self.engines[backend.index()].submit(Job {
+        self.backends[backend.index()].engine.submit(Job {
             key,
             class,
             priority,
@@ -267,79 +321,58 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// Ends a request's life; returns whom to tell.
+    #[inline(always)]
     fn close(&mut self, key: u32, outcome: Outcome, now: Time) -> (SourceId, u32) {
         let flight = &mut self.flights[key];
         flight.close(outcome, now);
         let from = (flight.record.source, flight.source_key);
-        self.observer.observe(now, &Fact::Closed(flight.record));
+        self.observer.close(now, &flight.record);
         self.flights.remove(key);
         from
     }
 
     fn reach_boundary(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
-        self.boundaries[engine as usize] = None;
-        self.engines[engine as usize].complete(now, &mut self.notes);
-        self.follow_all(engine, now, agenda);
+        let (backend, mut ear) = self.listen(engine, now);
+        backend.boundary = None;
+        backend.engine.complete(now, &mut ear);
+        self.follow_finished(now, agenda);
         self.touch(engine);
     }
 
-    /// Carries what an engine did to the requests, the facts and the allocator. Nothing adds
-    /// notes meanwhile: what is dispatched begins when the instant settles.
-    fn follow_all(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
-        for index in 0..self.notes.len() {
-            let note = self.notes[index];
-            self.follow(engine, &note, now, agenda);
-        }
-        self.notes.clear();
+    /// A backend, and an ear for what its engine does at `now`.
+    fn listen(&mut self, engine: u32, now: Time) -> (&mut Backend<B>, Hearing<'_, O>) {
+        let World { backends, flights, finished, observer, .. } = self;
+        (&mut backends[engine as usize], Hearing { engine, now, flights, finished, observer })
     }
 
-    fn follow(&mut self, engine: u32, note: &Note, now: Time, agenda: &mut Agenda<Event>) {
-        match *note {
-            Note::Started { key } => self.flights[key].start(now),
-            Note::Token { key } => self.flights[key].token(now),
-            Note::Preempted { key, lost_tokens, delivered } => {
-                let flight = &mut self.flights[key];
-                flight.preempt(lost_tokens, delivered, now);
-                let class = flight.record.class.expect("what runs has a class");
-                let (id, backend) = (flight.record.id, BackendId::first(engine));
-                self.observer.observe(now, &Fact::Preempted { id, class, backend, lost_tokens });
-            }
-            Note::Gaps { .. } => self.observe_gaps(note, now),
-            Note::Finished { key, gap_max } => {
-                let flight = &mut self.flights[key];
-                flight.finish(gap_max, now);
-                let id = flight.record.id;
-                let used = Used {
-                    prompt_tokens: flight.record.prompt_tokens,
-                    output_tokens: flight.record.output_tokens,
-                };
-                let from = self.close(key, Outcome::Ended(End::Finished), now);
-                self.arrivals.ended(from, now, agenda);
-                self.decide(now, Input::Ended(id, End::Finished, used), agenda);
-            }
+    /// Carries what an engine has finished to the sources and the allocator. Nothing adds to it
+    /// meanwhile: what is dispatched begins when the instant settles.
+    fn follow_finished(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        for index in 0..self.finished.len() {
+            let key = self.finished[index];
+            let record = &self.flights[key].record;
+            let used =
+                Used { prompt_tokens: record.prompt_tokens, output_tokens: record.output_tokens };
+            let id = record.id;
+            let from = self.close(key, Outcome::Ended(End::Finished), now);
+            self.arrivals.ended(from, now, agenda);
+            self.decide(now, Input::Ended(id, End::Finished, used), agenda);
         }
-    }
-
-    fn observe_gaps(&mut self, note: &Note, now: Time) {
-        if let Note::Gaps { class, first, increment, count, sequences } = *note {
-            self.observer.observe(now, &Fact::Gaps { class, first, increment, count, sequences });
-        }
+        self.finished.clear();
     }
 
     fn begin_engines(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for index in 0..self.dirty.len() {
             let engine = self.dirty[index];
-            let due = self.engines[engine as usize].begin(now, &mut self.notes);
-            self.follow_all(engine, now, agenda);
-            let Some(at) = due else { continue };
-            let boundary = &mut self.boundaries[engine as usize];
-            match *boundary {
+            let (backend, mut ear) = self.listen(engine, now);
+            let Some(at) = backend.engine.begin(now, &mut ear) else { continue };
+            match backend.boundary {
                 Some(event) => {
                     agenda.reschedule(event, at, Rank::Completion);
                 }
                 None => {
                     let event = Event::Boundary(engine);
-                    *boundary = Some(agenda.schedule(at, Rank::Completion, event));
+                    backend.boundary = Some(agenda.schedule(at, Rank::Completion, event));
                 }
             }
         }
@@ -389,8 +422,9 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     fn end(&mut self, agenda: &mut Agenda<Event>) {
-        self.over = true;
         while agenda.pop().is_some() {}
+        self.dirty.clear();
+        self.consulted = false;
     }
 }
 
@@ -413,9 +447,6 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
     }
 
     fn settle(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        if self.over {
-            return;
-        }
         self.begin_engines(now, agenda);
         self.keep_deadline(now, agenda);
         self.end_when_drained(agenda);

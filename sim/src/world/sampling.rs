@@ -27,12 +27,10 @@ impl<B: Batch, O: Observer> World<B, O> {
             return;
         }
         self.sampling.latest = Some(now);
-        for slot in 0..self.engines.len() {
-            self.engines[slot].settle(now, &mut self.notes);
-            let mut notes = std::mem::take(&mut self.notes);
-            notes.drain(..).for_each(|note| self.observe_gaps(&note, now));
-            self.notes = notes;
-            let sample = self.engines[slot].sample();
+        for slot in 0..self.backends.len() {
+            let (backend, mut ear) = self.listen(slot as u32, now);
+            backend.engine.settle(now, &mut ear);
+            let sample = backend.engine.sample();
             let backend = BackendId::first(slot as u32);
             self.observer.observe(now, &Fact::BackendSampled { backend, sample });
         }
@@ -46,13 +44,14 @@ impl<B: Batch, O: Observer> World<B, O> {
     fn gather_classes(&mut self, now: Time) {
         let Sampling { classes, running, .. } = &mut self.sampling;
         running.fill(0);
-        for engine in &self.engines {
+        let engines = self.backends.iter().map(|backend| &backend.engine);
+        for engine in engines.clone() {
             engine.count_running(running);
         }
         for (index, sample) in classes.iter_mut().enumerate() {
             let class = ClassId(index as u16);
             let oldest = self.allocator.oldest_arrival(class);
-            let busy: u128 = self.engines.iter().map(|engine| engine.class_busy(class)).sum();
+            let busy: u128 = engines.clone().map(|engine| engine.class_busy(class)).sum();
             *sample = ClassSample {
                 queued: self.allocator.queued(class),
                 engine_waiting: 0,
@@ -61,7 +60,7 @@ impl<B: Batch, O: Observer> World<B, O> {
                 busy: crate::engine::span_of(busy),
             };
         }
-        for sequence in self.engines.iter().flat_map(Engine::waiting) {
+        for sequence in engines.flat_map(Engine::waiting) {
             let sample = &mut classes[sequence.class.index()];
             sample.engine_waiting += 1;
             let record = &self.flights[sequence.key].record;
