@@ -1,5 +1,7 @@
 //! Rules of partition on scripts, and what quotas promise over random loads.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,19 +14,8 @@ use plimsoll_policy::{
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use script::play;
 use support::{arrive, class, config, join, request, step};
-
-/// One line of a script: at these nanoseconds, this input, these decisions.
-type Line = (u64, Input, &'static str);
-
-fn check(policy: Config, script: Vec<Line>) {
-    let mut allocator = Allocator::new(policy).expect("a valid policy");
-    for (number, (at, input, expected)) in script.into_iter().enumerate() {
-        let told = format!("line {number}: {input:?}");
-        let found: Vec<String> = step(&mut allocator, at, input).iter().map(tell).collect();
-        assert_eq!(found.join("; "), expected, "{told}");
-    }
-}
 
 /// `3>0 quota`: request 3 to backend 0, had waited for quota.
 fn tell(decision: &Decision) -> String {
@@ -66,7 +57,7 @@ fn of_requests(groups: Vec<QuotaGroup>, classes: usize) -> Config {
 #[test]
 fn a_group_borrows_what_others_leave_and_gives_it_back() {
     let groups = vec![root(4), leaf(0, 2, 0), leaf(0, 2, 1)];
-    check(
+    play(
         of_requests(groups, 2),
         vec![
             (0, join(0, 99, 10_000), ""),
@@ -83,13 +74,14 @@ fn a_group_borrows_what_others_leave_and_gives_it_back() {
             (5, end(1), "6>0 quota"),
             (6, end(2), "4>0 quota"),
         ],
+        tell,
     );
 }
 
 #[test]
 fn borrowing_and_lending_are_limited() {
     let borrower = QuotaGroup { borrow_max: Some(1), ..leaf(0, 2, 0) };
-    check(
+    play(
         of_requests(vec![root(6), borrower, leaf(0, 2, 1)], 2),
         vec![
             (0, join(0, 99, 10_000), ""),
@@ -99,9 +91,10 @@ fn borrowing_and_lending_are_limited() {
             (1, new(3, 0, 10), ""),
             (2, end(0), "3>0 quota"),
         ],
+        tell,
     );
     let lender = QuotaGroup { lend_max: Some(1), ..leaf(0, 3, 1) };
-    check(
+    play(
         of_requests(vec![root(4), leaf(0, 1, 0), lender], 2),
         vec![
             (0, join(0, 99, 10_000), ""),
@@ -114,6 +107,7 @@ fn borrowing_and_lending_are_limited() {
             (2, new(5, 1, 10), ""),
             (3, end(0), "5>0 quota"),
         ],
+        tell,
     );
 }
 
@@ -130,7 +124,7 @@ fn a_tree_lends_near_before_far() {
         leaf(2, 1, 2),
         leaf(2, 1, 3),
     ];
-    check(
+    play(
         of_requests(groups, 4),
         vec![
             (0, join(0, 99, 10_000), ""),
@@ -147,6 +141,7 @@ fn a_tree_lends_near_before_far() {
             (4, end(1), "5>0 quota"),
             (5, end(6), "4>0 quota"),
         ],
+        tell,
     );
 }
 
@@ -154,7 +149,7 @@ fn a_tree_lends_near_before_far() {
 fn tokens_are_counted_as_estimated() {
     let groups =
         vec![root(100), leaf(0, 60, 0), QuotaGroup { borrow_max: Some(10), ..leaf(0, 40, 1) }];
-    check(
+    play(
         quota(QuotaUnit::Tokens, groups, vec![class(); 2]),
         vec![
             (0, join(0, 99, 10_000), ""),
@@ -166,6 +161,7 @@ fn tokens_are_counted_as_estimated() {
             (4, new(4, 1, 40), ""),
             (5, end(3), "4>0 quota"),
         ],
+        tell,
     );
 }
 
@@ -173,7 +169,7 @@ fn tokens_are_counted_as_estimated() {
 #[test]
 fn a_lender_with_a_large_request_is_not_starved_by_small_loans() {
     let groups = vec![root(100), leaf(0, 50, 0), leaf(0, 50, 1)];
-    check(
+    play(
         quota(QuotaUnit::Tokens, groups, vec![class(); 2]),
         vec![
             (0, join(0, 99, 10_000), ""),
@@ -186,6 +182,7 @@ fn a_lender_with_a_large_request_is_not_starved_by_small_loans() {
             (4, end(2), ""),
             (5, end(1), "3>0 quota; 4>0 quota"),
         ],
+        tell,
     );
 }
 
@@ -193,7 +190,7 @@ fn a_lender_with_a_large_request_is_not_starved_by_small_loans() {
 fn shares_of_seats_follow_the_backends() {
     let shares_ppm = vec![(ClassId(0), 500_000), (ClassId(1), 300_000)];
     let partition = vec![Partition::Concurrency(Concurrency { shares_ppm })];
-    check(
+    play(
         Config { partition, ..config(Share::Fcfs, vec![class(); 3]) },
         vec![
             (0, join(0, 5, 10_000), ""),
@@ -219,6 +216,7 @@ fn shares_of_seats_follow_the_backends() {
             (8, end(4), ""),
             (9, new(7, 1, 10), "7>2"),
         ],
+        tell,
     );
 }
 

@@ -1,5 +1,7 @@
 //! Rules of placement on scripts, and what they promise.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 
 use std::collections::BTreeMap;
@@ -13,19 +15,8 @@ use plimsoll_policy::config::{
 use plimsoll_policy::{Action, Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use script::play;
 use support::{arrive, backend, class, config, join, request, step};
-
-/// One line of a script: at these nanoseconds, this input, these decisions.
-type Line = (u64, Input, &'static str);
-
-fn check(policy: Config, script: Vec<Line>) {
-    let mut allocator = Allocator::new(policy).expect("a valid policy");
-    for (number, (at, input, expected)) in script.into_iter().enumerate() {
-        let told = format!("line {number}: {input:?}");
-        let found: Vec<String> = step(&mut allocator, at, input).iter().map(tell).collect();
-        assert_eq!(found.join("; "), expected, "{told}");
-    }
-}
 
 /// `3>0 seats`: request 3 to backend 0, had waited for a seat.
 fn tell(decision: &Decision) -> String {
@@ -74,7 +65,7 @@ fn a_model_goes_where_it_is_served() {
     let model = |id, class, model, tokens| {
         arrive(id, RequestInfo { model: ModelId(model), ..request(class, tokens, 0) })
     };
-    check(
+    play(
         config(Share::Fcfs, vec![class(), class()]),
         vec![
             (0, serving(0, 0b01), ""),
@@ -94,13 +85,14 @@ fn a_model_goes_where_it_is_served() {
             // Those who serve it are too small for it.
             (8, model(5, 0, 0, 101), "5 infeasible"),
         ],
+        tell,
     );
 }
 
 #[test]
 fn a_data_rule_is_never_broken() {
     let bound = Class { sites: 0b101, ..class() };
-    check(
+    play(
         config(Share::Fcfs, vec![bound, class()]),
         vec![
             (0, at_site(0, 1, 0), ""),
@@ -113,6 +105,7 @@ fn a_data_rule_is_never_broken() {
             (5, new(3, 0, 10), ""),
             (6, at_site(2, 1, 2), "3>2 site"),
         ],
+        tell,
     );
 }
 
@@ -123,7 +116,7 @@ fn a_class_whose_pools_are_full_blocks_only_who_may_go_nowhere_else() {
         Partition::Dedicated(Dedicated { class: ClassId(class), pools, exclusive })
     };
     let partition = vec![dedicated(0, 0, true), dedicated(1, 1, false)];
-    check(
+    play(
         Config { partition, ..config(Share::Fcfs, vec![class(); 3]) },
         vec![
             (0, in_pool(0, 1, 0), ""),
@@ -139,6 +132,7 @@ fn a_class_whose_pools_are_full_blocks_only_who_may_go_nowhere_else() {
             (5, end(1), ""),
             (6, end(2), "4>1 site"),
         ],
+        tell,
     );
 }
 
@@ -147,7 +141,7 @@ fn a_class_whose_pools_are_full_blocks_only_who_may_go_nowhere_else() {
 fn nobody_slips_by_onto_what_a_stopped_request_waits_for() {
     let dedicated = Dedicated { class: ClassId(0), pools: vec![PoolId(0)], exclusive: false };
     let partition = vec![Partition::Dedicated(dedicated)];
-    check(
+    play(
         Config { partition, ..config(Share::Fcfs, vec![class(); 2]) },
         vec![
             (0, in_pool(0, 9, 0), ""),
@@ -158,6 +152,7 @@ fn nobody_slips_by_onto_what_a_stopped_request_waits_for() {
             (4, new(3, 1, 100), ""),
             (5, end(0), "1>0 kv_memory; 3>0 kv_memory"),
         ],
+        tell,
     );
 }
 
@@ -186,7 +181,7 @@ fn affinity_is_broken_by_load() {
         (8, end(3), ""),
         (8, new(6, 0, 10), "6>1"),
     ]);
-    check(placed(vec![Place::PrefixAffinity(loaded(1_500_000, 100))], vec![class()]), script);
+    play(placed(vec![Place::PrefixAffinity(loaded(1_500_000, 100))], vec![class()]), script, tell);
 }
 
 /// What was observed: with affinity alone everything goes to the warm backend.
@@ -218,7 +213,7 @@ fn a_session_goes_where_it_went() {
     let turn =
         |id, session| arrive(id, RequestInfo { session: SessionId(session), ..request(0, 10, 0) });
     let rule = Place::SessionAffinity { sessions_max: 2, load: loaded(1_000_000, 30) };
-    check(
+    play(
         placed(vec![rule, Place::RoundRobin], vec![class()]),
         vec![
             (0, join(0, 3, 1_000), ""),
@@ -240,6 +235,7 @@ fn a_session_goes_where_it_went() {
             (9, there(2, backend(9, 1_000)), ""),
             (10, turn(8, 9), "8>1"),
         ],
+        tell,
     );
 }
 
@@ -293,7 +289,7 @@ fn local_first_spills_late_and_returns_late() {
         (55, new(8, 0, 10), ""),
         (60, end(7), "8>0 site"),
     ]);
-    check(placed(local(10, 20), vec![class()]), script);
+    play(placed(local(10, 20), vec![class()]), script, tell);
 }
 
 #[test]
@@ -310,12 +306,13 @@ fn local_first_goes_on_site_by_site() {
         (21, Input::Deadline, ""),
         (22, Input::Deadline, "2>2 site"),
     ]);
-    check(placed(local(10, 20), vec![class()]), script);
+    play(placed(local(10, 20), vec![class()]), script, tell);
     // What only the far site can hold goes there at once.
     let far = there(1, BackendInfo { site: SiteId(1), ..backend(9, 5_000) });
-    check(
+    play(
         placed(local(10, 20), vec![class()]),
         vec![(0, at_site(0, 1, 0), ""), (0, far, ""), (1, new(0, 0, 2_000), "0>1")],
+        tell,
     );
 }
 
@@ -332,7 +329,33 @@ fn a_class_that_waits_while_everything_is_full_goes_on_spilling() {
         // More than 20 after site 0 was last asked in vain.
         (33, end(1), "2>1 seats"),
     ]);
-    check(placed(local(10, 20), vec![class()]), script);
+    play(placed(local(10, 20), vec![class()]), script, tell);
+}
+
+#[test]
+fn what_a_class_held_is_free_once_it_spills() {
+    let dedicated = Dedicated { class: ClassId(1), pools: vec![PoolId(1)], exclusive: false };
+    let there_at = |slot, pool, site, kv_tokens| {
+        let (pool, site) = (PoolId(pool), SiteId(site));
+        there(slot, BackendInfo { pool, site, ..backend(2, kv_tokens) })
+    };
+    play(
+        Config {
+            partition: vec![Partition::Dedicated(dedicated)],
+            ..placed(local(10, 0), vec![class(), class()])
+        },
+        vec![
+            (0, there_at(0, 1, 0, 50), ""),
+            (0, there_at(1, 0, 1, 100), ""),
+            (0, new(0, 0, 20), "0>0"),
+            // It waits for memory of backend 0, which class 1 may not take meanwhile.
+            (1, new(1, 0, 40), ""),
+            (2, new(2, 1, 5), ""),
+            (10, Input::Deadline, ""),
+            (11, Input::Deadline, "1>1 site; 2>0 site"),
+        ],
+        tell,
+    );
 }
 
 #[test]
