@@ -103,7 +103,8 @@ pub fn normal_quantile(p: f64) -> f64 {
 }
 
 fn poly(coefficients: &[f64; 8], x: f64) -> f64 {
-    coefficients.iter().rev().fold(0.0, |sum, c| sum * x + c)
+    let [rest @ .., last] = coefficients;
+    rest.iter().rev().fold(*last, |sum, c| sum * x + c)
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub struct Allocator {
     heavy_lane: HeavyLane,
     partitions: Partitions,
     backends: Backends,
+    /// Times to live, indexed by queue.
+    lives: Vec<Option<Span>>,
     /// Queues with a time-to-live.
     mortal: ClassSet,
     /// What stopped those who wait.
@@ -96,6 +98,7 @@ impl Allocator {
             heavy_lane: HeavyLane::new(&config.partition, queues),
             partitions: Partitions::new(&config),
             backends: Backends::new(&config),
+            lives: owed.iter().map(|class| class.time_to_live).collect(),
             mortal: mortal.collect(),
             stops: Stops::default(),
             changed: false,
@@ -274,7 +277,8 @@ impl Allocator {
         self.too_large.remove(class);
         self.order.charge(info.workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
-        self.commit((id, class, tokens), backend, (self.share.reason(), None), asked);
+        self.remember(slot, backend);
+        self.commit((id, class, tokens), backend, self.share.reason(), None);
     }
 
     /// Where a request can go now if the rules could not but pick it next: nobody waits, its
@@ -414,9 +418,10 @@ impl Allocator {
         }
     }
 
+    #[inline]
     fn next_expiry(&self, queue: ClassId) -> Option<Time> {
-        let time_to_live = self.config.classes[self.queues.class(queue).index()].time_to_live?;
-        Some(self.book.oldest_in(queue)?.arrived.saturating_add(time_to_live))
+        let life = self.lives[queue.index()]?;
+        Some(self.book.oldest_in(queue)?.arrived.saturating_add(life))
     }
 
     /// Relegates what has come to its deadline, which may change who is next in its class.
@@ -452,9 +457,11 @@ impl Allocator {
         let entry = self.book.entry(slot);
         self.share.unqueued(slot, entry, turned);
         self.changed = true;
-        let class = entry.class;
-        if !self.book.waiting().meets(self.queues.of(ClassSet::from_iter([class]))) {
-            self.backends.rest(class, self.now);
+        if self.backends.remembers() {
+            let class = entry.class;
+            if self.book.queued(class) == 0 {
+                self.backends.rest(class, self.now);
+            }
         }
     }
 
@@ -467,6 +474,14 @@ impl Allocator {
         }
     }
 
+    /// Tells the rules of placement that keep track of who goes where.
+    #[inline]
+    fn remember(&mut self, slot: u32, backend: BackendId) {
+        if self.backends.remembers() {
+            self.backends.went(backend, &Asked::of(self.book.entry(slot), self.now));
+        }
+    }
+
     /// Lets a request of so many estimated tokens go that stands in no queue (any more) and whose
     /// flow was charged.
     #[inline(always)]
@@ -474,13 +489,13 @@ impl Allocator {
         &mut self,
         (id, class, tokens): (RequestId, ClassId, u64),
         backend: BackendId,
-        (reason, bound): (Reason, Option<Bound>),
-        asked: impl FnOnce() -> Asked,
+        reason: Reason,
+        bound: Option<Bound>,
     ) {
         let priority = EnginePriority(self.config.classes[class.index()].priority);
         let action = Action::Dispatch(backend, priority);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
-        self.backends.take(backend, tokens, asked);
+        self.backends.take(backend, tokens);
         self.caps.take(class, tokens);
         self.partitions.take(class, tokens);
         self.in_flight += 1;

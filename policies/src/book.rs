@@ -34,7 +34,7 @@ pub(crate) struct Entry {
     pub arrived: Time,
     /// Order among all requests the allocator took in; breaks ties.
     pub sequence: u64,
-    /// Who goes first within a flow: the least.
+    /// Who goes first within a flow: the least. Means something once it waits.
     pub key: u64,
     pub info: RequestInfo,
     pub output_predicted: u32,
@@ -297,34 +297,49 @@ impl Book {
 
     /// Has the request wait: last of its age, and by the order in its lane.
     pub fn enqueue(&mut self, slot: u32) -> Turned {
-        let Entry { queue, flow, key, sequence, .. } = *self.entry(slot);
+        let Entry { queue, flow, .. } = *self.entry(slot);
         if self.flows.len() <= flow as usize {
             self.flows.resize(flow as usize + 1, ClassSet::EMPTY);
             self.lanes.grow((flow as usize + 1) * self.queues);
         }
-        let turned = self.turned(flow, queue);
-        let lane = self.lane(flow, queue);
-        match &mut self.lanes {
-            Lanes::Fifo(lists) => lists[lane].push(&mut InLane(&mut self.neighbours), slot),
-            Lanes::Keyed { heaps, fresh } => {
-                heaps.push(lane, Standing { key, sequence, slot });
-                if fresh[queue.index()] == NONE && key != LATE {
-                    fresh[queue.index()] = slot;
-                }
+        let lane = flow as usize * self.queues + queue.index();
+        let turned = match &mut self.lanes {
+            Lanes::Fifo(lists) => {
+                let list = &mut lists[lane];
+                let was_empty = list.is_empty();
+                list.push(&mut InLane(&mut self.neighbours), slot);
+                was_empty
             }
-        }
+            Lanes::Keyed { .. } => self.enqueue_by_key(slot, lane),
+        };
         self.ages[queue.index()].push(&mut InAge(&mut self.neighbours), slot);
-        self.flows[flow as usize].insert(queue);
         self.waiting.insert(queue);
         self.queued[queue.index()] += 1;
-        turned
+        let waiting = &mut self.flows[flow as usize];
+        let is_first = waiting.is_empty();
+        waiting.insert(queue);
+        Turned { lane: turned, flow: is_first && !self.is_awaited(flow) }
+    }
+
+    /// Whether the lane was empty.
+    fn enqueue_by_key(&mut self, slot: u32, lane: usize) -> bool {
+        let Entry { queue, key, sequence, .. } = self.entries[slot as usize];
+        let Lanes::Keyed { heaps, fresh } = &mut self.lanes else { return false };
+        let was_empty = heaps.is_empty(lane);
+        heaps.push(lane, Standing { key, sequence, slot });
+        if fresh[queue.index()] == NONE && key != LATE {
+            fresh[queue.index()] = slot;
+        }
+        was_empty
     }
 
     /// Has the request wait no longer, wherever it stands. It is not aside.
     pub fn unqueue(&mut self, slot: u32) -> Turned {
-        let Entry { queue, .. } = *self.entry(slot);
-        self.pass_by(slot);
-        let turned = self.leave_lane(slot);
+        let Entry { queue, flow, .. } = *self.entry(slot);
+        if let Lanes::Keyed { .. } = self.lanes {
+            self.pass_by(slot);
+        }
+        let turned = self.leave_lane(slot, flow, queue);
         let ages = &mut self.ages[queue.index()];
         ages.remove(&mut InAge(&mut self.neighbours), slot);
         self.queued[queue.index()] -= 1;
@@ -336,8 +351,9 @@ impl Book {
 
     /// Takes the request out of its lane, though it goes on waiting.
     pub fn set_aside(&mut self, slot: u32) -> Turned {
+        let Entry { queue, flow, .. } = *self.entry(slot);
         self.aside.push(slot);
-        self.leave_lane(slot)
+        self.leave_lane(slot, flow, queue)
     }
 
     /// Those who are aside.
@@ -349,15 +365,15 @@ impl Book {
     pub fn put_back(&mut self) -> Option<(u32, Turned)> {
         let slot = *self.aside.last()?;
         let Entry { queue, flow, key, sequence, .. } = *self.entry(slot);
-        let turned = self.turned(flow, queue);
-        let lane = self.lane(flow, queue);
+        let lane = flow as usize * self.queues + queue.index();
+        let was_empty = self.lanes.is_empty(lane);
         match &mut self.lanes {
             Lanes::Fifo(lists) => lists[lane].push_front(&mut InLane(&mut self.neighbours), slot),
             Lanes::Keyed { heaps, .. } => heaps.push(lane, Standing { key, sequence, slot }),
         }
         self.flows[flow as usize].insert(queue);
         self.aside.pop();
-        Some((slot, turned))
+        Some((slot, Turned { lane: was_empty, flow: false }))
     }
 
     /// The oldest of the queue that is not relegated, if the order has keys to go by.
@@ -374,7 +390,7 @@ impl Book {
     /// Puts the request, which is in its lane, behind all that are not relegated.
     pub fn relegate(&mut self, slot: u32) {
         let Entry { queue, flow, sequence, .. } = *self.entry(slot);
-        let lane = self.lane(flow, queue);
+        let lane = flow as usize * self.queues + queue.index();
         self.pass_by(slot);
         self.entry_mut(slot).key = LATE;
         if let Lanes::Keyed { heaps, .. } = &mut self.lanes {
@@ -399,30 +415,30 @@ impl Book {
         fresh[queue] = next.unwrap_or(NONE);
     }
 
-    fn lane(&self, flow: u32, queue: ClassId) -> usize {
-        flow as usize * self.queues + queue.index()
+    /// Whether someone of the flow is aside.
+    fn is_awaited(&self, flow: u32) -> bool {
+        self.aside.iter().any(|&slot| self.entry(slot).flow == flow)
     }
 
-    /// What is empty now, of a lane and its flow. One with someone aside is not.
-    fn turned(&self, flow: u32, queue: ClassId) -> Turned {
-        let is_empty = self.flows[flow as usize].is_empty();
-        let is_awaited = || self.aside.iter().any(|&slot| self.entry(slot).flow == flow);
-        Turned {
-            lane: self.lanes.is_empty(self.lane(flow, queue)),
-            flow: is_empty && !is_awaited(),
+    #[inline]
+    fn leave_lane(&mut self, slot: u32, flow: u32, queue: ClassId) -> Turned {
+        let lane = flow as usize * self.queues + queue.index();
+        let is_empty = match &mut self.lanes {
+            Lanes::Fifo(lists) => {
+                let list = &mut lists[lane];
+                list.remove(&mut InLane(&mut self.neighbours), slot);
+                list.is_empty()
+            }
+            Lanes::Keyed { heaps, .. } => {
+                heaps.remove(lane, slot);
+                heaps.is_empty(lane)
+            }
+        };
+        let waiting = &mut self.flows[flow as usize];
+        if is_empty {
+            waiting.remove(queue);
         }
-    }
-
-    fn leave_lane(&mut self, slot: u32) -> Turned {
-        let Entry { queue, flow, .. } = *self.entry(slot);
-        let lane = self.lane(flow, queue);
-        match &mut self.lanes {
-            Lanes::Fifo(lists) => lists[lane].remove(&mut InLane(&mut self.neighbours), slot),
-            Lanes::Keyed { heaps, .. } => heaps.remove(lane, slot),
-        }
-        if self.lanes.is_empty(lane) {
-            self.flows[flow as usize].remove(queue);
-        }
-        self.turned(flow, queue)
+        let flow_is_empty = waiting.is_empty();
+        Turned { lane: is_empty, flow: flow_is_empty && !self.is_awaited(flow) }
     }
 }

@@ -57,6 +57,7 @@ impl Index {
     }
 
     /// Adds an id; `false` if it is there already.
+    #[inline]
     pub fn insert(&mut self, id: u64, slot: u32) -> bool {
         if (self.held + 1) * 4 > self.places.len() {
             self.grow();
@@ -94,6 +95,7 @@ impl Index {
         self.places[gap] = FREE;
     }
 
+    #[cold]
     fn grow(&mut self) {
         let places = vec![FREE; self.places.len() * 2];
         for (id, slot) in std::mem::replace(&mut self.places, places) {

@@ -184,6 +184,7 @@ fn the_workflow_that_was_given_least_goes_first() {
     check(attained(1), script);
 }
 
+/// Without the bound cold prompts starve (sglang #31954).
 #[test]
 fn the_longest_cached_prefix_goes_first_within_a_bound() {
     let policy = ordered(Order::LongestPrefix { token: Span::from_nanos(2) }, vec![class()]);

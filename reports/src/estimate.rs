@@ -69,16 +69,30 @@ pub(crate) fn percentile(view: View<'_>, percentile: f64) -> Option<(u64, bool)>
         Some(censored) => {
             let mut union = view.observed.clone();
             union.merge(censored);
-            of_union(&union, view.observed, percentile)
+            of_union(Counted::new(&union), Counted::new(view.observed), percentile)
         }
     }
 }
 
-fn of_union(union: &Histogram, observed: &Histogram, percentile: f64) -> Option<(u64, bool)> {
-    let rank = rank(percentile, union.count());
-    let low = union.at_rank(rank)?;
-    let may_be_more = observed.count() < union.count();
-    Some((low, may_be_more && observed.bucket_at(rank) != union.bucket_at(rank)))
+/// A histogram and how many values it counted.
+#[derive(Clone, Copy)]
+struct Counted<'a> {
+    histogram: &'a Histogram,
+    count: u64,
+}
+
+impl<'a> Counted<'a> {
+    fn new(histogram: &'a Histogram) -> Counted<'a> {
+        Counted { histogram, count: histogram.count() }
+    }
+}
+
+fn of_union(union: Counted<'_>, observed: Counted<'_>, percentile: f64) -> Option<(u64, bool)> {
+    let rank = rank(percentile, union.count);
+    let low = union.histogram.at_rank(rank)?;
+    let may_be_more = observed.count < union.count
+        && observed.histogram.bucket_at(rank) != union.histogram.bucket_at(rank);
+    Some((low, may_be_more))
 }
 
 impl Figures {
@@ -88,14 +102,17 @@ impl Figures {
             union.merge(censored);
             union
         });
-        let union = merged.as_ref().unwrap_or(view.observed);
+        let observed = Counted::new(view.observed);
+        let union = merged.as_ref().map_or(observed, Counted::new);
         let mut quantiles = [None; PERCENTILES.len() + 1];
         for (slot, percentile) in quantiles.iter_mut().zip(PERCENTILES) {
-            *slot = of_union(union, view.observed, percentile);
+            *slot = of_union(union, observed, percentile);
         }
         let longest = view.censored.is_some_and(|censored| censored.max() >= view.observed.max());
-        quantiles[PERCENTILES.len()] = (union.count() > 0).then(|| (union.max(), longest));
-        Figures { count: union.count(), mean: union.mean(), quantiles }
+        let Counted { histogram, count } = union;
+        let mean = (count > 0).then(|| histogram.sum_nanos() / count as f64);
+        quantiles[PERCENTILES.len()] = (count > 0).then(|| (histogram.max(), longest));
+        Figures { count, mean, quantiles }
     }
 }
 

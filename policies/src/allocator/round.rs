@@ -113,6 +113,7 @@ impl Allocator {
     }
 
     /// Queues of which nothing may go, whatever there is room for, given who stepped aside.
+    #[inline]
     fn closed_queues(&self, aside: ClassSet) -> ClassSet {
         let classes = self.caps.full().or(self.partitions.full()).or(self.too_large).or(aside);
         self.queues.of(classes).or(self.heavy_lane.full())
@@ -196,13 +197,15 @@ impl Allocator {
 
     /// Notes what stopped whom.
     fn come_to_rest(&mut self, Round { mut stops, stopped_next, .. }: Round) {
-        self.put_back();
+        if stopped_next.is_some() {
+            self.put_back();
+            stops.all = stops.all.or(stopped_next);
+        }
         self.changed = false;
         // Who was only put off is stopped by what stopped those that are more entitled.
         while let Some(deeper) = self.partitions.deepen() {
             stops.aside.come_back(deeper);
         }
-        stops.all = stops.all.or(stopped_next);
         stops.requests = self.caps.full().or(self.partitions.full());
         stops.heavy = self.heavy_lane.full();
         stops.tokens = self.too_large;
@@ -274,11 +277,11 @@ impl Allocator {
         let Entry { id, class, queue, output_predicted, .. } = *entry;
         let (prompt_tokens, workflow) = (entry.info.prompt_tokens, entry.info.workflow);
         let tokens = entry.tokens();
-        let (sent, now) = (*entry, self.now);
         self.share.charge(entry);
         self.order.charge(workflow, prompt_tokens, output_predicted);
         self.take_heavy(queue);
         self.unqueue(slot);
-        self.commit((id, class, tokens), backend, (reason, bound), || Asked::of(&sent, now));
+        self.remember(slot, backend);
+        self.commit((id, class, tokens), backend, reason, bound);
     }
 }

@@ -43,7 +43,7 @@ impl Order {
         }
     }
 
-    /// The key of a request that arrives: the least goes first; ties by sequence.
+    /// The key of a request that is to wait: the least goes first; ties by sequence.
     pub fn key(&mut self, entry: &Entry) -> u64 {
         let matched = entry.matched.tokens.min(entry.info.prompt_tokens);
         match self {

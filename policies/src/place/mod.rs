@@ -212,10 +212,17 @@ impl Backends {
         }
     }
 
-    pub fn take(&mut self, backend: BackendId, tokens: u64, asked: impl FnOnce() -> Asked) {
-        if !self.is_plain {
-            self.choice.went(&self.slots, backend, &asked());
-        }
+    /// Whether some rule keeps track of who waits and who goes where.
+    #[inline]
+    pub fn remembers(&self) -> bool {
+        !self.is_plain
+    }
+    /// A request is about to go there.
+    pub fn went(&mut self, backend: BackendId, asked: &Asked) {
+        self.choice.went(&self.slots, backend, asked);
+    }
+
+    pub fn take(&mut self, backend: BackendId, tokens: u64) {
         let slot = &mut self.slots[backend.index()];
         assert!(slot.is_open(), "a full backend is not placed on");
         slot.requests += 1;
@@ -249,9 +256,7 @@ impl Backends {
     }
     /// Nobody of the class waits any more.
     pub fn rest(&mut self, class: ClassId, now: Time) {
-        if !self.is_plain {
-            self.choice.rest(class, now);
-        }
+        self.choice.rest(class, now);
     }
     /// There is no room anywhere for these classes.
     pub fn close(&mut self, classes: ClassSet) {

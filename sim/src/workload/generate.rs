@@ -207,6 +207,10 @@ impl Source for Closed {
         self.shape.request(drawn, *tenant, user)
     }
 
+    fn hears_ends(&self) -> bool {
+        true
+    }
+
     fn ended(&mut self, now: Time, key: u32) -> bool {
         let before = self.first();
         self.think(now, key);

@@ -42,8 +42,13 @@ pub trait Source: Send {
     /// The request that `next_at` announced. Only called after `next_at` returned `Some`.
     fn take(&mut self) -> Request;
 
-    /// A request of this source is over, whatever its outcome. Returns whether `next_at` may
-    /// have changed.
+    /// Whether it wants to hear of requests that are over.
+    fn hears_ends(&self) -> bool {
+        false
+    }
+
+    /// A request of this source, which [`hears_ends`](Source::hears_ends), is over, whatever its
+    /// outcome. Returns whether `next_at` may have changed.
     fn ended(&mut self, _now: Time, _key: u32) -> bool {
         false
     }

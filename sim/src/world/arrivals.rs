@@ -18,11 +18,18 @@ pub(super) struct Arrivals {
 struct Line {
     source: Box<dyn Source>,
     event: Option<EventId>,
+    hears_ends: bool,
+}
+
+impl Line {
+    fn new(source: Box<dyn Source>) -> Line {
+        Line { hears_ends: source.hears_ends(), source, event: None }
+    }
 }
 
 impl Arrivals {
     pub fn new(sources: Vec<Box<dyn Source>>, duration: Option<Span>) -> Arrivals {
-        let lines = sources.into_iter().map(|source| Line { source, event: None }).collect();
+        let lines = sources.into_iter().map(Line::new).collect();
         Arrivals { lines, end: duration.map_or(Time::MAX, |d| Time::ZERO + d), error: None }
     }
 
@@ -68,8 +75,15 @@ impl Arrivals {
         }
     }
 
-    /// Tells a source that one of its requests is over.
+    /// Tells a source that one of its requests is over, if it wants to hear of that.
+    #[inline(always)]
     pub fn ended(&mut self, from: (SourceId, u32), now: Time, agenda: &mut Agenda<Event>) {
+        if self.lines[from.0.index()].hears_ends {
+            self.tell_ended(from, now, agenda);
+        }
+    }
+    #[inline(never)]
+    fn tell_ended(&mut self, from: (SourceId, u32), now: Time, agenda: &mut Agenda<Event>) {
         let (source, key) = from;
         if self.lines[source.index()].source.ended(now, key) {
             self.announce(source.0, now, agenda);
