@@ -24,8 +24,8 @@
 //! | guard | from `wait_max` on `⌈(n + 1) / due_share⌉` dispatches, with `n` what may be due |
 //!
 //! No bound has been shown for a class that steps aside: one with a quota or a share of seats, and
-//! every class where classes may use different backends (sites, dedicated pools, local-first). That
-//! all backends serve every model is taken for granted.
+//! every class where requests may use different backends (models, sites, dedicated pools,
+//! local-first).
 //!
 //! The guard's dispatches come beside those of the share: `due_share / (1 - due_share)` of them. A
 //! class with a cap waits for its own places too: each of its requests ahead may take a residence
@@ -55,6 +55,8 @@ pub struct Machine {
     pub prompt_tokens_max: u32,
     /// The longest output, in tokens.
     pub output_tokens_max: u32,
+    /// Whether some backend serves only certain models.
+    pub models_differ: bool,
 }
 
 impl Machine {
@@ -66,6 +68,7 @@ impl Machine {
         step: Span::MAX,
         prompt_tokens_max: 1,
         output_tokens_max: 1,
+        models_differ: false,
     };
 }
 
@@ -190,7 +193,8 @@ impl Study<'_> {
 
     /// Whether some class may go where another may not, or not yet.
     fn reaches_differ(&self) -> bool {
-        self.config.classes.iter().any(|class| class.sites != 0)
+        self.machine.models_differ
+            || self.config.classes.iter().any(|class| class.sites != 0)
             || self.config.place.iter().any(|rule| matches!(rule, Place::LocalFirst(_)))
             || self.config.partition.iter().any(|rule| matches!(rule, Partition::Dedicated(_)))
     }

@@ -341,12 +341,14 @@ fn recorded(config: &Config, acts: Vec<storm::Act>) -> (Vec<u8>, u64) {
             }
             storm::Act::Leave(slot, generation) => Input::Left(BackendId { slot, generation }),
             storm::Act::Drain => Input::Draining,
+            storm::Act::Match(back, backend, tokens) => {
+                Input::Matched(RequestId(offered.saturating_sub(back)), backend, tokens)
+            }
             storm::Act::Wait(nanos, _) => {
                 now += nanos;
                 Input::Deadline
             }
-            // Whatever else a storm has: time passes.
-            _ => Input::Deadline,
+            storm::Act::ArriveAgain(n, info) => Input::Arrived(nth(n), info),
         };
         inputs += 1;
         let at = Time::from_nanos(now);

@@ -121,8 +121,12 @@ impl Parts {
         };
         let (policy, objectives) =
             plimsoll_config::policy::build(&spec.class.0, &spec.policy, known, &mut found);
-        let pools: Vec<_> =
-            spec.pool.0.iter().map(|pool| build::pool::pool(&pool.value, &mut found)).collect();
+        let pools: Vec<_> = spec
+            .pool
+            .0
+            .iter()
+            .map(|pool| build::pool::pool(&pool.value, &policy, &mut found))
+            .collect();
         let around = build::workload::Around {
             names: &names,
             policy: &spec.policy.value,
@@ -133,7 +137,7 @@ impl Parts {
             .iter()
             .map(|workload| build::workload::workload(workload, around, &mut found))
             .collect();
-        let limit = check::limit(&pools);
+        let limit = check::limit(pools.iter());
         let around = build::trace::Around { names: &names, limit, sources };
         let traces = spec.workload.0.iter().zip(&workloads);
         let traces = traces

@@ -14,6 +14,8 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "noisy-neighbour-vtc"
     "noisy-neighbour-aging"
     "noisy-neighbour-caps"
+    "local-first"
+    "quota"
 };
 
 /// Name and text of every shipped scenario; `shipped:NAME` names it in paths and in `extends`.

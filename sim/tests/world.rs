@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{ClassId, End, Fact, Names, Outcome, Span, Stream, StreamKey, TenantId, Time};
+use plimsoll_base::{
+    ClassId, End, Fact, Names, Outcome, SiteId, Span, Stream, StreamKey, TenantId, Time,
+};
 use plimsoll_policy::config::{
     Class, Config, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
@@ -91,7 +93,8 @@ fn random_model(seed: u64) -> Model {
         ..Config::plain(share, classes)
     };
     let replicas = draw(1, 3) as u32;
-    let pools = vec![Pool { replicas, engine, provenance: "invented".into() }];
+    let pools =
+        vec![Pool { replicas, engine, site: SiteId(0), models: 0, provenance: "invented".into() }];
     Model { names: Names::default(), pools, workloads, policy, plan }
 }
 

@@ -53,14 +53,17 @@ impl Partitions {
     }
 
     /// Classes that have as many requests outstanding as they may.
+    #[inline]
     pub fn full(&self) -> ClassSet {
         self.concurrency.as_ref().map_or(ClassSet::EMPTY, Concurrency::full)
     }
     /// Whether such a request could go if nothing else were outstanding.
+    #[inline]
     pub fn could_take(&self, class: ClassId, tokens: u64) -> bool {
         self.quota.as_ref().is_none_or(|quota| quota.could_take(class, tokens))
     }
     /// Whether such a request may go if nobody waits.
+    #[inline]
     pub fn has_room(&self, class: ClassId, tokens: u64) -> bool {
         self.is_empty
             || !self.full().contains(class)
@@ -68,6 +71,7 @@ impl Partitions {
     }
 
     /// These classes are asked for anew.
+    #[inline]
     pub fn ask_anew(&mut self, classes: ClassSet) {
         if let Some(quota) = &mut self.quota {
             quota.ask_anew(classes);
@@ -75,10 +79,12 @@ impl Partitions {
     }
     /// Whether such a request, which is next of its class, may go now. If not, its class steps
     /// aside.
+    #[inline]
     pub fn admits(&mut self, class: ClassId, tokens: u64) -> bool {
         self.quota.as_mut().is_none_or(|quota| quota.admits(class, tokens))
     }
     /// No other class may go: those that may if requests that are less entitled go, too.
+    #[inline]
     pub fn deepen(&mut self) -> Option<ClassSet> {
         self.quota.as_mut()?.deepen()
     }
@@ -89,6 +95,7 @@ impl Partitions {
             concurrency.resize(seats);
         }
     }
+    #[inline]
     pub fn take(&mut self, class: ClassId, tokens: u64) {
         if self.is_empty {
             return;
@@ -96,6 +103,7 @@ impl Partitions {
         self.quota.iter_mut().for_each(|quota| quota.take(class, tokens));
         self.concurrency.iter_mut().for_each(|concurrency| concurrency.take(class));
     }
+    #[inline]
     pub fn release(&mut self, class: ClassId, tokens: u64) {
         if self.is_empty {
             return;

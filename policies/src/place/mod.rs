@@ -160,6 +160,7 @@ impl Backends {
     }
 
     /// What stops every request alike, if anything.
+    #[inline]
     pub fn closed(&self) -> Option<Bound> {
         match (self.joined_count, self.open_count) {
             (0, _) => Some(Bound::NoBackend),
@@ -170,6 +171,7 @@ impl Backends {
 
     /// Whether some backend that is there could take such a request when empty. True while none
     /// is there to which it may go: the one to come might.
+    #[inline]
     pub fn could_take(&self, tokens: u64, context: u64, asked: impl FnOnce() -> Asked) -> bool {
         if !self.is_plain {
             return self.choice.could_take(&self.slots, &asked());
@@ -178,6 +180,7 @@ impl Backends {
     }
 
     /// A backend for a request of `tokens` estimated tokens that may grow to `context` and waits.
+    #[inline]
     pub fn place(&mut self, tokens: u64, context: u64, asked: impl FnOnce() -> Asked) -> Placed {
         if !self.is_plain {
             return self.choice.place(&self.slots, self.turn, &asked());
@@ -233,6 +236,7 @@ impl Backends {
 
     /// Whether some request may go where another may not, so that one that waits for room does not
     /// stop everyone.
+    #[inline]
     pub fn reaches_differ(&self) -> bool {
         !self.is_plain && self.choice.reaches_differ()
     }
@@ -241,16 +245,19 @@ impl Backends {
         self.choice.stopped_with(class)
     }
     /// Classes that wait for room which is not for others meanwhile.
+    #[inline]
     pub fn holding(&self) -> ClassSet {
         if self.is_plain { ClassSet::EMPTY } else { self.choice.holding() }
     }
     /// These classes are asked for anew.
+    #[inline]
     pub fn ask_anew(&mut self, classes: ClassSet, now: Time) {
         if !self.is_plain {
             self.choice.ask_anew(classes, now);
         }
     }
     /// Classes that may go farther now, given when the oldest request of each arrived.
+    #[inline]
     pub fn spilling(&self, now: Time, oldest: impl Fn(ClassId) -> Option<Time>) -> ClassSet {
         if self.is_plain { ClassSet::EMPTY } else { self.choice.spilling(now, oldest) }
     }
@@ -259,12 +266,14 @@ impl Backends {
         self.choice.rest(class, now);
     }
     /// There is no room anywhere for these classes.
+    #[inline]
     pub fn close(&mut self, classes: ClassSet) {
         if !self.is_plain {
             self.choice.close(classes);
         }
     }
     /// When time alone next lets a class go farther, given when its oldest request arrived.
+    #[inline]
     pub fn next_spill(&self, oldest: impl Fn(ClassId) -> Option<Time>) -> Option<Time> {
         if self.is_plain { None } else { self.choice.next_spill(oldest) }
     }
