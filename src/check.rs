@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use plimsoll_base::{ClassId, Names, Span};
 use plimsoll_policy::{Because, Machine, WaitBound, WhyNot, wait_bounds};
-use plimsoll_scenario::{ClassObjectives, Loaded, PolicyFile, Scenario};
+use plimsoll_scenario::{ClassObjectives, Effective, Loaded, PolicyFile, Scenario};
 
 use crate::Failure;
 use crate::arguments::CheckOptions;
@@ -14,15 +14,16 @@ use crate::run::open_either;
 /// `--explain`, each value and its origin.
 pub fn check(options: &CheckOptions) -> Result<ExitCode, Failure> {
     match open_either(&options.file, &options.overrides)? {
-        Loaded::Scenario(scenario) if options.explain => explain(&scenario),
+        Loaded::Scenario(scenario) if options.explain => explain(&scenario.effective),
         Loaded::Scenario(scenario) => outline(&scenario),
+        Loaded::Policy(policy) if options.explain => explain(&policy.effective),
         Loaded::Policy(policy) => outline_policy(&policy),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(scenario: &Scenario) {
-    let rows = &scenario.effective.rows;
+fn explain(effective: &Effective) {
+    let rows = &effective.rows;
     let width = rows.iter().map(|row| row.path.len() + row.value.len() + 3).max().unwrap_or(0);
     for row in rows {
         let setting = format!("{} = {}", row.path, row.value);

@@ -130,6 +130,8 @@ fn check_says_how_long_a_class_may_wait() {
     std::fs::write(&file, text).expect("the file can be written");
     let out = ["house is a valid policy", "chat: bounded: its turn comes", "rest: unbounded"];
     check(&["check", file.to_str().expect("paths are UTF-8")], 0, &out, &[]);
+    let explained = ["class.chat.priority = 1", "policy.share = ", "policy.toml:5"];
+    check(&["check", "--explain", file.to_str().expect("paths are UTF-8")], 0, &explained, &[]);
     std::fs::write(&file, text.replace("priority = 1", "weight = 0")).expect("it can be written");
     check(&["check", file.to_str().expect("paths are UTF-8")], 2, &[], &["`weight`", ":3:"]);
 }

@@ -257,12 +257,14 @@ impl Allocator {
     }
 
     /// Of these classes, those whose oldest request, of either queue, the guard would send now.
+    #[inline(always)]
     fn due_among(&self, classes: ClassSet) -> ClassSet {
-        if classes.is_empty() {
-            return ClassSet::EMPTY;
+        match &self.guard {
+            Some(guard) if !classes.is_empty() => {
+                classes.and(self.queues.classes(guard.due_classes(self.now, &self.book)))
+            }
+            Some(_) | None => ClassSet::EMPTY,
         }
-        let due = self.guard.as_ref().map(|guard| guard.due_classes(self.now, &self.book));
-        classes.and(self.queues.classes(due.unwrap_or(ClassSet::EMPTY)))
     }
 
     fn send(&mut self, slot: u32, backend: BackendId, reason: Reason, due: Due) {

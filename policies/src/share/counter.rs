@@ -32,7 +32,7 @@ use crate::config::{Config, Per};
 use crate::heap::Key;
 
 /// Counter units of one cost unit at weight 1.
-const SCALE: i128 = 1 << 36;
+const SCALE: i64 = 1 << 36;
 
 /// The state of the rule.
 #[derive(Debug)]
@@ -64,13 +64,14 @@ impl Lift {
 struct State {
     /// The counter above the flow's number.
     key: i128,
-    /// What one cost unit adds to the key.
-    rate: i128,
+    /// What one cost unit adds to the key. Below 2⁵⁷, as costs are, so that one multiplication of
+    /// 64 bits does.
+    rate: i64,
 }
 
 impl State {
     fn new(flow: usize, weight: u32) -> State {
-        let weight = i128::from(weight);
+        let weight = i64::from(weight);
         State { key: flow as i128, rate: ((SCALE + weight / 2) / weight) << FLOW_BITS }
     }
     fn start(&self) -> i128 {
@@ -170,9 +171,9 @@ impl Counters {
         }
     }
 
-    fn add(&mut self, flow: u32, cost: i128) {
+    fn add(&mut self, flow: u32, cost: i64) {
         let state = &mut self.states[flow as usize];
-        let key = state.key.checked_add(cost * state.rate);
+        let key = state.key.checked_add(i128::from(cost) * i128::from(state.rate));
         state.key = key.expect("a counter holds 2¹⁷ requests of the largest cost there is");
         if let Lift::StartTag { finish, .. } = &mut self.lift {
             *finish = (*finish).max(state.start());

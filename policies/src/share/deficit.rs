@@ -91,8 +91,9 @@ impl Deficits {
     }
 
     /// Visits flows in ring order until one can pay for its next request. O(1) when the quantum
-    /// covers a typical request and no flow steps aside; O(flows with work) otherwise.
-    pub fn pick(&mut self, book: &Book, open: ClassSet) -> u32 {
+    /// covers a typical request and no flow steps aside; O(flows with work) otherwise. The flow and
+    /// the request that goes first in it.
+    pub fn pick(&mut self, book: &Book, open: ClassSet) -> (u32, u32) {
         let mut first_turned = None;
         let mut at = self.ring.head();
         loop {
@@ -101,9 +102,9 @@ impl Deficits {
                 continue;
             };
             let next = self.ring.next(&Ring(&mut self.states), flow);
-            if let Some(cost) = self.cost_of_head(book, flow, open) {
-                if self.visit(flow, cost) {
-                    return flow;
+            if let Some(head) = book.head(flow, open) {
+                if self.visit(flow, self.cost_of(book, head)) {
+                    return (flow, head);
                 }
                 self.ring.remove(&mut Ring(&mut self.states), flow);
                 self.ring.push(&mut Ring(&mut self.states), flow);
@@ -121,14 +122,15 @@ impl Deficits {
     }
 
     pub fn charge(&mut self, flow: u32, prompt_tokens: u32, output_predicted: u32) {
-        self.states[flow as usize].deficit -= cost_of(self.cost, prompt_tokens, output_predicted);
+        self.states[flow as usize].deficit -=
+            i128::from(cost_of(self.cost, prompt_tokens, output_predicted));
     }
 
     pub fn settle(&mut self, flow: u32, charged: (u32, u32), used: (u32, u32)) {
         let (charged, used) =
             (cost_of(self.cost, charged.0, charged.1), cost_of(self.cost, used.0, used.1));
         let state = &mut self.states[flow as usize];
-        state.deficit += charged - used;
+        state.deficit += i128::from(charged - used);
         if !state.has_work {
             state.deficit = state.deficit.min(0);
         }
@@ -150,7 +152,8 @@ impl Deficits {
         let mut rounds = i128::MAX;
         let mut at = self.ring.head();
         while let Some(flow) = at {
-            if let Some(cost) = self.cost_of_head(book, flow, open) {
+            if let Some(head) = book.head(flow, open) {
+                let cost = self.cost_of(book, head);
                 let State { deficit, grant, .. } = self.states[flow as usize];
                 rounds = rounds.min((cost - deficit + grant - 1) / grant);
             }
@@ -167,10 +170,9 @@ impl Deficits {
         }
     }
 
-    /// The cost of the request that goes first in the flow; `None` if the flow steps aside.
-    fn cost_of_head(&self, book: &Book, flow: u32, open: ClassSet) -> Option<i128> {
-        let entry = book.entry(book.head(flow, open)?);
-        Some(cost_of(self.cost, entry.info.prompt_tokens, entry.output_predicted))
+    fn cost_of(&self, book: &Book, slot: u32) -> i128 {
+        let entry = book.entry(slot);
+        i128::from(cost_of(self.cost, entry.info.prompt_tokens, entry.output_predicted))
     }
 }
 

@@ -67,14 +67,14 @@ impl Times {
     }
 
     /// The dominant time of a request in nanoseconds.
-    pub fn dominant(&self, prompt_tokens: u32, output_tokens: u32) -> i128 {
+    pub fn dominant(&self, prompt_tokens: u32, output_tokens: u32) -> i64 {
         let (prompt, output) = (u64::from(prompt_tokens), u64::from(output_tokens));
         let held = (prompt + output).saturating_mul(output);
         let time = |tokens: u64, each: u64| u128::from(tokens) * u128::from(each);
         let prefill = time(prompt, self.prompt_token);
         let decode = time(output, self.output_token);
         let dominant = prefill.max(decode).max(time(held, self.held_token));
-        (dominant >> FRACTION_BITS).min(TIME_MAX) as i128
+        (dominant >> FRACTION_BITS).min(TIME_MAX) as i64
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(times.dominant(1, 1), 100_000, "100 µs an output token");
         // 110 tokens held for 10 ms of 100 tokens' memory.
         assert_eq!(times.dominant(100, 10), 11_000_000);
-        assert_eq!(times.dominant(u32::MAX, u32::MAX), TIME_MAX as i128);
+        assert_eq!(times.dominant(u32::MAX, u32::MAX), TIME_MAX as i64);
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
                 output_token: Span::from_nanos(u64::MAX),
             };
             let time = Times::new(&capacity).dominant(u32::MAX, u32::MAX);
-            assert!((0..=TIME_MAX as i128).contains(&time));
+            assert!((0..=TIME_MAX as i64).contains(&time));
         }
     }
 }

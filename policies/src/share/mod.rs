@@ -134,7 +134,10 @@ impl Share {
             Share::Fcfs => (0, None),
             Share::Priority(bands) => (bands.pick(book.waiting().and(open)), None),
             Share::Accounts(Accounts { rule, .. }) => match rule {
-                Books::Deficit(deficits) => (deficits.pick(book, open), None),
+                Books::Deficit(deficits) => {
+                    let (flow, slot) = deficits.pick(book, open);
+                    (flow, Some(slot))
+                }
                 Books::Counter(counters) => (counters.pick(book, open), None),
                 Books::Prefix(prefixes) => {
                     let (flow, slot) = prefixes.pick(open);

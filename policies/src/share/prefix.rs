@@ -206,13 +206,13 @@ impl Prefixes {
     }
 
     /// What it is expected to make a backend compute.
-    fn expected_cost(&self, entry: &Entry) -> i128 {
+    fn expected_cost(&self, entry: &Entry) -> i64 {
         let uncached = entry.info.prompt_tokens.saturating_sub(entry.matched.tokens);
         cost_of(self.cost, uncached, entry.output_predicted)
     }
 
-    fn spend(&mut self, flow: u32, cost: i128) {
-        let deficit = self.deficit(flow) - cost;
+    fn spend(&mut self, flow: u32, cost: i64) {
+        let deficit = self.deficit(flow) - i128::from(cost);
         let State { waiting, has_credit, .. } = self.states[flow as usize];
         if waiting.is_empty() {
             self.states[flow as usize].deficit = deficit.min(0);

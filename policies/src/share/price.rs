@@ -17,7 +17,7 @@ pub(crate) enum Price {
 impl Price {
     /// The cost in cost units, at most 2⁵³ or so.
     #[inline]
-    pub fn of(&self, prompt_tokens: u32, output_tokens: u32) -> i128 {
+    pub fn of(&self, prompt_tokens: u32, output_tokens: u32) -> i64 {
         match self {
             Price::Tokens(cost) => cost_of(*cost, prompt_tokens, output_tokens),
             Price::Requests => 1,
@@ -29,7 +29,7 @@ impl Price {
 /// The cost of a request at token prices. [`Config::check`](crate::Config::check) keeps prices
 /// small enough to fit.
 #[inline]
-pub(crate) fn cost_of(price: TokenCost, prompt_tokens: u32, output_tokens: u32) -> i128 {
+pub(crate) fn cost_of(price: TokenCost, prompt_tokens: u32, output_tokens: u32) -> i64 {
     let prompt = u64::from(prompt_tokens) * u64::from(price.prompt);
-    i128::from(prompt + u64::from(output_tokens) * u64::from(price.output))
+    (prompt + u64::from(output_tokens) * u64::from(price.output)) as i64
 }

@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use crate::policy::{Known, build, check_names};
 use crate::spec::{ClassSpec, PolicySpec};
-use crate::{At, ClassObjectives, Code, Diagnostic, Diagnostics, Items, Layered, decode};
+use crate::{
+    At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Items, Layered, decode,
+};
 
 /// A policy file, as written.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -53,6 +55,8 @@ pub struct PolicyFile {
     pub config: Config,
     /// What each class is promised, indexed by `ClassId`.
     pub objectives: Vec<ClassObjectives>,
+    /// Every value, and where it came from.
+    pub effective: Effective,
 }
 
 impl Layered {
@@ -67,14 +71,15 @@ impl Layered {
     /// # Errors
     /// All that is wrong with it.
     pub fn policy_file(self) -> Result<PolicyFile, Diagnostics> {
-        match decode(&self.root).and_then(policy) {
+        let effective = Effective::of(&self);
+        match decode(&self.root).and_then(|spec| policy(spec, effective)) {
             Ok(policy) => Ok(policy),
             Err(list) => Err(Diagnostics { sources: self.sources, list }),
         }
     }
 }
 
-fn policy(spec: PolicyFileSpec) -> Result<PolicyFile, Vec<Diagnostic>> {
+fn policy(spec: PolicyFileSpec, effective: Effective) -> Result<PolicyFile, Vec<Diagnostic>> {
     let mut found = Vec::new();
     if spec.class.0.is_empty() {
         found.push(
@@ -96,5 +101,5 @@ fn policy(spec: PolicyFileSpec) -> Result<PolicyFile, Vec<Diagnostic>> {
     if !found.is_empty() {
         return Err(found);
     }
-    Ok(PolicyFile { name: spec.name.value, names, config, objectives })
+    Ok(PolicyFile { name: spec.name.value, names, config, objectives, effective })
 }
