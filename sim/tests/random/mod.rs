@@ -1,6 +1,6 @@
 //! Random scenarios, and the facts of their runs.
 
-use plimsoll_base::{ClassId, Fact, Names, Span, Stream, StreamKey, TenantId, Time};
+use plimsoll_base::{ClassId, Fact, Names, SiteId, Span, Stream, StreamKey, TenantId, Time};
 use plimsoll_policy::config::{
     Adapt, Admit, BucketPer, BucketUnit, Class, Config, EarlyRefusal, Feedback, Guard, Order, Per,
     Place, Predict, SaturationGate, Share, SloCaps, Stale, TokenBucket, TokenCost, Window,
@@ -84,7 +84,7 @@ pub fn random_model(seed: u64) -> Model {
         admit: admit(&mut draw),
         feedback: feedback(&mut draw, &mut classes),
         order: if draw(0, 1) == 0 { Order::Fcfs } else { Order::Aging },
-        place: if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens },
+        place: vec![if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens }],
         window: if draw(0, 3) == 0 { Window::None } else { Window::Seats },
         guard,
         predict: match draw(0, 3) {
@@ -97,7 +97,8 @@ pub fn random_model(seed: u64) -> Model {
         ..Config::plain(share, classes)
     };
     let replicas = draw(1, 3) as u32;
-    let pools = vec![Pool { replicas, engine, provenance: "invented".into() }];
+    let pools =
+        vec![Pool { replicas, engine, site: SiteId(0), models: 0, provenance: "invented".into() }];
     Model { names: Names::default(), pools, workloads, policy, plan }
 }
 
