@@ -20,6 +20,10 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "rule-edf"
     "rule-least-attained"
     "rule-cost-bucket"
+    "rule-admission"
+    "rule-early-refusal"
+    "rule-adaptive"
+    "rule-evict"
 };
 
 /// Name and text of every shipped scenario; `shipped:NAME` names it in paths and in `extends`.

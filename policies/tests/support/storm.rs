@@ -1,13 +1,15 @@
 //! Random policies and random storms of inputs.
 
 use plimsoll_base::{
-    BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time, WorkflowId,
+    BackendId, ClassId, End, PoolId, RequestId, SourceId, Span, TenantId, Time, WorkflowId,
 };
 use plimsoll_policy::config::{
     Admit, Becomes, Capacity, Class, ClassifyRule, EarlyRefusal, Guard, Order, Partition, Per,
     Place, Share, TokenCost, Window,
 };
-use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Used};
+use plimsoll_policy::{
+    Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Signal, Used,
+};
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
@@ -45,9 +47,11 @@ pub enum Act {
 
 pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     let workflow = weighted(0.5, 1u64..6).prop_map(Option::unwrap_or_default);
-    let owner = (0u32..4, workflow);
+    let attempt = prop_oneof![2 => Just(0u8), 1 => 1u8..4];
+    let owner = (0u32..4, workflow, attempt);
     let info = (owner, 0u16..2, of(0u16..5), 0u32..60, 0u32..60).prop_map(
-        |((tenant, workflow), source, claims, prompt_tokens, output_cap)| RequestInfo {
+        |((tenant, workflow, attempt), source, claims, prompt_tokens, output_cap)| RequestInfo {
+            attempt,
             workflow: WorkflowId(workflow),
             tenant: TenantId(tenant),
             source: SourceId(source),
@@ -57,9 +61,12 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
             ..RequestInfo::default()
         },
     );
-    let backend = (0u32..5, 20u64..260, 30u32..160).prop_map(|(seats, kv_tokens, context_max)| {
-        BackendInfo { seats, kv_tokens, context_max, ..BackendInfo::default() }
-    });
+    let backend = (0u16..2, 0u32..5, 20u64..260, 30u32..160).prop_map(
+        |(pool, seats, kv_tokens, context_max)| {
+            let pool = PoolId(pool);
+            BackendInfo { pool, seats, kv_tokens, context_max, ..BackendInfo::default() }
+        },
+    );
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
     let end = prop_oneof![
@@ -244,6 +251,17 @@ pub fn queueing_config() -> impl Strategy<Value = Config> {
     })
 }
 
+/// Policies that advise and refuse retries, and do little else.
+pub fn advised_config() -> impl Strategy<Value = Config> {
+    let rules = storm_admit::retry_budget(1)
+        .prop_flat_map(|admit| (Just(admit), storm_feedback::autoscale()));
+    (config(), rules).prop_map(|(mut config, (admit, autoscale))| {
+        config.admit = vec![admit];
+        config.feedback = vec![autoscale];
+        config
+    })
+}
+
 /// Runs the storm through the allocator and the naive one, and calls `after` with every input.
 pub fn run(
     config: Config,
@@ -322,5 +340,7 @@ fn both(allocator: &mut Allocator, naive: &mut Naive, at: u64, input: Input) -> 
     let found: Vec<Decision> = std::iter::from_fn(|| allocator.poll()).collect();
     let expected = naive.handle(Time::from_nanos(at), input.clone());
     assert_eq!(found, expected, "at {at} after {input:?}");
+    let advice: Vec<Signal> = std::iter::from_fn(|| allocator.poll_signal()).collect();
+    assert_eq!(advice, naive.take_signals(), "at {at} after {input:?}");
     found
 }
