@@ -44,7 +44,7 @@ fn sentence(plan: &Plan, at: Time, scale: &Scale) -> String {
         std::cmp::Ordering::Less => {
             format!("{pool} wanted {difference} {replicas} less ({wanted}, not {present})")
         }
-        std::cmp::Ordering::Equal => format!("{pool} wanted the {present} replicas that it has"),
+        std::cmp::Ordering::Equal => format!("{pool} no longer wanted more or fewer ({present})"),
     };
     let percent = (u64::from(load_ppm) + 5_000) / 10_000;
     format!("{}: {what}: work for {percent} % of what it holds", words::secs(at.secs_f64()))
