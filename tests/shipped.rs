@@ -157,6 +157,59 @@ fn the_first_scenario_passes() {
     }
 }
 
+fn pool_memory(summary: &Value, name: &str) -> f64 {
+    let pools = summary["pools"].as_array().expect("pools");
+    let pool = pools.iter().find(|pool| pool["name"] == name).expect("the pool");
+    number(&pool["utilization"]["kv_occupancy"]["value"])
+}
+
+#[test]
+fn local_first_fills_the_office_and_spills_late() {
+    for seed in SEEDS {
+        let near = run("local-first", seed);
+        let spread = run_with("local-first", &["policy.place=least-tokens"], seed);
+        for name in ["chat", "records", "drafts"] {
+            assert!(meets(&near, name), "seed {seed}: {name}");
+        }
+        // What can stay in the office does.
+        let (office, cloud) = (pool_memory(&near, "office"), pool_memory(&near, "cloud"));
+        assert!(office > 2.0 * pool_memory(&spread, "office"), "seed {seed}: {office}");
+        assert!(cloud < 0.5 * pool_memory(&spread, "cloud"), "seed {seed}: {cloud}");
+        // Chat goes to the cloud once its oldest request has waited five seconds, not before.
+        let wait = worst_wait(&near, "chat");
+        assert!((5.0..5.5).contains(&wait), "seed {seed}: {wait} s");
+        assert!(worst_wait(&spread, "chat") < 1.0, "seed {seed}");
+        // Drafts, which only the cloud serves, wait for nobody in the office.
+        assert!(worst_wait(&near, "drafts") < 1.0, "seed {seed}");
+        // If chat may not leave either, what is over waits in the office.
+        let only = run_with("local-first", &["class.chat.sites=[\"office\"]"], seed);
+        assert!(!meets(&only, "chat") && worst_wait(&only, "chat") > 20.0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_quota_comes_back_when_its_owner_does() {
+    for seed in SEEDS {
+        let lent = run("quota", seed);
+        let bare = run_with("quota", &["policy.partition=[]"], seed);
+        assert!(meets(&lent, "product") && !meets(&bare, "product"), "seed {seed}");
+        let (wait, without) = (worst_wait(&lent, "product"), worst_wait(&bare, "product"));
+        assert!(wait < 5.0 && without > 60.0, "seed {seed}: {wait} s, {without} s first come");
+        // Without lending the borrower goes without seats that idle.
+        let kept = run_with("quota", &[KEPT], seed);
+        assert!(worst_wait(&kept, "product") < 5.0, "seed {seed}");
+        let done =
+            |summary: &Value| number(&class(summary, "research")["numbers"]["counts"]["finished"]);
+        assert!(done(&lent) > 1.2 * done(&kept), "seed {seed}: {} lent", done(&lent));
+    }
+}
+
+/// The quota without lending.
+const KEPT: &str = r#"policy.partition=[{ rule = "quota", groups = [
+    { name = "all", nominal = 64 },
+    { name = "product", parent = "all", nominal = 32, lend_max = 0, classes = ["product"] },
+    { name = "research", parent = "all", nominal = 32, lend_max = 0, classes = ["research"] },
+] }]"#;
 /// How much of a class's waiting falls on another that held the seats.
 fn matrix(summary: &Value, victim: &str, culprit: &str, kind: &str) -> f64 {
     let parts = class(summary, victim)["waiting"]["blame"].as_array().expect("parts");
@@ -328,7 +381,10 @@ mod rules {
     #[test]
     fn the_saturation_gate_turns_batch_away_and_not_chat() {
         for seed in SEEDS {
-            let (gated, open) = (run("rule-admission", seed), run_with("rule-admission", &["policy.admit=[]"], seed));
+            let (gated, open) = (
+                run("rule-admission", seed),
+                run_with("rule-admission", &["policy.admit=[]"], seed),
+            );
             let slow = |summary: &Value| ttft(summary, "chat", "p95");
             assert!(slow(&gated) < 2.0 && slow(&open) > 60.0, "seed {seed}: {} s", slow(&gated));
             let offered = number(&class(&gated, "batch")["numbers"]["counts"]["offered"]);
@@ -341,8 +397,10 @@ mod rules {
     #[test]
     fn who_comes_in_past_early_refusal_is_in_time() {
         for seed in SEEDS {
-            let (early, late) =
-                (run("rule-early-refusal", seed), run_with("rule-early-refusal", &["policy.admit=[]"], seed));
+            let (early, late) = (
+                run("rule-early-refusal", seed),
+                run_with("rule-early-refusal", &["policy.admit=[]"], seed),
+            );
             assert!(ttft(&early, "chat", "p99") < 5.0, "seed {seed}");
             assert!(ttft(&late, "chat", "p50") > 60.0, "seed {seed}");
             // Nothing is wasted: of what is offered at half as much again a third is refused.
@@ -351,7 +409,12 @@ mod rules {
             assert!((0.15..0.33).contains(&hopeless), "seed {seed}: {hopeless}");
             // In time: nearly all that came in, against a small part of all.
             let in_time = |summary: &Value| attainment(summary, "chat");
-            assert!(in_time(&early) > 4.0 * in_time(&late), "seed {seed}: {} and {}", in_time(&early), in_time(&late));
+            assert!(
+                in_time(&early) > 4.0 * in_time(&late),
+                "seed {seed}: {} and {}",
+                in_time(&early),
+                in_time(&late)
+            );
         }
     }
 
@@ -374,9 +437,13 @@ mod rules {
         for seed in SEEDS {
             let slow = |summary: &Value| ttft(summary, "chat", "p95");
             let (evicting, waiting) = both("rule-evict", "policy.feedback=[]", seed, slow);
-            assert!(evicting < 2.0 && waiting > 2.5 * evicting, "seed {seed}: {evicting}, {waiting}");
+            assert!(
+                evicting < 2.0 && waiting > 2.5 * evicting,
+                "seed {seed}: {evicting}, {waiting}"
+            );
             let summary = run("rule-evict", seed);
-            let counts = |name: &str| class(&summary, name)["numbers"]["counts"]["evicted"].as_f64();
+            let counts =
+                |name: &str| class(&summary, name)["numbers"]["counts"]["evicted"].as_f64();
             let batch = counts("batch").unwrap_or(0.0);
             assert!((40.0..200.0).contains(&batch), "seed {seed}: {batch}");
             assert_eq!(counts("chat").unwrap_or(0.0), 0.0, "seed {seed}");
@@ -403,7 +470,8 @@ mod rules {
             let words = first["sentence"].as_str().expect("words");
             assert!(words.contains("gpu wanted 1 more replica (2, not 1)"), "{words}");
             assert_eq!(advice[1]["wanted"], 1, "seed {seed}: {advice:?}");
-            let apart = advice.windows(2).map(|two| number(&two[1]["at_s"]) - number(&two[0]["at_s"]));
+            let apart =
+                advice.windows(2).map(|two| number(&two[1]["at_s"]) - number(&two[0]["at_s"]));
             assert!(apart.into_iter().all(|seconds| seconds >= 60.0), "seed {seed}: {advice:?}");
         }
     }

@@ -24,6 +24,8 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "rule-early-refusal"
     "rule-adaptive"
     "rule-evict"
+    "local-first"
+    "quota"
 };
 
 /// Name and text of every shipped scenario; `shipped:NAME` names it in paths and in `extends`.
