@@ -27,7 +27,8 @@
 //! `cool_down` at least; none is given while the load is within the tolerance (and the pool within
 //! its bounds); fewer backends are advised only if no look of the last `down_after` wanted more.
 //!
-//! **How it fails.** It believes that work grows as backends do, and follows what has come: a burst
+//! **How it fails.** A backlog counts like work that keeps coming: after an outage it asks for what
+//! would run all of it at once, up to `max`. It believes that work grows as backends do, and follows what has come: a burst
 //! shorter than `cool_down` gets its backends when it is over. Where prompts vary the load does
 //! too: widen `tolerance`. The looks are made at reports of backends, so a driver that does not
 //! report gets no advice, nor do pools while no backend at all is there. Where some requests may
