@@ -1,4 +1,18 @@
 //! The rules of admission and of prediction: scripts, and what each promises under random loads.
+//!
+//! The rules of admission were broken by hand, one change at a time, and each change made a test
+//! here fail:
+//!
+//! - token bucket: take nothing on arrival; come back a nanosecond too early; no debt; save up
+//!   without bound; give nothing back after a refusal, or for what never ran;
+//! - saturation gate: believe the older report; stale a nanosecond too early, or never; let one that
+//!   drowns count as more than full; `open` believes what is stale;
+//! - early refusal: refuse at the limit;
+//! - retry budget: refuse first attempts too; one retry too many; nothing leaves the window; a slice
+//!   stays in it; come back a slice too late; forget which classes; first attempts earn nothing.
+//!
+//! One change is none: a bucket that is given back more than it holds is cut to its size when it is
+//! looked at next, so that the bound at the giving back is for the reader.
 
 #[path = "support/script.rs"]
 mod script;

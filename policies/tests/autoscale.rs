@@ -1,4 +1,11 @@
 //! Advice on the number of backends: scripts, and what it promises under random loads.
+//!
+//! The rule was broken by hand, one change at a time, and each change made a test here fail:
+//!
+//! - look at every report; forget the cool-down; forget `min`; advise inside the tolerance; fewer at
+//!   once; `down_after` a nanosecond too short; fewer at the first look;
+//! - round down; forget what waits; forget tokens; count what has ended as held;
+//! - keep advice that is out of date; let advice stand though the backends have changed.
 
 #[allow(dead_code, reason = "no test uses all of it")]
 mod support;
@@ -114,6 +121,16 @@ fn more_at_once_and_fewer_only_after_a_while() {
     (2..6).for_each(|slot| drop(stage.hand(251, Input::Left(BackendId::first(slot)))));
     stage.hold(251, 10, 1);
     assert_eq!(stage.look(400), []);
+}
+
+/// Before the first look what is there counts as desired.
+#[test]
+fn a_first_look_takes_nothing_away() {
+    let mut stage = Stage::new(rule());
+    (0..4).for_each(|slot| stage.join(0, slot, 0, (10, 10_000)));
+    stage.hold(0, 4, 1);
+    (0..60).step_by(10).for_each(|at| assert_eq!(stage.look(at), [], "at {at}"));
+    assert_eq!(stage.look(60), [(4, 1)]);
 }
 
 #[test]
