@@ -238,7 +238,7 @@ impl Allocator {
 
     /// The next piece of advice.
     pub fn poll_signal(&mut self) -> Option<Signal> {
-        None
+        self.feedback.poll_signal()
     }
 
     /// The class that the request which arrived last was given.
@@ -302,7 +302,8 @@ impl Allocator {
             return self.decline(id, Some(class), refusal, reason);
         }
         if !self.admission.is_empty() {
-            let who = Candidate { class, tenant: info.tenant, tokens };
+            let is_retry = info.attempt > 0;
+            let who = Candidate { class, tenant: info.tenant, tokens, is_retry };
             if !self.admit(id, who) {
                 return self.dispatch();
             }
@@ -537,7 +538,8 @@ impl Allocator {
         self.admission.reported(backend, load, as_of);
         if self.backends.is_here(backend) {
             self.feedback.reported(self.now, (backend, load, as_of), &mut self.backends);
-            self.changed |= self.feedback.reports_every().is_some();
+            self.changed |= self.feedback.limits();
+            self.feedback.look(self.now, self.admission.held(), &self.backends);
         }
     }
 

@@ -6,8 +6,10 @@
 mod admit;
 mod feedback;
 
-pub use admit::{Admit, BucketPer, BucketUnit, EarlyRefusal, SaturationGate, Stale, TokenBucket};
-pub use feedback::{Adapt, Feedback, SloCaps};
+pub use admit::{
+    Admit, BucketPer, BucketUnit, EarlyRefusal, RetryBudget, SaturationGate, Stale, TokenBucket,
+};
+pub use feedback::{Adapt, Autoscale, Feedback, SloCaps};
 
 use plimsoll_base::{ClassId, ModelId, PoolId, SiteId, SourceId, Span, StageId, TenantId};
 use serde::{Deserialize, Serialize};

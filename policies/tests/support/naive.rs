@@ -8,19 +8,23 @@ pub mod quota;
 use std::collections::BTreeMap;
 
 use plimsoll_base::{
-    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time, WorkflowId,
+    BackendId, Bound, ClassId, End, PoolId, Reason, Refusal, RequestId, Scale, Span, Time,
+    WorkflowId,
 };
 use plimsoll_policy::config::{Becomes, Feedback, Order, Partition, Per, Share, TokenCost, Window};
 use plimsoll_policy::{
-    Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
+    Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Signal, Used,
 };
 
 #[path = "naive_admit.rs"]
 mod admit;
+#[path = "naive_autoscale.rs"]
+mod autoscale;
 #[path = "naive_feedback.rs"]
 mod feedback;
 
 use admit::{Asker, Memory};
+use autoscale::{Advised, Seen};
 use feedback::Adapted;
 
 #[derive(Clone, Debug)]
@@ -53,7 +57,8 @@ impl Held {
         u64::from(self.info.prompt_tokens) + u64::from(self.predicted)
     }
     fn asker(&self) -> Asker {
-        Asker { class: self.class, tenant: self.info.tenant, tokens: self.tokens() }
+        let is_retry = self.info.attempt > 0;
+        Asker { class: self.class, tenant: self.info.tenant, tokens: self.tokens(), is_retry }
     }
     fn context(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.info.output_cap)
@@ -101,6 +106,8 @@ pub struct Naive {
     too_large: Vec<ClassId>,
     memory: Memory,
     adapted: Adapted,
+    advised: Advised,
+    signals: Vec<Signal>,
     decisions: Vec<Decision>,
     /// Workflows and what they were given; the one used last is last.
     given: Vec<(WorkflowId, u64)>,
@@ -141,6 +148,8 @@ impl Naive {
             denied: Vec::new(),
             too_large: Vec::new(),
             memory: Memory::default(),
+            advised: Advised::default(),
+            signals: Vec::new(),
             decisions: Vec::new(),
             given: Vec::new(),
             passed_over: Vec::new(),
@@ -177,6 +186,7 @@ impl Naive {
                     self.backends.insert(id, info);
                     self.memory.keep(&self.backends);
                     self.adapted.joined(id, &info);
+                    self.advised.joined(info.pool);
                     self.adapted.keep(&self.backends);
                 }
             }
@@ -195,6 +205,7 @@ impl Naive {
                     let limits =
                         |rule: &Feedback| matches!(rule, Feedback::AdaptiveConcurrency { .. });
                     self.changed |= self.config.feedback.iter().any(limits);
+                    self.look();
                 }
             }
             Input::Draining => self.draining = true,
@@ -204,6 +215,38 @@ impl Naive {
         self.dispatch(fresh);
         self.refuse_over_bound(fresh);
         std::mem::take(&mut self.decisions)
+    }
+
+    /// Which advice was given, up or down, in all.
+    pub fn advice(&self) -> impl Iterator<Item = Scale> {
+        self.advised.all()
+    }
+
+    /// What was advised since this was last asked.
+    pub fn take_signals(&mut self) -> Vec<Signal> {
+        std::mem::take(&mut self.signals)
+    }
+
+    fn look(&mut self) {
+        let rule = self.config.feedback.iter().find_map(|rule| match rule {
+            Feedback::Autoscale(rule) => Some(rule),
+            _ => None,
+        });
+        let Some(rule) = rule else { return };
+        let mut pools: BTreeMap<PoolId, Seen> = BTreeMap::new();
+        for (&id, info) in &self.backends {
+            let (requests, tokens) = self.load(id);
+            let pool = pools.entry(info.pool).or_default();
+            pool.backends += 1;
+            pool.requests.0 += u128::from(requests);
+            pool.requests.1 += u128::from(info.seats);
+            pool.tokens.0 += u128::from(tokens);
+            pool.tokens.1 += u128::from(info.kv_tokens);
+        }
+        let tokens: u128 = self.held.iter().map(|held| u128::from(held.tokens())).sum();
+        let held = (self.held.len() as u128, tokens);
+        let said = self.advised.look(rule, self.now, held, &pools);
+        self.signals.extend(said.into_iter().map(Signal::Scale));
     }
 
     pub fn waiting(&self) -> impl Iterator<Item = &Held> {
