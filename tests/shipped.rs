@@ -407,14 +407,12 @@ mod rules {
             let offered = number(&class(&early, "chat")["numbers"]["counts"]["offered"]);
             let hopeless = refused(&early, "chat", "infeasible") / offered;
             assert!((0.15..0.33).contains(&hopeless), "seed {seed}: {hopeless}");
-            // In time: nearly all that came in, against a small part of all.
-            let in_time = |summary: &Value| attainment(summary, "chat");
-            assert!(
-                in_time(&early) > 4.0 * in_time(&late),
-                "seed {seed}: {} and {}",
-                in_time(&early),
-                in_time(&late)
-            );
+            // In time: what came in, against next to nobody.
+            let in_time = |summary: &Value| {
+                number(&class(summary, "chat")["numbers"]["slo_attainment"]["value"])
+            };
+            let (most, none) = (in_time(&early), in_time(&late));
+            assert!(most > 0.7 && none < 0.05, "seed {seed}: {most} and {none}");
         }
     }
 

@@ -85,6 +85,15 @@ impl Config {
 }
 
 impl Config {
+    /// Whether classes or lanes depend on how much of a prompt is cached.
+    pub fn looks_at_caches(&self) -> bool {
+        let by_cost = |rule: &ClassifyRule| {
+            rule.uncached_tokens_min.is_some() || rule.uncached_tokens_max.is_some()
+        };
+        let lanes = |rule: &Partition| matches!(rule, Partition::HeavyLane { .. });
+        self.classify.iter().any(by_cost) || self.partition.iter().any(lanes)
+    }
+
     /// Whether decisions rest on the true output length, which no gateway knows. Every report of
     /// such a run says so.
     pub fn uses_oracle(&self) -> bool {

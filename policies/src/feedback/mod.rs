@@ -59,6 +59,11 @@ impl Feedback {
         adapts.into_iter().chain(scales).min()
     }
 
+    /// Whether a report may change how many requests a backend takes.
+    pub fn limits(&self) -> bool {
+        self.concurrency.is_some()
+    }
+
     /// Whether some rule looks at first tokens.
     pub fn needs_first_tokens(&self) -> bool {
         self.slo_caps.is_some()
@@ -81,12 +86,6 @@ impl Feedback {
     /// When time alone lets something go, if anything waits.
     pub fn deadline(&self) -> Time {
         self.breaker.as_ref().map_or(Time::MAX, Breaker::deadline)
-    }
-
-    /// Whether what may go to a backend can change without an end there.
-    #[inline]
-    pub fn moves_backends(&self) -> bool {
-        self.concurrency.is_some() || self.breaker.is_some()
     }
 
     /// The deadline has passed.

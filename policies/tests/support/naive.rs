@@ -161,11 +161,7 @@ impl Naive {
         let fresh = self.sequence;
         self.expire();
         self.relegate();
-        self.adapted.tick(now);
-        let moves = |rule: &Feedback| {
-            matches!(rule, Feedback::AdaptiveConcurrency { .. } | Feedback::CircuitBreaker { .. })
-        };
-        self.changed |= self.config.feedback.iter().any(moves);
+        self.changed |= self.adapted.tick(now);
         match input {
             Input::Arrived(id, info) => self.arrived(id, info),
             Input::Withdrawn(id) => {
@@ -206,6 +202,9 @@ impl Naive {
                     self.memory.reported(id, load, as_of);
                     let room = (self.load(id).0, self.window(&self.backends[&id]));
                     self.adapted.reported(now, (id, load, as_of), room);
+                    let limits =
+                        |rule: &Feedback| matches!(rule, Feedback::AdaptiveConcurrency { .. });
+                    self.changed |= self.config.feedback.iter().any(limits);
                     self.look();
                 }
             }
@@ -1051,6 +1050,18 @@ impl Naive {
         self.decisions.push(Decision { id, class, action, reason, bound });
     }
 
+    /// What keeps a request from the backends that could take it.
+    fn lacks(&self, held: &Held) -> Option<Bound> {
+        let capable =
+            |(_, info): &(&BackendId, &BackendInfo)| self.may(info, held) && fits_empty(info, held);
+        let capable: Vec<_> = self.backends.iter().filter(capable).collect();
+        if capable.iter().any(|(id, info)| self.has_room(**id, info, held)) {
+            return None;
+        }
+        let seat = capable.iter().any(|(id, info)| self.has_seat(**id, info));
+        if seat { Some(Bound::KvMemory) } else { self.why_no_seat(capable.into_iter()) }
+    }
+
     /// One running sheddable request makes room for the most important who waited long enough.
     fn evict(&mut self) {
         let spans = self.config.feedback.iter().find_map(|rule| match *rule {
@@ -1067,10 +1078,8 @@ impl Naive {
             askers.extend(self.waiting().filter(|h| h.class == id).min_by_key(|h| h.sequence));
         }
         askers.retain(|h| {
-            let bound = self.stops.get(&(h.class, self.is_heavy(h)));
-            !class(h).sheddable
-                && self.now >= h.arrived + after
-                && matches!(bound, Some(Bound::Seats | Bound::KvMemory))
+            let lacks = matches!(self.lacks(h), Some(Bound::Seats | Bound::KvMemory));
+            !class(h).sheddable && self.now >= h.arrived + after && self.may_go(h) && lacks
         });
         askers.sort_by_key(|h| (-class(h).priority, h.class));
         let victim = askers.iter().find_map(|asker| {
@@ -1090,7 +1099,7 @@ impl Naive {
                     fits_empty(info, asker) && self.may(info, asker) && stop.is_none()
                 })
             });
-            Some((victim?, self.stops[&(asker.class, self.is_heavy(asker))]))
+            Some((victim?, self.lacks(asker).expect("it asks")))
         });
         let Some((victim, bound)) = victim else { return };
         let (id, class, bound) = (victim.id, Some(victim.class), Some(bound));
