@@ -480,9 +480,9 @@ mod rules {
         let budget = "policy.admit=[{ rule = \"retry-budget\", min = 3, window = \"10s\" }]";
         for seed in SEEDS {
             let storm = run_with("rule-early-refusal", &[budget, "workload.chat.attempt=1"], seed);
-            let measured = number(&storm["measured_s"]["value"]);
+            // Nineteen minutes are measured: 342, and three more or less at either end.
             let came_in = finished(&storm, "chat");
-            assert!((0.9..1.1).contains(&(came_in / (measured * 0.3))), "seed {seed}: {came_in}");
+            assert!((336.0..349.0).contains(&came_in), "seed {seed}: {came_in}");
             let first = run_with("rule-early-refusal", &[budget], seed);
             assert_eq!(refused(&first, "chat", "rate_limited"), 0.0, "seed {seed}");
         }
