@@ -407,14 +407,12 @@ mod rules {
             let offered = number(&class(&early, "chat")["numbers"]["counts"]["offered"]);
             let hopeless = refused(&early, "chat", "infeasible") / offered;
             assert!((0.15..0.33).contains(&hopeless), "seed {seed}: {hopeless}");
-            // In time: nearly all that came in, against a small part of all.
-            let in_time = |summary: &Value| attainment(summary, "chat");
-            assert!(
-                in_time(&early) > 4.0 * in_time(&late),
-                "seed {seed}: {} and {}",
-                in_time(&early),
-                in_time(&late)
-            );
+            // In time: what came in, against next to nobody.
+            let in_time = |summary: &Value| {
+                number(&class(summary, "chat")["numbers"]["slo_attainment"]["value"])
+            };
+            let (most, none) = (in_time(&early), in_time(&late));
+            assert!(most > 0.7 && none < 0.05, "seed {seed}: {most} and {none}");
         }
     }
 
@@ -482,9 +480,9 @@ mod rules {
         let budget = "policy.admit=[{ rule = \"retry-budget\", min = 3, window = \"10s\" }]";
         for seed in SEEDS {
             let storm = run_with("rule-early-refusal", &[budget, "workload.chat.attempt=1"], seed);
-            let measured = number(&storm["measured_s"]["value"]);
+            // Nineteen minutes are measured: 342, and three more or less at either end.
             let came_in = finished(&storm, "chat");
-            assert!((0.9..1.1).contains(&(came_in / (measured * 0.3))), "seed {seed}: {came_in}");
+            assert!((336.0..349.0).contains(&came_in), "seed {seed}: {came_in}");
             let first = run_with("rule-early-refusal", &[budget], seed);
             assert_eq!(refused(&first, "chat", "rate_limited"), 0.0, "seed {seed}");
         }
