@@ -43,6 +43,8 @@
 //! ends now. A class that waits for its own cap has no claim. A fair share keeps the lag within
 //! two of the largest requests, and a round of deficits where the rule is one; the bound is twice
 //! that and [`Limits::lag_requests`] of the largest requests beside, because ends are settled late.
+//! Where the share rule keeps accounts of tenants or workflows no class is owed a share, and neither
+//! lag nor inversion, which rests on it, is judged.
 //!
 //! # How it fails
 //!
@@ -54,7 +56,7 @@ pub use plimsoll_base::{Alarm, AlarmKind};
 use plimsoll_base::{BackendId, Bound, ClassId, End, RequestId, Span, Time};
 
 use crate::allocator::Allocator;
-use crate::config::{Class, Config, Share, TokenCost};
+use crate::config::{Class, Config, Per, Share, TokenCost};
 use crate::message::{Action, Decision, Input, Signal};
 use crate::share::{Price, Times};
 
@@ -103,6 +105,8 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Detector {
     limits: Limits,
+    /// Whether shares are owed to classes, so that a class can fall behind its own.
+    owes_classes: bool,
     price: Price,
     /// What a share rule may owe a class beside the largest requests, a unit of weight.
     round: u64,
@@ -233,6 +237,7 @@ impl Detector {
         let (price, round) = prices(&config.share);
         Detector {
             limits,
+            owes_classes: owes_classes(&config.share),
             price,
             round,
             classes: config.classes.iter().map(watch).collect(),
@@ -463,7 +468,7 @@ impl Detector {
         }
         watch.waits = bound.is_some();
         match bound {
-            Some(bound) if !is_own_limit(bound) => {
+            Some(bound) if self.owes_classes && !is_own_limit(bound) => {
                 watch.paid.get_or_insert(virtual_time * u128::from(watch.weight));
             }
             Some(_) | None => {
@@ -595,6 +600,23 @@ fn is_own_limit(bound: Bound) -> bool {
         | Bound::StaleSignal
         | Bound::Site
         | Bound::NoBackend => false,
+    }
+}
+
+/// Whether a rule owes its shares to classes. One whose accounts are tenants or workflows owes a
+/// class nothing: a class of few tenants gets little, and that is fair.
+fn owes_classes(share: &Share) -> bool {
+    match share {
+        Share::Fcfs | Share::Priority => true,
+        Share::DeficitRoundRobin { per, .. }
+        | Share::VirtualTokenCounter { per, .. }
+        | Share::StartTimeFair { per, .. }
+        | Share::Stride { per }
+        | Share::DominantResource { per, .. }
+        | Share::DeficitLongestPrefix { per, .. } => match per {
+            Per::Class => true,
+            Per::Tenant | Per::Workflow => false,
+        },
     }
 }
 
