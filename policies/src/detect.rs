@@ -56,7 +56,7 @@ pub use plimsoll_base::{Alarm, AlarmKind};
 use plimsoll_base::{BackendId, Bound, ClassId, End, RequestId, Span, Time};
 
 use crate::allocator::Allocator;
-use crate::config::{Class, Config, Per, Share, TokenCost};
+use crate::config::{Class, Config, Share, TokenCost};
 use crate::message::{Action, Decision, Input, Signal};
 use crate::share::{Price, Times};
 
@@ -237,7 +237,7 @@ impl Detector {
         let (price, round) = prices(&config.share);
         Detector {
             limits,
-            owes_classes: owes_classes(&config.share),
+            owes_classes: config.share.owes_classes(),
             price,
             round,
             classes: config.classes.iter().map(watch).collect(),
@@ -600,23 +600,6 @@ fn is_own_limit(bound: Bound) -> bool {
         | Bound::StaleSignal
         | Bound::Site
         | Bound::NoBackend => false,
-    }
-}
-
-/// Whether a rule owes its shares to classes. One whose accounts are tenants or workflows owes a
-/// class nothing: a class of few tenants gets little, and that is fair.
-fn owes_classes(share: &Share) -> bool {
-    match share {
-        Share::Fcfs | Share::Priority => true,
-        Share::DeficitRoundRobin { per, .. }
-        | Share::VirtualTokenCounter { per, .. }
-        | Share::StartTimeFair { per, .. }
-        | Share::Stride { per }
-        | Share::DominantResource { per, .. }
-        | Share::DeficitLongestPrefix { per, .. } => match per {
-            Per::Class => true,
-            Per::Tenant | Per::Workflow => false,
-        },
     }
 }
 

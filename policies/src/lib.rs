@@ -30,6 +30,7 @@ mod message;
 mod order;
 mod place;
 mod predict;
+mod promise;
 pub mod rules;
 mod sentence;
 mod shadow;
@@ -45,6 +46,7 @@ pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,
 };
+pub use promise::{GapBound, gap_bound, gap_bound_void};
 pub use shadow::{Agreement, Shadows, Verdict};
 pub use standing::Standing;
 pub use wait::{Because, Machine, WaitBound, WhyNot, wait_bounds};
