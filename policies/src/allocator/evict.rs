@@ -6,6 +6,7 @@ use super::Allocator;
 use crate::book::{Entry, State};
 use crate::feedback::Evict;
 use crate::message::{Action, Decision};
+use crate::place::Asked;
 
 impl Allocator {
     /// Evicts one request, if someone has waited long enough for what it holds.
@@ -56,7 +57,7 @@ impl Allocator {
     }
 
     fn victim(&mut self, waiter: &Entry) -> Option<(RequestId, ClassId, BackendId)> {
-        let (tokens, context) = (waiter.tokens(), waiter.context());
+        let asked = Asked::of(waiter, self.now);
         let priority = |class: ClassId| self.config.classes[class.index()].priority;
         let evict = self.evict.as_mut()?;
         let mut looking = 0;
@@ -67,7 +68,7 @@ impl Allocator {
             for slot in evict.running(class) {
                 let entry = self.book.entry(slot);
                 if let State::Dispatched(backend) = entry.state
-                    && self.backends.could_make_room(backend, tokens, context)
+                    && self.backends.could_make_room(backend, &asked)
                 {
                     return Some((entry.id, class, backend));
                 }

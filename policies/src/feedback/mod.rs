@@ -75,6 +75,12 @@ impl Feedback {
         self.breaker.as_ref().map_or(Time::MAX, Breaker::deadline)
     }
 
+    /// Whether what may go to a backend can change without an end there.
+    #[inline]
+    pub fn moves_backends(&self) -> bool {
+        self.concurrency.is_some() || self.breaker.is_some()
+    }
+
     /// The deadline has passed.
     pub fn tick(&mut self, now: Time, backends: &mut Backends) {
         if let Some(breaker) = &mut self.breaker {
