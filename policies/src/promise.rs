@@ -69,7 +69,9 @@ pub fn gap_bound_void(config: &Config) -> Option<&'static str> {
     } else if capped {
         Some("classes have caps, and one that steps aside loses its turn")
     } else if !config.partition.is_empty() {
-        Some("the heavy lane makes some requests step aside")
+        Some("rules of partition make some requests step aside")
+    } else if !config.models.is_empty() || !config.sites.is_empty() {
+        Some("not every request may go everywhere (sites, models)")
     } else if !config.feedback.is_empty() {
         Some("feedback changes what may be outstanding")
     } else if config.window == Window::None {
