@@ -103,6 +103,44 @@ fn a_log_is_shown_as_json_lines() {
     assert!((0..).zip(&lines).all(|(number, line)| line["number"] == number));
 }
 
+/// The alarms that a run reports stand in its decision log, in order, each after what raised it.
+#[test]
+fn alarms_are_read_back_from_the_log() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let fcfs = ["--set", "policy.share=\"fcfs\"", "--set", "workload.batch.arrivals.rate=\"9/s\""];
+    record("neighbours", &fcfs, scratch.path());
+    let summary = std::fs::read(scratch.path().join("summary.json")).expect("a summary");
+    let summary: Value = serde_json::from_slice(&summary).expect("JSON");
+    let number = |value: &Value| -> f64 {
+        let text = value.as_str().map(str::to_owned).unwrap_or_else(|| value.to_string());
+        text.parse().expect("a number")
+    };
+    let reported: Vec<_> = summary["alarms"].as_array().expect("alarms").iter().collect();
+    let shown = replay(&scratch.path().join("decisions.plog"), &["--show"]);
+    let lines: Vec<Value> = text(&shown.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+        .collect();
+    let logged = lines.iter().filter_map(|line| Some((line, line["signals"].as_array()?)));
+    let logged: Vec<(&Value, &Value)> = logged
+        .flat_map(|(line, signals)| signals.iter().map(move |signal| (line, signal)))
+        .filter(|(_, signal)| signal["kind"] == "alarm")
+        .collect();
+    assert!(reported.len() > 1, "the run must raise some: {}", summary["alarms"]);
+    assert_eq!(reported.len(), logged.len(), "as many are logged");
+    for (told, (line, alarm)) in reported.iter().zip(logged) {
+        assert_eq!(told["kind"], alarm["alarm"]);
+        assert_eq!(told["class"], alarm["victim"]);
+        assert_eq!(told["culprit"], alarm["culprit"]);
+        assert!((number(&told["since_s"]) - number(&alarm["since_s"])).abs() < 1e-5, "{alarm}");
+        // Raised between the input it stands with and the next.
+        let (at, from) = (number(&told["at_s"]), number(&line["time_s"]));
+        assert!(from <= at + 1e-5, "{told} {line}");
+        let next = lines.get(line["number"].as_u64().expect("a number") as usize + 1);
+        assert!(next.is_none_or(|next| at <= number(&next["time_s"]) + 1e-5), "{told} {line}");
+    }
+}
+
 /// The log with its n-th dispatch sent to another engine priority.
 fn falsified(log: &[u8], nth: usize) -> Vec<u8> {
     let mut reader = Reader::new(log).expect("it is whole");

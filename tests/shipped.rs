@@ -263,9 +263,24 @@ fn attribution_changes_nothing_else() {
         .zip(on["classes"].as_array().expect("classes"))
     {
         assert_eq!(class["waiting"]["blame"], serde_json::json!([]));
-        for key in ["blame", "inversion_seat_s", "sentence"] {
+        for key in ["blame", "inversion_seat_s", "unfair_idle_s", "sentence"] {
             class["waiting"][key] = with["waiting"][key].clone();
         }
+        assert_eq!(class["numbers"]["slowdown"]["count"], 0);
+        for key in ["slowdown", "overtakes"] {
+            class["numbers"][key] = with["numbers"][key].clone();
+        }
+    }
+    for key in ["slowdown", "overtakes"] {
+        off["run"][key] = on["run"][key].clone();
+    }
+    for (tenant, with) in off["tenants"]
+        .as_array_mut()
+        .expect("tenants")
+        .iter_mut()
+        .zip(on["tenants"].as_array().expect("tenants"))
+    {
+        tenant["slowdown"] = with["slowdown"].clone();
     }
     assert_eq!(off["alarms"], serde_json::json!([]));
     off["alarms"] = on["alarms"].clone();

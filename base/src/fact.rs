@@ -36,6 +36,8 @@ pub enum Fact {
         bound: Option<Bound>,
         /// When it had arrived.
         arrived: Time,
+        /// Prompt length in tokens.
+        prompt_tokens: u32,
         /// Its estimated tokens (prompt and predicted output), which the allocator counts as held
         /// until it is closed.
         tokens: u64,

@@ -54,6 +54,10 @@ pub struct RequestRecord {
     /// Estimated tokens that the allocator counted for it when it let it go; 0 before,
     /// and without attribution.
     pub tokens: u64,
+    /// How long it takes from arrival to its last token when it is alone on the backend that it was
+    /// dispatched to, or on the slowest if it was not; zero where nobody knows, and without
+    /// attribution.
+    pub alone: Span,
     /// Prompt length in tokens.
     pub prompt_tokens: u32,
     /// Output tokens delivered so far.

@@ -1,10 +1,11 @@
 //! What reports must know of a scenario.
 
 use plimsoll_base::PoolId;
-use plimsoll_policy::config::Share;
-use plimsoll_report::{ClassPlan, Metric, Objective, Plan, PoolPlan};
+use plimsoll_policy::config::{Share, TokenCost};
+use plimsoll_policy::{Config, gap_bound, gap_bound_void};
+use plimsoll_report::{ClassPlan, Errors, Metric, Objective, Plan, PoolPlan, Price, Promise};
 use plimsoll_scenario::Scenario;
-use plimsoll_scenario::{Metric as Promised, Objective as Promise};
+use plimsoll_scenario::{Metric as Promised, Objective as Stated};
 
 /// The report's view of a scenario that runs with `seed`.
 pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
@@ -20,6 +21,8 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         scenario_hash: scenario.hash.clone(),
         policy: model.policy.to_string(),
         one_queue: model.policy.share == Share::Fcfs,
+        owes_others: !model.policy.share.owes_classes(),
+        promise: promise(&model.policy),
         seed,
         warm_up: model.plan.warm_up,
         duration: model.plan.duration,
@@ -41,6 +44,35 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
     }
 }
 
+/// What the share rule promises about the service of two classes.
+fn promise(policy: &Config) -> Option<Promise> {
+    let bound = gap_bound(policy)?;
+    Some(Promise {
+        rule: rule(&policy.share).to_owned(),
+        formula: bound.formula.to_owned(),
+        price: match bound.cost {
+            Some(TokenCost { prompt, output }) => Price::Tokens { prompt, output },
+            None => Price::Request,
+        },
+        quantum: bound.quantum,
+        errors: if bound.counts_all { Errors::OfAll } else { Errors::OfBoth },
+        void: gap_bound_void(policy).map(str::to_owned),
+    })
+}
+
+fn rule(share: &Share) -> &'static str {
+    match share {
+        Share::Fcfs => "first come, first served",
+        Share::Priority => "strict priority",
+        Share::DeficitRoundRobin { .. } => "deficit round robin",
+        Share::VirtualTokenCounter { .. } => "the virtual token counter",
+        Share::StartTimeFair { .. } => "start-time fair queueing",
+        Share::Stride { .. } => "stride scheduling",
+        Share::DominantResource { .. } => "dominant resource fairness",
+        Share::DeficitLongestPrefix { .. } => "deficit longest prefix",
+    }
+}
+
 fn classes(scenario: &Scenario) -> Vec<ClassPlan> {
     let policy = &scenario.model.policy;
     let classes = policy.classes.iter().zip(&scenario.objectives);
@@ -55,7 +87,7 @@ fn classes(scenario: &Scenario) -> Vec<ClassPlan> {
         .collect()
 }
 
-fn objective(promise: &Promise) -> Objective {
+fn objective(promise: &Stated) -> Objective {
     let metric = match promise.metric {
         Promised::Ttft => Metric::Ttft,
         Promised::Tpot => Metric::Tpot,
@@ -63,6 +95,6 @@ fn objective(promise: &Promise) -> Objective {
         Promised::Queue => Metric::Queue,
         Promised::Attainment => Metric::Attainment,
     };
-    let Promise { percentile, limit, ref text, .. } = *promise;
+    let Stated { percentile, limit, ref text, .. } = *promise;
     Objective { metric, percentile, limit, text: text.clone() }
 }

@@ -384,6 +384,25 @@ pub enum Share {
     },
 }
 
+impl Share {
+    /// Whether shares are owed to classes. A rule whose accounts are tenants or workflows owes a
+    /// class nothing: a class of few tenants gets little, and that is fair.
+    pub fn owes_classes(&self) -> bool {
+        match self {
+            Share::Fcfs | Share::Priority => true,
+            Share::DeficitRoundRobin { per, .. }
+            | Share::VirtualTokenCounter { per, .. }
+            | Share::StartTimeFair { per, .. }
+            | Share::Stride { per }
+            | Share::DominantResource { per, .. }
+            | Share::DeficitLongestPrefix { per, .. } => match per {
+                Per::Class => true,
+                Per::Tenant | Per::Workflow => false,
+            },
+        }
+    }
+}
+
 /// Who goes first within a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

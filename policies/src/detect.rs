@@ -43,6 +43,8 @@
 //! ends now. A class that waits for its own cap has no claim. A fair share keeps the lag within
 //! two of the largest requests, and a round of deficits where the rule is one; the bound is twice
 //! that and [`Limits::lag_requests`] of the largest requests beside, because ends are settled late.
+//! Where the share rule keeps accounts of tenants or workflows no class is owed a share, and neither
+//! lag nor inversion, which rests on it, is judged.
 //!
 //! # How it fails
 //!
@@ -103,6 +105,8 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Detector {
     limits: Limits,
+    /// Whether shares are owed to classes, so that a class can fall behind its own.
+    owes_classes: bool,
     price: Price,
     /// What a share rule may owe a class beside the largest requests, a unit of weight.
     round: u64,
@@ -233,6 +237,7 @@ impl Detector {
         let (price, round) = prices(&config.share);
         Detector {
             limits,
+            owes_classes: config.share.owes_classes(),
             price,
             round,
             classes: config.classes.iter().map(watch).collect(),
@@ -463,7 +468,7 @@ impl Detector {
         }
         watch.waits = bound.is_some();
         match bound {
-            Some(bound) if !is_own_limit(bound) => {
+            Some(bound) if self.owes_classes && !is_own_limit(bound) => {
                 watch.paid.get_or_insert(virtual_time * u128::from(watch.weight));
             }
             Some(_) | None => {

@@ -31,6 +31,7 @@ mod order;
 mod partition;
 mod place;
 mod predict;
+mod promise;
 pub mod rules;
 mod sentence;
 mod shadow;
@@ -46,6 +47,7 @@ pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
     Used,
 };
+pub use promise::{GapBound, gap_bound, gap_bound_void};
 pub use shadow::{Agreement, Shadows, Verdict};
 pub use standing::Standing;
 pub use wait::{Because, Machine, WaitBound, WhyNot, wait_bounds};

@@ -94,11 +94,15 @@ impl Bench {
     }
 
     fn arrive(&mut self, class: u16, output: u32) {
+        self.arrive_from(u32::from(class), class, output);
+    }
+
+    fn arrive_from(&mut self, tenant: u32, class: u16, output: u32) {
         let id = RequestId(self.ids);
         self.ids += 1;
         self.running.push((Time::MAX, id, output));
         let info = RequestInfo {
-            tenant: TenantId(u32::from(class)),
+            tenant: TenantId(tenant),
             claims: Some(ClassId(class)),
             prompt_tokens: PROMPT,
             output_cap: output,
@@ -309,6 +313,32 @@ fn an_alarm_is_raised_once_an_episode() {
     assert_eq!(raised.len(), 2, "{raised:?}");
     assert!(raised[0] < 10 && (100..110).contains(&raised[1]), "{raised:?}");
     assert_eq!(bench.detector.dropped(), 0);
+}
+
+/// A class of one tenant beside one of nine, each tenant with an account: by classes the first is
+/// far behind its half, by tenants it has its tenth. Its importance changes nothing.
+#[test]
+fn shares_of_tenants_are_not_judged_by_class() {
+    let cost = TokenCost { prompt: 1, output: 2 };
+    let play = |per| {
+        let share = Share::VirtualTokenCounter { per, cost };
+        let mut bench = Bench::new(Config::plain(share, vec![class(1, 9), class(1, 0)]), 10);
+        for millis in 0..120_000u64 {
+            if millis.is_multiple_of(20) {
+                let tenant = (millis / 20 % 10) as u32;
+                bench.arrive_from(tenant, u16::from(tenant > 0), 1_000);
+                bench.arrive_from(tenant, u16::from(tenant > 0), 1_000);
+            }
+            bench.play(&[], 1);
+        }
+        let waits = [0, 1].map(|class| bench.allocator.queued(ClassId(class)));
+        assert!(waits.iter().all(|&waiting| waiting > 100), "both wait: {waits:?}");
+        bench
+    };
+    let bench = play(Per::Tenant);
+    for kind in [AlarmKind::Lag, AlarmKind::Inversion] {
+        assert_eq!(bench.first(kind, 0), None, "{kind:?}");
+    }
 }
 
 const CAPACITY: Capacity = Capacity {

@@ -69,6 +69,8 @@ fn plan() -> Plan {
     Plan {
         attribution: plimsoll_base::Attribution::On,
         one_queue: true,
+        owes_others: false,
+        promise: None,
         scenario: "noisy-neighbour (invented)".to_owned(),
         description: "Interactive chat, an agent team and a nightly batch on one pool.".to_owned(),
         scenario_hash: "0000000000000000".to_owned(),
@@ -214,6 +216,7 @@ fn arrive(
         preemptions: 0,
         recomputed_tokens: 0,
         wasted_tokens: 0,
+        alone: Span::from_millis(u64::from(prompt) / 6 + u64::from(output) * 20),
         gap_max: Span::ZERO,
         reason: None,
         bound: None,
@@ -240,8 +243,18 @@ fn step(now: Time, tick: u64, state: &mut State, facts: &mut impl Observer) {
         let (id, tenant, arrived) = (record.id, record.tenant, record.arrived);
         let (backend, reason) = (BackendId::first(slot), Reason::ArrivalOrder);
         let bound = record.bound;
-        let tokens = record.tokens;
-        let fact = Fact::Dispatched { id, tenant, class, backend, reason, bound, arrived, tokens };
+        let (prompt_tokens, tokens) = (record.prompt_tokens, record.tokens);
+        let fact = Fact::Dispatched {
+            id,
+            tenant,
+            class,
+            backend,
+            reason,
+            bound,
+            arrived,
+            prompt_tokens,
+            tokens,
+        };
         facts.observe(now, &fact);
         facts.observe(now, &Fact::Started { id, class, backend, arrived });
         let first = tick + 5 + u64::from(record.prompt_tokens) / 60;

@@ -7,7 +7,7 @@ use crate::histogram::Histogram;
 use crate::plan::Limits;
 use crate::tally::{
     Outcomes, PhaseBins, Spans, Tally, TenantTally, WAIT_ENGINE, WAIT_TURN, WAITS, Waited,
-    WorstWait, divide_rounded, tpot_nanos,
+    WorstWait, divide_rounded, slowdown, tpot_nanos,
 };
 
 /// Two measures that agree for most requests: where they do, the value is recorded once.
@@ -52,6 +52,8 @@ pub(crate) struct GroupCount {
     queue_censored: Twins,
     ttft: Spans,
     e2e: Spans,
+    /// Of those of which it is known how long they take alone; in 10⁻⁹.
+    slowdown: Spans,
 }
 
 impl GroupCount {
@@ -72,6 +74,17 @@ impl GroupCount {
         self.good_tokens += if good { u64::from(tokens) } else { 0 };
     }
 
+    #[inline]
+    fn slow_down(&mut self, record: &RequestRecord, e2e: Span) {
+        if record.alone > Span::ZERO {
+            let slowdown = slowdown(e2e, record.alone);
+            match record.finished() {
+                true => self.slowdown.observed.record(slowdown),
+                false => self.slowdown.censored.record(slowdown),
+            }
+        }
+    }
+
     /// Adds it to its class.
     pub fn add_to_class(&self, tally: &mut Tally) {
         tally.outcomes.merge(&self.outcomes);
@@ -85,6 +98,7 @@ impl GroupCount {
         self.queue_censored.add_other_to(&mut tally.queue_first.censored);
         tally.ttft.merge(&self.ttft);
         tally.e2e.merge(&self.e2e);
+        tally.slowdown.merge(&self.slowdown);
     }
 
     /// Adds it to its tenant.
@@ -97,6 +111,7 @@ impl GroupCount {
         self.queue_censored.add_one_to(&mut tally.queue.censored);
         tally.ttft.merge(&self.ttft);
         tally.e2e.merge(&self.e2e);
+        tally.slowdown.merge(&self.slowdown);
     }
 }
 
@@ -107,6 +122,9 @@ pub(crate) struct ClassCount {
     finished_tokens: u64,
     preemptions: u64,
     recomputed_tokens: u64,
+    preemptions_max: u32,
+    wasted_tokens: u64,
+    evicted_tokens: u64,
     tpot_undefined: u64,
     /// The prefill phase of finished requests, and from the start to the first token of all that
     /// got one.
@@ -137,6 +155,7 @@ impl ClassCount {
         group.output_tokens += u64::from(record.output_tokens);
         self.preemptions += u64::from(record.preemptions);
         self.recomputed_tokens += u64::from(record.recomputed_tokens);
+        self.preemptions_max = self.preemptions_max.max(record.preemptions);
         if !finished && matches!(record.outcome, Outcome::Refused(_)) {
             // One that waited and was then sent away.
             if record.phases.queue > Span::ZERO {
@@ -146,6 +165,7 @@ impl ClassCount {
         }
         let e2e = record.e2e();
         group.wait(record, e2e);
+        group.slow_down(record, e2e);
         let served = record.started.zip(record.first_token).map(|(from, first)| first - from);
         if served.is_some() {
             self.prompt_tokens += u64::from(record.prompt_tokens);
@@ -160,11 +180,22 @@ impl ClassCount {
         } else {
             served.iter().for_each(|served| self.prefill.other.record(served.nanos()));
             group.e2e.censored.record(e2e.nanos());
+            if record.wasted_tokens > 0 {
+                self.waste(record);
+            }
         }
         self.due += u64::from(record.reason == Some(Reason::Due));
         if record.phases.queue > Span::ZERO {
             self.wait(record, good);
         }
+    }
+
+    /// Counts what was computed for a request that was then evicted.
+    #[cold]
+    fn waste(&mut self, record: &RequestRecord) {
+        self.wasted_tokens += u64::from(record.wasted_tokens);
+        let prompt = record.first_token.map_or(0, |_| record.prompt_tokens);
+        self.evicted_tokens += u64::from(prompt) + u64::from(record.output_tokens);
     }
 
     /// Counts a finished request. Returns whether it was good.
@@ -229,6 +260,9 @@ impl ClassCount {
         tally.finished_tokens += self.finished_tokens;
         tally.preemptions += self.preemptions;
         tally.recomputed_tokens += self.recomputed_tokens;
+        tally.preemptions_max = self.preemptions_max;
+        tally.wasted_tokens += self.wasted_tokens;
+        tally.evicted_tokens += self.evicted_tokens;
         tally.tpot_undefined += self.tpot_undefined;
         self.prefill.add_one_to(&mut tally.prefill);
         self.prefill.add_other_to(&mut tally.ttft_service);

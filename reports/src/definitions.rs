@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Names and formulas. a = arrival, s = first scheduled, f = first token, l = last token,
 /// c = close, n = output tokens.
-pub const DEFINITIONS: [(&str, &str); 31] = [
+pub const DEFINITIONS: [(&str, &str); 38] = [
     ("queue_time", "sum of all waiting intervals of a request"),
     ("queue_time_first", "s - a"),
     ("prefill_time", "from s to f, or to the first preemption"),
@@ -66,6 +66,42 @@ pub const DEFINITIONS: [(&str, &str); 31] = [
          wait for it; what its part is more than its share is above_share, the rest within_share; \
          its own class's part is own_class; a wait for a limit without a holder falls on the \
          limit; the parts sum to queue_time exactly",
+    ),
+    (
+        "overtakes",
+        "of a request: later arrivals of no higher priority that were let in before it; of those \
+         that left the queue otherwise, so far",
+    ),
+    (
+        "slowdown",
+        "max(1, e2e / max(alone, 100 ms)), alone: from arrival to l of the request alone on an idle \
+         backend of the kind that it was dispatched to, by the step-time model (bounded slowdown, \
+         Feitelson and Rudolph 1998, with the floor 100 ms); others leave out the floor",
+    ),
+    (
+        "unfair_idle",
+        "time for which some backend had a free seat and KV memory was not all taken while some of \
+         the class waited for a line of the policy: a cap, a quota, a lane, a limit lowered by \
+         feedback, a breaker, a stale signal; mean over replications",
+    ),
+    (
+        "preemption_waste",
+        "tokens computed again because of preemptions / useful tokens: prompt tokens of requests \
+         that got a first token and output tokens, without those of evicted requests",
+    ),
+    ("preemptions_max", "the most preemptions of one request"),
+    (
+        "eviction_waste",
+        "wasted_tokens, computed for requests that the policy then cut off / useful tokens (see \
+         preemption_waste)",
+    ),
+    (
+        "booked_gap",
+        "the most, over stretches in which two classes wait without a break for what others hold, \
+         by which their charges a unit of weight came apart; a request is charged when it is let \
+         in, as predicted, and settled when it ends; seconds: at the engine time of a cost unit, \
+         mean of the run; its bound counts each wrong prediction as the largest of its class, for \
+         as many as were ever in flight",
     ),
     (
         "lag",

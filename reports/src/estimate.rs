@@ -116,15 +116,24 @@ impl Figures {
     }
 }
 
-/// The distribution over the pooled requests, with intervals across replications.
+/// The distribution over the pooled requests, in seconds, with intervals across replications.
 pub(crate) fn distribution<'a>(
+    pooled: View<'a>,
+    each: impl Iterator<Item = View<'a>>,
+) -> Distribution {
+    distribution_by(1e9, pooled, each)
+}
+
+/// The same of values of which `unit` make one.
+fn distribution_by<'a>(
+    unit: f64,
     pooled: View<'a>,
     each: impl Iterator<Item = View<'a>>,
 ) -> Distribution {
     let all = Figures::of(pooled);
     let each: Vec<Figures> = each.map(Figures::of).collect();
     let quantile = |index: usize| {
-        let of = |figures: &Figures| figures.quantiles[index].map(|(nanos, _)| nanos as f64 / 1e9);
+        let of = |figures: &Figures| figures.quantiles[index].map(|(value, _)| value as f64 / unit);
         let values: Vec<Option<f64>> = each.iter().map(of).collect();
         let tail = PERCENTILES.get(index).map(|p| all.count as f64 * (1.0 - p / 100.0));
         Estimate {
@@ -133,12 +142,12 @@ pub(crate) fn distribution<'a>(
             ..estimate(of(&all), &values)
         }
     };
-    let mean = |figures: &Figures| figures.mean.map(|nanos| nanos / 1e9);
+    let mean = |figures: &Figures| figures.mean.map(|value| value / unit);
     let means: Vec<Option<f64>> = each.iter().map(mean).collect();
     Distribution {
         count: all.count,
         censored: pooled.censored.map_or(0, Histogram::count),
-        censored_max: pooled.censored.map(|censored| seconds(censored.max() as f64)),
+        censored_max: pooled.censored.map(|censored| tidy(censored.max() as f64 / unit)),
         mean: Estimate { at_least: pooled.censored.is_some(), ..estimate(mean(&all), &means) },
         p50: quantile(0),
         p75: quantile(1),
@@ -208,6 +217,14 @@ impl Group<'_> {
     fn share(&self, pair: impl Fn(&Tally) -> (u64, u64)) -> Proportion {
         proportion(&self.each.iter().map(|tally| pair(tally)).collect::<Vec<_>>())
     }
+    /// A count of tokens over the useful ones.
+    fn of_useful(&self, count: fn(&Tally) -> u64) -> Estimate {
+        let useful = |tally: &Tally| {
+            (tally.prompt_tokens + tally.output_tokens).saturating_sub(tally.evicted_tokens)
+        };
+        let pair = |tally: &&Tally| (count(tally) as f64, useful(tally) as f64);
+        quotient(&self.each.iter().map(pair).collect::<Vec<_>>())
+    }
     fn latency<'b, V: Into<View<'b>>>(&'b self, pick: impl Fn(&'b Tally) -> V) -> Distribution {
         distribution(pick(self.pooled).into(), self.each.iter().map(|tally| pick(tally).into()))
     }
@@ -236,6 +253,16 @@ impl Group<'_> {
             tpot_undefined: self.pooled.tpot_undefined,
             preemptions: self.pooled.preemptions,
             recomputed_tokens: self.pooled.recomputed_tokens,
+            preemptions_max: self.pooled.preemptions_max,
+            preemption_waste: self.of_useful(|tally| tally.recomputed_tokens),
+            wasted_tokens: self.pooled.wasted_tokens,
+            eviction_waste: self.of_useful(|tally| tally.wasted_tokens),
+            slowdown: self.latency(|tally| &tally.slowdown),
+            overtakes: distribution_by(
+                1.0,
+                View::from(&self.pooled.overtakes),
+                self.each.iter().map(|tally| View::from(&tally.overtakes)),
+            ),
             latency: self.latencies(),
         }
     }

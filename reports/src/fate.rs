@@ -2,16 +2,16 @@
 
 use plimsoll_base::{Bound, Span, Time};
 
-use crate::blame::told;
-use crate::estimate::{percentile, seconds, tidy};
+use crate::blame::{service, told};
+use crate::estimate::{estimate, percentile, seconds, tidy};
 use crate::fairness::{Gap, Lag, jain};
 use crate::flow::Drought;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summary::{
-    BlamedPart, ClassSummary, Fairness, Fate, LagSummary, Meanwhile, ObjectiveResult,
-    ObjectiveVerdict, Overload, ServiceGap, StarvedBy, Summary, Survival, WaitedFor, Waiting,
-    WithoutService, WorstWaitSummary,
+    BlamedPart, BookedGap, ClassSummary, Estimate, Fairness, Fate, LagSummary, Meanwhile,
+    ObjectiveResult, ObjectiveVerdict, Overload, ServiceGap, StarvedBy, Summary, Survival,
+    WaitedFor, Waiting, WithoutService, WorstWaitSummary,
 };
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
 use crate::{survival, words};
@@ -129,8 +129,9 @@ impl Bench<'_> {
         let lag = self.lag(row);
         let starved =
             drought.is_some_and(|(_, drought)| drought.span() > patience && drought.others_served);
-        let behind =
-            worst > patience && lag.as_ref().is_some_and(|l| l.seconds > 2.0 * l.largest_request_s);
+        let behind = !self.plan.owes_others
+            && worst > patience
+            && lag.as_ref().is_some_and(|l| l.seconds > 2.0 * l.largest_request_s);
         let starved_by = match (starved, behind) {
             (true, _) => Some(StarvedBy::NoService),
             (false, true) => Some(StarvedBy::Lag),
@@ -162,7 +163,7 @@ impl Bench<'_> {
             inversion_seat_s: self.inversion(row),
             oldest_at_end_s: (tally.queue.censored.count() > 0)
                 .then(|| seconds(tally.queue.censored.max() as f64)),
-            preemption_waste: waste(tally),
+            unfair_idle_s: self.unfair_idle(row),
             lag,
         };
         waiting.sentence = self.sentence(row, &waiting, overload, objectives);
@@ -186,6 +187,14 @@ impl Bench<'_> {
     fn inversion(&self, row: usize) -> Option<f64> {
         let each = self.ledgers.iter().map(|ledger| Some(ledger.blame.as_ref()?.inversion(row)));
         each.sum::<Option<u128>>().map(|nanos| seconds(nanos as f64))
+    }
+
+    /// Nothing without attribution.
+    fn unfair_idle(&self, row: usize) -> Estimate {
+        let idle = |ledger: &Ledger| Some(ledger.blame.as_ref()?.idle(row) as f64 / 1e9);
+        let each: Vec<Option<f64>> = self.ledgers.iter().map(idle).collect();
+        let all: Option<f64> = each.iter().copied().sum();
+        estimate(all.map(|all| all / each.len() as f64), &each)
     }
 
     /// How far a class fell behind over all replications, and in which.
@@ -277,10 +286,24 @@ impl Bench<'_> {
             clauses.extend(blame.or_else(|| meanwhile_clause(waiting, self.weights())));
             clauses.extend(self.advice(row, waiting, (overload, missed.is_some())));
         }
+        clauses.extend(self.idle_clause(waiting));
         if clauses.is_empty() {
             clauses.push("nobody waited".to_owned());
         }
         format!("{name}: {}.", clauses.join("; "))
+    }
+
+    /// "capacity was free for 41 s of 10 min while the policy held it back", if that is a twentieth.
+    fn idle_clause(&self, waiting: &Waiting) -> Option<String> {
+        let measured = self.ledgers.iter().map(|ledger| ledger.measured_span().secs_f64());
+        let measured = measured.sum::<f64>() / self.ledgers.len() as f64;
+        let idle =
+            waiting.unfair_idle_s.value.filter(|&idle| idle > 0.0 && idle >= 0.05 * measured)?;
+        Some(format!(
+            "capacity was free for {} of {} while the policy held it back",
+            words::secs(idle),
+            words::secs(measured)
+        ))
     }
 
     fn weights(&self) -> u32 {
@@ -375,11 +398,6 @@ fn survival(tally: &Tally) -> Survival {
     Survival { p50, p90, p99 }
 }
 
-fn waste(tally: &Tally) -> Option<f64> {
-    let useful = tally.prompt_tokens + tally.output_tokens;
-    (useful > 0).then(|| tidy(tally.recomputed_tokens as f64 / useful as f64))
-}
-
 /// That it is shortage, and how much.
 fn shortage(overload: Option<&Overload>) -> String {
     match overload {
@@ -447,6 +465,7 @@ pub(crate) fn fairness(plan: &Plan, ledgers: &[Ledger]) -> Fairness {
         }
     }
     shares.retain(|share| share.1 > 0.0);
+    let booked_gap = booked_gap(plan, ledgers);
     let name = |row: usize| plan.names.classes.get(row).map_or("unclassified", String::as_str);
     Fairness {
         jain: jain(&shares).map(tidy),
@@ -456,7 +475,61 @@ pub(crate) fn fairness(plan: &Plan, ledgers: &[Ledger]) -> Fairness {
             seconds: tidy(gap.seconds),
             replication,
         }),
+        sentence: booked_gap.as_ref().and_then(|gap| gap_sentence(plan, gap)),
+        booked_gap,
     }
+}
+
+/// The largest gap in the share rule's book over all replications.
+fn booked_gap(plan: &Plan, ledgers: &[Ledger]) -> Option<BookedGap> {
+    let promise = plan.promise.as_ref()?;
+    let found = ledgers.iter().enumerate().filter_map(|(replication, ledger)| {
+        let service = ledger.blame.as_ref()?.service.as_ref()?;
+        let wider =
+            |a: service::BookedGap, b: service::BookedGap| if b.gap > a.gap { b } else { a };
+        Some((replication, service.cost(), service.gaps().reduce(wider)?))
+    });
+    let (replication, cost, gap) = found.reduce(|a, b| if b.2.gap > a.2.gap { b } else { a })?;
+    let busy = ledgers[replication].engine_seconds();
+    let seconds = |units: f64| if cost > 0.0 { tidy(units * busy / cost) } else { 0.0 };
+    let bound = promise.void.is_none().then_some(gap.bound + gap.errors);
+    Some(BookedGap {
+        ahead: plan.names.classes[gap.ahead].clone(),
+        behind: plan.names.classes[gap.behind].clone(),
+        cost: tidy(gap.gap),
+        seconds: seconds(gap.gap),
+        bound_cost: bound.map(tidy),
+        bound_seconds: bound.map(seconds),
+        bound_of_errors_seconds: bound.map(|_| seconds(gap.errors)),
+        formula: promise.formula.clone(),
+        void: promise.void.clone(),
+        replication: replication as u32,
+    })
+}
+
+/// "the service of chat and batch came apart by 1.2 s a unit of weight at most, in favour of batch;
+/// virtual-token-counter promises 3.4 s at most, 400 ms of it for wrong predictions of the output"
+fn gap_sentence(plan: &Plan, gap: &BookedGap) -> Option<String> {
+    let rule = &plan.promise.as_ref()?.rule;
+    let gap_of = format!(
+        "the service of {} and {} came apart by {} a unit of weight at most, in favour of {}",
+        gap.ahead,
+        gap.behind,
+        words::secs(gap.seconds),
+        gap.ahead,
+    );
+    let bound = match (&gap.void, gap.bound_seconds, gap.bound_of_errors_seconds) {
+        (Some(void), _, _) => format!("{rule} promises no bound here: {void}"),
+        (None, Some(bound), Some(errors)) if errors > 0.0 => format!(
+            "{rule} promises {} at most, {} of it for wrong predictions of the output",
+            words::secs(bound),
+            words::secs(errors),
+        ),
+        (None, bound, _) => {
+            format!("{rule} promises {} at most", words::secs(bound.unwrap_or_default()))
+        }
+    };
+    Some(format!("{gap_of}; {bound}"))
 }
 
 /// What another share rule could change: said where all share one queue, and a less important class

@@ -134,6 +134,10 @@ impl Ledger {
     pub(crate) fn measured_from(&self) -> Time {
         (Time::ZERO + self.warm_up).min(self.now)
     }
+    /// Engine seconds of all backends as last sampled, the warm-up included.
+    pub(crate) fn engine_seconds(&self) -> f64 {
+        self.backends.iter().map(|backend| backend.last.1.busy.secs_f64()).sum()
+    }
     /// From the end of the warm-up to the end of the run.
     pub(crate) fn measured_span(&self) -> Span {
         self.now - self.measured_from()
@@ -157,6 +161,9 @@ impl Ledger {
         let mut tally = Tally::default();
         self.groups_of(row).for_each(|group| group.add_to_class(&mut tally));
         self.classes[row].count.add_to(&mut tally);
+        if let Some(blame) = &self.blame {
+            tally.overtakes = blame.overtaken(row);
+        }
         tally
     }
     /// The measured requests of each tenant.

@@ -37,7 +37,7 @@ pub use definitions::DEFINITIONS;
 pub use folder::{OutputFolder, PendingFile};
 pub use ledger::Ledger;
 pub use page::{TEMPLATE, page};
-pub use plan::{ClassPlan, Metric, Objective, Plan, PoolPlan};
+pub use plan::{ClassPlan, Errors, Metric, Objective, Plan, PoolPlan, Price, Promise};
 pub use rows::{COLUMNS as REQUEST_COLUMNS, RequestRows};
 pub use summarise::summarise;
 pub use summary::{Summary, Verdict, summary_schema};

@@ -249,7 +249,34 @@ fn numbers(summary: &Summary) -> Vec<Vec<String>> {
         row.extend(all().map(|numbers| with_interval(pick(numbers), words::number)));
         rows.push(row);
     }
+    rows.extend(measures(summary));
     rows
+}
+
+/// What tells of starvation and waste, class by class.
+fn measures(summary: &Summary) -> Vec<Vec<String>> {
+    let of = |name: &str, cell: &dyn Fn(&crate::summary::Numbers) -> String| {
+        let all = summary.classes.iter().map(|class| &class.numbers).chain([&summary.run]);
+        [name.to_owned()].into_iter().chain(all.map(cell)).collect::<Vec<String>>()
+    };
+    let times = |ratio: f64| format!("{} ×", words::number(ratio));
+    let share = words::percent;
+    let idle = summary.classes.iter().map(|class| &class.waiting.unfair_idle_s);
+    let idle = idle.map(|seconds| with_interval(seconds, words::secs));
+    let no_class = String::new();
+    vec![
+        of("slowdown mean", &|n| with_interval(&n.slowdown.mean, times)),
+        of("slowdown p50", &|n| with_interval(&n.slowdown.p50, times)),
+        of("slowdown p99", &|n| with_interval(&n.slowdown.p99, times)),
+        of("overtakes mean", &|n| with_interval(&n.overtakes.mean, words::number)),
+        of("overtakes p99", &|n| with_interval(&n.overtakes.p99, words::number)),
+        of("overtakes max", &|n| with_interval(&n.overtakes.max, words::number)),
+        ["unfair idle".to_owned()].into_iter().chain(idle).chain([no_class]).collect(),
+        of("computed again ÷ useful", &|n| with_interval(&n.preemption_waste, share)),
+        of("preemptions of one request, most", &|n| words::count(n.preemptions_max.into())),
+        of("tokens wasted by evictions", &|n| words::count(n.wasted_tokens)),
+        of("wasted ÷ useful", &|n| with_interval(&n.eviction_waste, share)),
+    ]
 }
 
 fn with_interval(estimate: &Estimate, text: fn(f64) -> String) -> String {
@@ -265,8 +292,17 @@ fn with_interval(estimate: &Estimate, text: fn(f64) -> String) -> String {
 }
 
 fn tenants(summary: &Summary) -> Vec<Vec<String>> {
-    let head =
-        ["tenant", "offered", "good", "TTFT p50", "TTFT p99", "E2E p99", "queue p99", "good/s"];
+    let head = [
+        "tenant",
+        "offered",
+        "good",
+        "TTFT p50",
+        "TTFT p99",
+        "E2E p99",
+        "queue p99",
+        "slowdown p99",
+        "good/s",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let shown = summary.tenants.iter().take(TENANTS_MAX);
     rows.extend(shown.map(|tenant| {
@@ -278,6 +314,7 @@ fn tenants(summary: &Summary) -> Vec<Vec<String>> {
             words::latency(&tenant.ttft.p99),
             words::latency(&tenant.e2e.p99),
             words::latency(&tenant.queue_time.p99),
+            with_interval(&tenant.slowdown.p99, |ratio| format!("{} ×", words::number(ratio))),
             with_interval(&tenant.goodput, words::number),
         ]
     }));

@@ -17,6 +17,11 @@ pub struct Plan {
     pub policy: String,
     /// Whether all requests stand in one queue, whoever sends them.
     pub one_queue: bool,
+    /// Whether the share rule keeps accounts of others than classes, so that no class is owed a
+    /// share.
+    pub owes_others: bool,
+    /// What the share rule promises about the service of two classes, if it promises something.
+    pub promise: Option<Promise>,
     /// The seed of every random stream.
     pub seed: u64,
     /// Requests that arrive earlier are not measured.
@@ -39,6 +44,60 @@ pub struct Plan {
     pub has_trace: bool,
     /// The version of the program.
     pub version: String,
+}
+
+/// How far apart a share rule lets the service of two classes with work come, in its cost units a
+/// unit of weight: the quantum, the largest charges of the two (or twice the larger), and twice the
+/// errors of prediction in flight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Promise {
+    /// The rule's name.
+    pub rule: String,
+    /// The bound as a formula.
+    pub formula: String,
+    /// What a request costs.
+    pub price: Price,
+    /// Added whatever was served.
+    pub quantum: u64,
+    /// Whose requests count.
+    pub errors: Errors,
+    /// Why the bound does not hold under this policy; `None` where it does.
+    pub void: Option<String>,
+}
+
+/// What a request costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Price {
+    /// A prompt token and an output token.
+    Tokens {
+        /// A prompt token.
+        prompt: u32,
+        /// An output token.
+        output: u32,
+    },
+    /// One, whatever its tokens.
+    Request,
+}
+
+impl Price {
+    /// Of so many tokens.
+    pub fn of(self, prompt: u32, output: u64) -> f64 {
+        match self {
+            Price::Tokens { prompt: each, output: price } => {
+                f64::from(each) * f64::from(prompt) + f64::from(price) * output as f64
+            }
+            Price::Request => 1.0,
+        }
+    }
+}
+
+/// Whose largest charges and wrong predictions a bound counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// The charges and the errors of the two.
+    OfBoth,
+    /// Twice the larger charge of the two, and the errors of all.
+    OfAll,
 }
 
 /// What a class was promised.

@@ -215,6 +215,7 @@ fn tenants(plan: &Plan, ledgers: &[Ledger], measured: &[f64]) -> Vec<TenantSumma
             queue_time: latency(|tally| View::from(&tally.queue)),
             ttft: latency(|tally| View::from(&tally.ttft)),
             e2e: latency(|tally| View::from(&tally.e2e)),
+            slowdown: latency(|tally| View::from(&tally.slowdown)),
         })
     };
     (0..count).filter_map(summarise).collect()

@@ -164,7 +164,7 @@ pub struct Proportion {
     pub interval: Option<[f64; 2]>,
 }
 
-/// A latency over requests, in seconds.
+/// A measure over requests, in seconds where nothing else is said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Distribution {
     /// Samples, cut off ones included.
@@ -279,6 +279,20 @@ pub struct Numbers {
     pub preemptions: u64,
     /// Tokens computed again because of it.
     pub recomputed_tokens: u64,
+    /// The most preemptions of one request.
+    pub preemptions_max: u32,
+    /// Tokens computed again ÷ useful tokens.
+    pub preemption_waste: Estimate,
+    /// Tokens computed for requests that were then evicted.
+    pub wasted_tokens: u64,
+    /// These ÷ useful tokens.
+    pub eviction_waste: Estimate,
+    /// End-to-end latency ÷ what the request takes alone on the same hardware: a ratio, no seconds.
+    /// Empty without attribution.
+    pub slowdown: Distribution,
+    /// Later arrivals of no higher priority that were let in before a request: a number, no
+    /// seconds. Empty without attribution.
+    pub overtakes: Distribution,
     /// Latencies.
     pub latency: Latency,
 }
@@ -397,8 +411,10 @@ pub struct Waiting {
     pub inversion_seat_s: Option<f64>,
     /// The longest that a request which had not started by the end of the run had waited.
     pub oldest_at_end_s: Option<f64>,
-    /// Tokens computed again because of preemptions ÷ tokens of the class's requests.
-    pub preemption_waste: Option<f64>,
+    /// Seconds of a replication for which capacity was free while a line of the policy (a cap, a
+    /// quota, a lane) held some of the class back: the mean over replications. Null without
+    /// attribution.
+    pub unfair_idle_s: Estimate,
     /// How far it fell behind its fluid share; null where it never did.
     pub lag: Option<LagSummary>,
 }
@@ -439,6 +455,39 @@ pub struct Fairness {
     pub jain: Option<f64>,
     /// The most by which two backlogged classes came apart; null where no two were.
     pub service_gap: Option<ServiceGap>,
+    /// The most by which two classes came apart in the share rule's own book, beside its bound; null
+    /// where the rule promises nothing, no two classes had work at once, or without attribution.
+    pub booked_gap: Option<BookedGap>,
+    /// That gap in a sentence.
+    pub sentence: Option<String>,
+}
+
+/// The most by which the service of two classes came apart while both had work, in the book of the
+/// share rule: a request is charged when it is let in, as predicted, and settled when it ends.
+/// Seconds are engine time at the run's mean price of a cost unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BookedGap {
+    /// The class that got more.
+    pub ahead: String,
+    /// The class that got less.
+    pub behind: String,
+    /// Cost units a unit of weight.
+    pub cost: f64,
+    /// The same in seconds.
+    pub seconds: f64,
+    /// What the rule promises at most, with the largest requests of this run; null where the policy
+    /// voids the promise.
+    pub bound_cost: Option<f64>,
+    /// The same in seconds.
+    pub bound_seconds: Option<f64>,
+    /// The part of the bound that wrong predictions of the output cause, in seconds.
+    pub bound_of_errors_seconds: Option<f64>,
+    /// The bound as a formula.
+    pub formula: String,
+    /// Why there is no bound.
+    pub void: Option<String>,
+    /// In which replication, from 0.
+    pub replication: u32,
 }
 
 /// The most by which two classes came apart while both were backlogged.
@@ -641,6 +690,9 @@ pub struct TenantSummary {
     pub ttft: Distribution,
     /// End-to-end latency.
     pub e2e: Distribution,
+    /// End-to-end latency ÷ what the request takes alone on the same hardware: a ratio, no seconds.
+    /// Empty without attribution.
+    pub slowdown: Distribution,
 }
 
 /// A pool.

@@ -70,6 +70,9 @@ pub fn table(summary: &Summary, format: Format, width: usize) -> String {
                 let bullet = if format == Format::Md { "- " } else { "" };
                 text.push_str(&wrap(&format!("{bullet}{}", class.waiting.sentence), format, width));
             }
+            if let Some(gap) = &summary.fairness.sentence {
+                text.push_str(&wrap(&format!("= {gap}."), format, width));
+            }
             text.push('\n');
             for line in crate::alarms::lines(&summary.alarms) {
                 text.push_str(&wrap(&format!("! {line}"), format, width));

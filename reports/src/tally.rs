@@ -185,12 +185,22 @@ pub(crate) struct Tally {
     pub finished_nanos: u128,
     pub preemptions: u64,
     pub recomputed_tokens: u64,
+    /// The most preemptions of one request.
+    pub preemptions_max: u32,
+    /// Computed for nothing because of evictions.
+    pub wasted_tokens: u64,
+    /// Prompt and output tokens of evicted requests, as far as they are in the sums above.
+    pub evicted_tokens: u64,
     /// Finished with fewer than two tokens.
     pub tpot_undefined: u64,
     pub queue: Spans,
     pub queue_first: Spans,
     pub ttft: Spans,
     pub e2e: Spans,
+    /// In 10⁻⁹.
+    pub slowdown: Spans,
+    /// Times a request was overtaken.
+    pub overtakes: Spans,
     pub prefill: Histogram,
     pub decode: Histogram,
     pub preempted: Histogram,
@@ -218,12 +228,17 @@ impl Tally {
         self.finished_nanos += other.finished_nanos;
         self.preemptions += other.preemptions;
         self.recomputed_tokens += other.recomputed_tokens;
+        self.preemptions_max = self.preemptions_max.max(other.preemptions_max);
+        self.wasted_tokens += other.wasted_tokens;
+        self.evicted_tokens += other.evicted_tokens;
         self.tpot_undefined += other.tpot_undefined;
         for (into, from) in [
             (&mut self.queue, &other.queue),
             (&mut self.queue_first, &other.queue_first),
             (&mut self.ttft, &other.ttft),
             (&mut self.e2e, &other.e2e),
+            (&mut self.slowdown, &other.slowdown),
+            (&mut self.overtakes, &other.overtakes),
         ] {
             into.merge(from);
         }
@@ -264,6 +279,8 @@ pub(crate) struct TenantTally {
     pub queue: Spans,
     pub ttft: Spans,
     pub e2e: Spans,
+    /// In 10⁻⁹.
+    pub slowdown: Spans,
 }
 
 impl TenantTally {
@@ -276,7 +293,21 @@ impl TenantTally {
         self.queue.merge(&other.queue);
         self.ttft.merge(&other.ttft);
         self.e2e.merge(&other.e2e);
+        self.slowdown.merge(&other.slowdown);
     }
+}
+
+/// A request that would take less than this alone counts as if it took this: what is done in the
+/// blink of an eye is not slowed down by as long a wait.
+const ALONE_MIN: Span = Span::from_millis(100);
+
+/// The bounded slowdown in 10⁻⁹: response ÷ response alone, which is taken as [`ALONE_MIN`] at
+/// least, and at least 1 (Feitelson and Rudolph, JSSPP 1998; Mu'alem and Feitelson, 2001).
+pub(crate) fn slowdown(e2e: Span, alone: Span) -> u64 {
+    const ONE: u128 = 1_000_000_000;
+    let alone = u128::from(alone.max(ALONE_MIN).nanos());
+    let ratio = (u128::from(e2e.nanos()) * ONE + alone / 2) / alone;
+    u64::try_from(ratio.max(ONE)).unwrap_or(u64::MAX)
 }
 
 /// Time per output token after the first, to the nearest nanosecond; `None` below two tokens.

@@ -1,10 +1,10 @@
 //! Who starved whom, worked out on paper.
 
 use plimsoll_base::{
-    BackendId, Bound, ClassId, End, Fact, Names, Observer, Outcome, Phases, PoolId, Reason,
-    RequestId, RequestRecord, SourceId, Span, TenantId, Time,
+    BackendId, Bound, ClassId, ClassSample, End, Fact, Names, Observer, Outcome, Phases, PoolId,
+    Reason, RequestId, RequestRecord, SourceId, Span, TenantId, Time,
 };
-use plimsoll_report::summary::{BlameKind, Fate};
+use plimsoll_report::summary::{BlameKind, Fate, StarvedBy};
 use plimsoll_report::{
     Blamed, Cause, ClassPlan, Ledger, Metric, Objective, Plan, PoolPlan, Resource, summarise,
 };
@@ -55,6 +55,7 @@ fn record(id: u64, class: ClassId, arrived: u64) -> RequestRecord {
         last_token: None,
         closed: at(arrived),
         tokens: 0,
+        alone: Span::ZERO,
         prompt_tokens: 10,
         output_tokens: 0,
         output_cap: 10,
@@ -92,8 +93,18 @@ impl Facts {
         let class = record.class.expect("it has one");
         let (id, tenant, arrived) = (record.id, record.tenant, record.arrived);
         let (backend, reason) = (BackendId::first(0), Reason::ArrivalOrder);
-        let fact =
-            Fact::Dispatched { id, tenant, class, backend, reason, bound: None, arrived, tokens };
+        let prompt_tokens = record.prompt_tokens;
+        let fact = Fact::Dispatched {
+            id,
+            tenant,
+            class,
+            backend,
+            reason,
+            bound: None,
+            arrived,
+            prompt_tokens,
+            tokens,
+        };
         self.tell(when, &fact);
     }
     fn start(&mut self, when: u64, id: usize) {
@@ -110,7 +121,9 @@ impl Facts {
     fn end(mut self, when: u64) -> Ledger {
         for mut record in std::mem::take(&mut self.open) {
             record.closed = at(when);
-            record.outcome = Outcome::Ended(End::Finished);
+            if record.outcome == Outcome::Unfinished {
+                record.outcome = Outcome::Ended(End::Finished);
+            }
             match record.started {
                 Some(started) => record.phases.prefill = at(when) - started,
                 None => {
@@ -230,4 +243,106 @@ fn what_less_important_classes_hold_meanwhile_is_inversion() {
     assert_eq!(summary.classes[1].waiting.inversion_seat_s, Some(28.0));
     assert_eq!(summary.classes[0].waiting.inversion_seat_s, Some(0.0));
     assert_eq!(summary.classes[1].waiting.oldest_at_end_s, Some(10.0));
+}
+
+/// Priorities of agents and batch, and how often a request of batch was overtaken by agents.
+#[test]
+fn who_comes_later_and_is_no_more_important_overtakes() {
+    for (priorities, overtakes) in [((0, 0), 2.0), ((1, 2), 2.0), ((2, 1), 0.0)] {
+        let mut plan = plan();
+        (plan.classes[0].priority, plan.classes[1].priority) = priorities;
+        let mut facts = run(&plan, (1, 1));
+        facts.bound(0, BATCH, Some(Bound::Seats));
+        facts.arrive(1, AGENTS);
+        facts.arrive(1, AGENTS);
+        facts.bound(1, AGENTS, Some(Bound::Seats));
+        for id in 9..11 {
+            facts.dispatch(2, id, 1);
+            facts.start(2, id);
+        }
+        facts.dispatch(3, 8, 1);
+        facts.start(3, 8);
+        // Comes last, and stays behind those that were there before.
+        facts.arrive(4, BATCH);
+        let summary = summarise(&plan, &[facts.end(10)], false);
+        let told = &summary.classes[1].numbers.overtakes;
+        // One went at once, one never.
+        assert_eq!((told.count, told.censored, told.max.value), (3, 1, Some(overtakes)));
+        assert_eq!(told.mean.value, Some((overtakes / 3.0 * 1e9).round() / 1e9));
+        assert_eq!(summary.classes[0].numbers.overtakes.max.value, Some(0.0));
+    }
+}
+
+#[test]
+fn a_free_seat_beside_a_cap_is_unfair_idle() {
+    let idle = |seats, kv_tokens| {
+        let mut plan = plan();
+        (plan.pools[0].seats, plan.pools[0].kv_tokens) = (seats, kv_tokens);
+        let mut facts = run(&plan, (1, 1));
+        facts.bound(0, BATCH, Some(Bound::ClassRequests));
+        facts.bound(10, BATCH, Some(Bound::Seats));
+        facts.bound(20, BATCH, Some(Bound::Quota));
+        let summary = summarise(&plan, &[facts.end(25)], false);
+        assert_eq!(summary.classes[0].waiting.unfair_idle_s.value, Some(0.0));
+        summary.classes[1].waiting.unfair_idle_s.value
+    };
+    assert_eq!(idle(9, 1_000), Some(15.0));
+    assert_eq!(idle(8, 1_000), Some(0.0), "all seats are taken");
+    assert_eq!(idle(9, 8), Some(0.0), "all memory is taken");
+}
+
+#[test]
+fn slowdown_has_a_floor_and_waste_is_told_of_useful_tokens() {
+    let plan = plan();
+    let mut facts = run(&plan, (1, 1));
+    for (id, alone) in [(0, 2_000), (1, 1), (2, 20_000)] {
+        facts.open[id].alone = Span::from_millis(alone);
+    }
+    // 20 tokens each of six requests; what the seventh computed is lost.
+    for record in &mut facts.open[..7] {
+        (record.output_tokens, record.first_token) = (10, Some(at(1)));
+    }
+    (facts.open[3].preemptions, facts.open[3].recomputed_tokens) = (3, 24);
+    (facts.open[4].preemptions, facts.open[4].recomputed_tokens) = (2, 12);
+    (facts.open[6].outcome, facts.open[6].wasted_tokens) = (Outcome::Ended(End::Evicted), 18);
+    facts.open[8].alone = Span::from_secs(1);
+    let summary = summarise(&plan, &[facts.end(10)], false);
+    let [agents, batch] = [0, 1].map(|class: usize| &summary.classes[class].numbers);
+    // 10 s are 5 times 2 s and 100 times the floor; nobody is faster than alone.
+    assert_eq!(agents.slowdown.count, 3);
+    assert_eq!(agents.slowdown.max.value, Some(100.0));
+    assert_eq!(
+        agents.slowdown.mean.value,
+        Some(((1.0 + 5.0 + 100.0) / 3.0 * 1e7f64).round() / 1e7)
+    );
+    assert_eq!((batch.slowdown.count, batch.slowdown.censored), (1, 1));
+    assert!(batch.slowdown.max.at_least);
+    assert_eq!((agents.preemptions, agents.preemptions_max), (5, 3));
+    assert_eq!(agents.preemption_waste.value, Some(36.0 / 120.0));
+    assert_eq!(agents.wasted_tokens, 18);
+    assert_eq!(agents.eviction_waste.value, Some(18.0 / 120.0));
+    assert_eq!(summary.run.preemptions_max, 3);
+}
+
+/// Both classes wait for a hundred seconds and one gets all engine time.
+#[test]
+fn who_is_owed_no_share_is_not_starved_by_lag() {
+    let fate = |owes_others| {
+        let plan = Plan { owes_others, ..plan() };
+        let mut facts = run(&plan, (1, 1));
+        facts.bound(0, BATCH, Some(Bound::Seats));
+        for when in [0, 50, 100] {
+            for class in [AGENTS, BATCH] {
+                let busy = Span::from_secs(if class == AGENTS { when } else { when / 50 });
+                let sample = ClassSample { queued: 1, busy, ..ClassSample::default() };
+                facts.tell(when, &Fact::ClassSampled { class, sample });
+            }
+        }
+        let summary = summarise(&plan, &[facts.end(100)], false);
+        let waiting = &summary.classes[1].waiting;
+        assert!(waiting.lag.as_ref().is_some_and(|lag| lag.seconds > 45.0), "{:?}", waiting.lag);
+        (waiting.fate, waiting.starved_by)
+    };
+    assert_eq!(fate(false), (Fate::Starved, Some(StarvedBy::Lag)));
+    assert_ne!(fate(true).0, Fate::Starved);
 }

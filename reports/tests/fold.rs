@@ -94,6 +94,7 @@ impl Life {
             preemptions: 0,
             recomputed_tokens: 0,
             wasted_tokens: 0,
+            alone: Span::ZERO,
             gap_max: Span::from_millis(300),
             reason: Some(Reason::ArrivalOrder),
             bound: waited.then_some(Bound::Seats),
@@ -166,8 +167,18 @@ fn facts(lives: &[Life]) -> Vec<(Time, Fact)> {
         if let Some(dispatched) = record.dispatched {
             let (backend, reason) = (BackendId::first(0), Reason::ArrivalOrder);
             let (bound, tokens) = (record.bound, record.tokens);
-            let fact =
-                Fact::Dispatched { id, tenant, class, backend, reason, bound, arrived, tokens };
+            let prompt_tokens = record.prompt_tokens;
+            let fact = Fact::Dispatched {
+                id,
+                tenant,
+                class,
+                backend,
+                reason,
+                bound,
+                arrived,
+                prompt_tokens,
+                tokens,
+            };
             facts.push((dispatched, 4, fact));
         }
         if let Some(started) = record.started {
@@ -364,6 +375,7 @@ fn stream(plan: &Plan, let_in: impl Fn(u64) -> f64) -> Summary {
                 reason: Reason::ArrivalOrder,
                 bound: None,
                 arrived: record.arrived,
+                prompt_tokens: record.prompt_tokens,
                 tokens: record.tokens,
             };
             facts.push((when, 1, fact));

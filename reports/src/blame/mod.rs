@@ -14,23 +14,31 @@
 //! subtraction of running integrals a cell. Everything is an integer in 2⁻³² ns, so the parts of a
 //! class sum to its queue time exactly; this is asserted at the end of every run.
 
+mod capacity;
 mod cause;
 mod holding;
 pub(crate) mod lanes;
+mod overtakes;
+pub(crate) mod service;
 pub(crate) mod told;
 
 use std::collections::BTreeSet;
 
-use plimsoll_base::{BackendId, Bound, ClassId, Fact, RequestId, RequestRecord, Span, Time};
+use plimsoll_base::{
+    BackendId, Bound, ClassId, Fact, Outcome, RequestId, RequestRecord, Span, Time,
+};
 
+use capacity::Capacity;
 use cause::Layout;
 pub use cause::{Blamed, Cause, Resource};
 use holding::{FRACTION_BITS, Holding};
 use lanes::{Lanes, Mark};
+use overtakes::Overtakes;
+use service::Service;
 
 use crate::bins::first_width;
 use crate::plan::Plan;
-use crate::tally::measured;
+use crate::tally::{Spans, measured};
 
 /// The attribution of one replication.
 #[derive(Clone, Debug)]
@@ -45,11 +53,22 @@ pub(crate) struct Blame {
     engines: Vec<Holding>,
     /// By class row.
     victims: Vec<Victim>,
-    /// The row of a request that arrived at this instant and may yet go at once.
-    fresh: Option<usize>,
+    /// A request that arrived at this instant and may yet go at once.
+    fresh: Option<Fresh>,
+    overtakes: Overtakes,
+    capacity: Capacity,
+    /// Where the share rule promises something.
+    pub service: Option<Service>,
     /// Requests that wait in an engine's queue after a preemption.
     preempted: BTreeSet<RequestId>,
     pub lanes: Lanes,
+}
+
+/// A request of a row that has just arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fresh {
+    row: usize,
+    id: RequestId,
 }
 
 /// A class that waits.
@@ -68,6 +87,13 @@ struct Victim {
     inversion: u128,
     /// The queue time of its measured requests that are closed, in nanoseconds.
     closed: u128,
+    /// How often its measured requests were overtaken, but for those that went at once.
+    overtaken: Spans,
+    at_once: u64,
+    /// For how long capacity was free while a line of the policy held it back, in nanoseconds; and
+    /// for how long it had been free when that began, if it lasts.
+    idle: u64,
+    idle_from: Option<u64>,
 }
 
 impl Blame {
@@ -82,7 +108,17 @@ impl Blame {
             bound: None,
             cells: vec![0; layout.cells()],
             closed: 0,
+            overtaken: Spans::default(),
+            at_once: 0,
+            idle: 0,
+            idle_from: None,
         };
+        let priorities: Vec<i32> = (0..weights.len())
+            .map(|row| plan.classes.get(row).map_or(i32::MIN, |class| class.priority))
+            .collect();
+        let pool = |pool: &plimsoll_base::PoolId| plan.pools.get(pool.index());
+        let seats = plan.backends.iter().map(|p| pool(p).map_or(0, |pool| pool.seats));
+        let tokens = plan.backends.iter().filter_map(pool).map(|pool| pool.kv_tokens).sum();
         Blame {
             warm_up: plan.warm_up,
             now: Time::ZERO,
@@ -94,6 +130,9 @@ impl Blame {
             lanes: Lanes::new(first_width(plan.duration), layout.cells() * weights.len()),
             weights,
             fresh: None,
+            overtakes: Overtakes::new(&priorities),
+            capacity: Capacity::new(seats, tokens),
+            service: Service::new(plan),
             preempted: BTreeSet::new(),
         }
     }
@@ -103,13 +142,22 @@ impl Blame {
     pub fn observe(&mut self, now: Time, fact: &Fact) {
         self.reach(now);
         match fact {
-            Fact::Arrived { class, .. } => {
+            Fact::Arrived { id, class, .. } => {
                 self.settle_fresh();
-                self.fresh = Some(self.row(*class));
+                let row = self.row(*class);
+                self.fresh = Some(Fresh { row, id: *id });
+                if let Some(service) = &mut self.service {
+                    service.arrive(row);
+                }
             }
-            Fact::Dispatched { class, backend, arrived, tokens, .. } => {
-                self.leave_allocator(class.index(), *arrived);
+            Fact::Dispatched { id, class, backend, arrived, prompt_tokens, tokens, .. } => {
+                let overtaken = self.leave_allocator(class.index(), *id, *arrived);
+                self.count_overtaken(class.index(), *arrived, overtaken);
+                self.overtakes.pass(class.index(), *id);
                 self.dispatch(class.index(), *backend, *arrived, *tokens);
+                if let Some(service) = &mut self.service {
+                    service.dispatch(class.index(), (*prompt_tokens, *tokens));
+                }
             }
             Fact::Started { id, class, backend, arrived } => {
                 if !self.preempted.is_empty() {
@@ -183,25 +231,73 @@ impl Blame {
     /// Whoever arrived at the instant that is over did not go at once: it waits.
     #[inline]
     fn settle_fresh(&mut self) {
-        if let Some(row) = self.fresh.take() {
+        if let Some(Fresh { row, id }) = self.fresh.take() {
             let is_measured = u64::from(measured(self.now, self.warm_up));
             self.victims[row].waiting += 1;
             self.victims[row].measured += is_measured;
             self.enter(row, (1, is_measured));
+            self.overtakes.wait(row, id);
+            self.follow_idle(row);
         }
     }
 
+    /// A request leaves the allocator. Returns how often it was overtaken; `None` if it came at this
+    /// instant and had nobody to be overtaken by.
     #[inline]
-    fn leave_allocator(&mut self, row: usize, arrived: Time) {
-        if arrived == self.now && self.fresh == Some(row) {
+    fn leave_allocator(&mut self, row: usize, id: RequestId, arrived: Time) -> Option<u64> {
+        if self.fresh == Some(Fresh { row, id }) {
             self.fresh = None;
-            return;
+            return None;
         }
         let is_measured = u64::from(measured(arrived, self.warm_up));
         let victim = &mut self.victims[row];
         victim.waiting = victim.waiting.checked_sub(1).expect("who leaves the queue stood in it");
         victim.measured -= is_measured;
         self.leave(row, (1, is_measured));
+        self.follow_idle(row);
+        Some(self.overtakes.leave(row, id))
+    }
+
+    /// A request of a class was let in.
+    #[inline]
+    fn count_overtaken(&mut self, row: usize, arrived: Time, overtaken: Option<u64>) {
+        if measured(arrived, self.warm_up) {
+            let victim = &mut self.victims[row];
+            match overtaken {
+                Some(times) => victim.overtaken.observed.record(times),
+                None => victim.at_once += 1,
+            }
+        }
+    }
+
+    /// Whether a line of the policy holds a class back has perhaps changed.
+    #[inline]
+    fn follow_idle(&mut self, row: usize) {
+        let victim = &mut self.victims[row];
+        let is_held_back = victim.waiting > 0 && victim.bound.is_some_and(is_line);
+        if is_held_back != victim.idle_from.is_some() {
+            let free = self.capacity.free(self.now);
+            match victim.idle_from.take() {
+                Some(from) => victim.idle += free - from,
+                None => victim.idle_from = Some(free),
+            }
+        }
+    }
+
+    /// How often the measured requests of a class that left the allocator were overtaken there.
+    pub fn overtaken(&self, row: usize) -> Spans {
+        let victim = &self.victims[row];
+        let mut overtaken = victim.overtaken.clone();
+        overtaken.observed.record_times(0, victim.at_once);
+        overtaken
+    }
+
+    /// For how long, since the warm-up, capacity was free while a line of the policy held a class
+    /// back; in nanoseconds.
+    pub fn idle(&self, row: usize) -> u64 {
+        let victim = &self.victims[row];
+        let free = self.capacity.clone().free(self.now);
+        victim.idle + victim.idle_from.map_or(0, |from| free - from)
     }
 
     fn rebind(&mut self, row: usize, bound: Option<Bound>) {
@@ -210,6 +306,10 @@ impl Blame {
             self.leave(row, (waiting, measured));
             self.victims[row].bound = bound;
             self.enter(row, (waiting, measured));
+            self.follow_idle(row);
+            if let Some(service) = &mut self.service {
+                service.bind(row, bound.is_some_and(is_line));
+            }
         }
     }
 
@@ -261,6 +361,7 @@ impl Blame {
     fn dispatch(&mut self, row: usize, backend: BackendId, arrived: Time, tokens: u64) {
         self.seats.hold(self.now, row, 1);
         self.memory.hold(self.now, row, tokens);
+        self.capacity.take(self.now, backend.index(), tokens);
         self.enter_engine_queue(row, backend, arrived);
     }
 
@@ -282,7 +383,13 @@ impl Blame {
     fn leave_everything(&mut self, record: &RequestRecord) {
         let (now, row) = (self.now, self.row(record.class));
         match record.backend {
-            None => self.leave_allocator(row, record.arrived),
+            None => {
+                let overtaken = self.leave_allocator(row, record.id, record.arrived);
+                let is_refused = matches!(record.outcome, Outcome::Refused(_));
+                if measured(record.arrived, self.warm_up) && !is_refused {
+                    self.victims[row].overtaken.censored.record(overtaken.unwrap_or(0));
+                }
+            }
             Some(backend) => {
                 let waits = record.started.is_none()
                     || (record.preemptions > 0 && self.preempted.remove(&record.id));
@@ -293,7 +400,11 @@ impl Blame {
                 }
                 self.seats.release(now, row, 1);
                 self.memory.release(now, row, record.tokens);
+                self.capacity.give_back(now, backend.index(), record.tokens);
             }
+        }
+        if let Some(service) = &mut self.service {
+            service.close(row, record);
         }
         if measured(record.arrived, self.warm_up) {
             self.victims[row].closed += u128::from(record.phases.queue.nanos());
@@ -378,8 +489,13 @@ impl Blame {
     /// What happened in the warm-up does not count.
     fn warm(&mut self) {
         self.seats.integral(self.now);
+        if let Some(service) = &mut self.service {
+            service.warm();
+        }
+        let free = self.capacity.free(self.now);
         for (row, victim) in self.victims.iter_mut().enumerate() {
-            victim.inversion = 0;
+            (victim.inversion, victim.idle) = (0, 0);
+            victim.idle_from = victim.idle_from.map(|_| free);
             if self.seats.waiting(row) > 0 {
                 victim.begin_inversion(Resource::Seats, &self.seats);
             }
@@ -465,6 +581,21 @@ fn held(bound: Option<Bound>) -> Option<Resource> {
         | Bound::StaleSignal
         | Bound::Site
         | Bound::NoBackend => None,
+    }
+}
+
+/// Whether it is the policy that holds back, and not what others hold.
+fn is_line(bound: Bound) -> bool {
+    match bound {
+        Bound::Seats | Bound::KvMemory | Bound::NoBackend => false,
+        Bound::ClassRequests
+        | Bound::ClassTokens
+        | Bound::Quota
+        | Bound::HeavyLane
+        | Bound::Adaptive
+        | Bound::Breaker
+        | Bound::StaleSignal
+        | Bound::Site => true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! How long a step takes, in integer ticks.
 
-use plimsoll_base::{Ticks, math};
+use plimsoll_base::{Span, Ticks, math};
 
 use super::clock::Series;
 use crate::model::StepCostSpec;
@@ -96,6 +96,45 @@ impl StepCost {
         }
     }
 
+    /// How long a request takes that is alone: its prompt in steps of at most `chunk_max` tokens,
+    /// then a step for each output token after the first. In closed form, so that a long request
+    /// costs no more than a short one; where steps are rounded one by one it is long by less than
+    /// a tick a step.
+    pub fn alone(&self, (prompt, output): (u32, u32), chunk_max: u32) -> Span {
+        let (prompt, chunk_max) = (i128::from(prompt), i128::from(chunk_max.max(1)));
+        let (whole, rest) = (prompt / chunk_max, prompt % chunk_max);
+        let decodes = i128::from(output.saturating_sub(1));
+        let steps = whole + i128::from(rest > 0) + decodes;
+        // Contexts of prompt, prompt + 1, …, and their squares.
+        let contexts = decodes * prompt + decodes * (decodes - 1) / 2;
+        let ticks = match *self {
+            StepCost::Affine { base, prefill, sequence, context, pair } => {
+                let pairs = prompt * (prompt + 1) / 2;
+                let [base, prefill, sequence, context, pair] =
+                    [base, prefill, sequence, context, pair].map(i128::from);
+                steps * base
+                    + prefill * prompt
+                    + pair * pairs
+                    + sequence * decodes
+                    + context * contexts
+            }
+            StepCost::Polynomial { base, prefill, sequence, context } => {
+                let squares = decodes * prompt * prompt
+                    + prompt * decodes * (decodes - 1)
+                    + (decodes - 1) * decodes * (2 * decodes - 1) / 6;
+                let fixed = steps * base
+                    + prefill[0] * prompt
+                    + prefill[1] * (whole * chunk_max * chunk_max + rest * rest)
+                    + decodes * (sequence[0] + sequence[1])
+                    + context[0] * contexts
+                    + context[1] * squares;
+                fixed >> (32 - Ticks::FRACTION_BITS)
+            }
+        };
+        let nanos = ticks.max(steps * i128::from(STEP_MIN)) + i128::from(Ticks::PER_NANO - 1);
+        Span::from_nanos(u64::try_from(nanos >> Ticks::FRACTION_BITS).unwrap_or(u64::MAX))
+    }
+
     /// The part of a step that its prompt tokens cause, in ticks.
     pub fn prefill_part(&self, shape: BatchShape) -> u64 {
         match self {
@@ -136,6 +175,52 @@ mod tests {
         for index in 0..100 {
             assert_eq!(cost.series(shape).0.first, series.step(index));
             shape.context += shape.sequences;
+        }
+    }
+
+    /// A request alone in an engine that is stepped one step at a time.
+    fn stepped(cost: &StepCost, (prompt, output): (u64, u64), chunk_max: u64) -> u64 {
+        let (mut ticks, mut computed) = (0, 0);
+        while computed < prompt {
+            let prefill = chunk_max.min(prompt - computed);
+            let pairs = prefill * computed + prefill * (prefill + 1) / 2;
+            ticks += cost.series(BatchShape { prefill, pairs, ..BatchShape::default() }).0.first;
+            computed += prefill;
+        }
+        for context in prompt..prompt + output - 1 {
+            let shape = BatchShape { sequences: 1, context, ..BatchShape::default() };
+            ticks += cost.series(shape).0.first;
+        }
+        ticks
+    }
+
+    #[test]
+    fn alone_is_the_sum_of_its_steps() {
+        let affine = StepCostSpec::Affine {
+            base: 8e6,
+            prefill: 33_000.5,
+            sequence: 40_000.0,
+            context: 39.1,
+            pair: 1.3,
+        };
+        let polynomial = StepCostSpec::Polynomial {
+            base: 5.74e6,
+            prefill: [31_000.0, 0.7],
+            sequence: [210_937.5, -392.7],
+            context: [77.7, 0.001],
+        };
+        for spec in [affine, polynomial] {
+            let cost = StepCost::new(spec);
+            for (prompt, output) in [(1, 1), (1, 2), (300, 1), (512, 700), (513, 2), (9_000, 40)] {
+                for chunk_max in [512, prompt] {
+                    let lengths = (u64::from(prompt), u64::from(output));
+                    let ticks = stepped(&cost, lengths, chunk_max.into());
+                    let expected = ticks.div_ceil(Ticks::PER_NANO);
+                    let alone = cost.alone((prompt, output), chunk_max).nanos();
+                    // A step that is rounded lacks less than a tick.
+                    assert!((expected..=expected + 1).contains(&alone), "{alone} {expected}");
+                }
+            }
         }
     }
 

@@ -261,6 +261,16 @@ impl<B: Batch> Engine<B> {
         self.divide_shared();
     }
 
+    /// How long a request takes from its arrival to its last token if the engine does nothing else.
+    #[inline(never)]
+    pub fn alone(&self, prompt_tokens: u32, output_tokens: u32) -> Span {
+        let chunk_max = match self.model.chunked_prefill {
+            true => self.model.step_tokens_max,
+            false => prompt_tokens,
+        };
+        self.cost.alone((prompt_tokens, output_tokens), chunk_max)
+    }
+
     /// Counters and gauges as of the last `settle` or boundary.
     pub fn sample(&self) -> BackendSample {
         BackendSample {

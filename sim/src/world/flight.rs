@@ -105,6 +105,7 @@ impl Flight {
             last_token: None,
             closed: now,
             tokens: 0,
+            alone: Span::ZERO,
             prompt_tokens: request.prompt_tokens,
             output_tokens: 0,
             output_cap: request.output_cap,

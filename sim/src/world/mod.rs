@@ -64,6 +64,8 @@ pub struct World<B, O> {
     plan: RunPlan,
     allocator: Allocator,
     backends: Vec<Backend<B>>,
+    /// The first backend of each pool.
+    pools: Vec<usize>,
     /// Engines that have something to begin at this instant.
     dirty: Vec<u32>,
     arrivals: Arrivals,
@@ -109,6 +111,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             plan,
             allocator: Allocator::new(model.policy.clone()).map_err(StartError::Policy)?,
             backends: Vec::new(),
+            pools: Vec::new(),
             dirty: Vec::new(),
             arrivals: Arrivals::new(sources, plan.duration),
             marks: model.workloads.iter().map(|workload| workload.marks).collect(),
@@ -139,6 +142,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     fn join_backends(&mut self, model: &Model, classes: usize) {
         for (pool, spec) in model.pools.iter().enumerate() {
             let engine = &spec.engine;
+            self.pools.extend((spec.replicas > 0).then_some(self.backends.len()));
             for _ in 0..spec.replicas {
                 let id = BackendId::first(self.backends.len() as u32);
                 let info = BackendInfo {
@@ -194,6 +198,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     pub fn finish(mut self, now: Time) -> Result<O, SourceError> {
         self.sample(now);
         for key in self.flights.keys() {
+            self.imagine_alone(key);
             self.close(key, Outcome::Unfinished, now);
         }
         self.observer.observe(now, &Fact::RunEnded);
@@ -323,8 +328,19 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Ends the life of a request that was not let in.
     #[inline(never)]
     fn turn_away(&mut self, key: u32, outcome: Outcome, now: Time, agenda: &mut Agenda<Event>) {
+        self.imagine_alone(key);
         let from = self.close(key, outcome, now);
         self.arrivals.ended(from, now, agenda);
+    }
+
+    /// What was never let in would have taken as long as on the slowest backend, or less.
+    fn imagine_alone(&mut self, key: u32) {
+        let Flight { record, output_tokens, .. } = &mut self.flights[key];
+        if self.plan.attribution.is_on() && record.dispatched.is_none() {
+            let firsts = self.pools.iter().map(|&slot| &self.backends[slot].engine);
+            let alone = firsts.map(|engine| engine.alone(record.prompt_tokens, *output_tokens));
+            record.alone = alone.max().unwrap_or_default();
+        }
     }
 
     #[inline(always)]
@@ -336,6 +352,8 @@ impl<B: Batch, O: Observer> World<B, O> {
         if self.plan.attribution.is_on() {
             let tokens = self.allocator.tokens(flight.record.id);
             flight.record.tokens = tokens.expect("what is dispatched is held until it ends");
+            let engine = &self.backends[backend.index()].engine;
+            flight.record.alone = engine.alone(flight.record.prompt_tokens, flight.output_tokens);
         }
         let record = &flight.record;
         let fact = Fact::Dispatched {
@@ -346,6 +364,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             reason: record.reason.expect("a decision was written down"),
             bound: record.bound,
             arrived: record.arrived,
+            prompt_tokens: record.prompt_tokens,
             tokens: record.tokens,
         };
         self.observer.observe(now, &fact);

@@ -1,0 +1,82 @@
+//! What a share rule promises about the service of two flows with work, as numbers.
+//!
+//! In every interval in which two flows have work throughout, their charges a unit of weight differ
+//! by at most
+//!
+//! | rule | bound |
+//! |---|---|
+//! | deficit round robin | `quantum + C_f/w_f + C_g/w_g + 2 (E_f/w_f + E_g/w_g)` |
+//! | virtual token counter | `2 max(C_f/w_f, C_g/w_g) + 2 sum_h E_h/w_h` |
+//! | start-time fair, stride, dominant resource | `C_f/w_f + C_g/w_g + 2 (E_f/w_f + E_g/w_g)` |
+//! | deficit longest prefix | `2 quantum + C_f/w_f + C_g/w_g + 2 (E_f/w_f + E_g/w_g)` |
+//!
+//! `C` is the largest charge of a flow, `E` the largest total error of prediction of its requests in
+//! flight, `w` its weight. `policies/tests/fairness.rs` holds the rules to it; sources are given in
+//! each rule's own file.
+
+use crate::config::{Config, Per, Share, TokenCost, Window};
+
+/// The bound of a rule whose charges can be told from prompt and output tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GapBound {
+    /// What a token costs; `None` where a request costs one whatever its tokens.
+    pub cost: Option<TokenCost>,
+    /// Added whatever was served.
+    pub quantum: u64,
+    /// Twice the larger charge of the two and the errors of all, instead of the charges and the
+    /// errors of the two.
+    pub counts_all: bool,
+    /// The bound as a formula.
+    pub formula: &'static str,
+}
+
+const OF_BOTH: &str = "C_f/w_f + C_g/w_g + 2 (E_f/w_f + E_g/w_g)";
+
+/// What the policy's share rule promises about classes; `None` where it promises nothing, keeps
+/// its accounts for others than classes, or charges what is not told of a request.
+pub fn gap_bound(config: &Config) -> Option<GapBound> {
+    let both = |cost| GapBound { cost, quantum: 0, counts_all: false, formula: OF_BOTH };
+    let (per, bound) = match config.share {
+        Share::VirtualTokenCounter { per, cost } => {
+            let formula = "2 max(C_f/w_f, C_g/w_g) + 2 sum_h E_h/w_h";
+            (per, GapBound { counts_all: true, formula, ..both(Some(cost)) })
+        }
+        Share::DeficitRoundRobin { per, quantum, cost } => {
+            let formula = "quantum + C_f/w_f + C_g/w_g + 2 (E_f/w_f + E_g/w_g)";
+            (per, GapBound { quantum, formula, ..both(Some(cost)) })
+        }
+        Share::StartTimeFair { per, cost } => (per, both(Some(cost))),
+        Share::Stride { per } => (per, both(None)),
+        Share::Fcfs
+        | Share::Priority
+        | Share::DominantResource { .. }
+        | Share::DeficitLongestPrefix { .. } => return None,
+    };
+    match per {
+        Per::Class => Some(bound),
+        Per::Tenant | Per::Workflow => None,
+    }
+}
+
+/// Which part of the policy may let others go first, so that the share rule's bound does not hold;
+/// `None` if it holds.
+pub fn gap_bound_void(config: &Config) -> Option<&'static str> {
+    let capped = config.classes.iter().any(|c| c.requests_max.is_some() || c.tokens_max.is_some());
+    if config.guard.is_some() {
+        Some("the guard lets due requests go first")
+    } else if config.bypass_max > 0 {
+        Some("requests that fit may go past one that does not (bypass_max)")
+    } else if capped {
+        Some("classes have caps, and one that steps aside loses its turn")
+    } else if !config.partition.is_empty() {
+        Some("rules of partition make some requests step aside")
+    } else if !config.models.is_empty() || !config.sites.is_empty() {
+        Some("not every request may go everywhere (sites, models)")
+    } else if !config.feedback.is_empty() {
+        Some("feedback changes what may be outstanding")
+    } else if config.window == Window::None {
+        Some("everything is let in at once (window = none)")
+    } else {
+        None
+    }
+}
