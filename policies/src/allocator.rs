@@ -60,6 +60,12 @@ pub struct Allocator {
     lives: Vec<Option<Span>>,
     /// Queues with a time-to-live.
     mortal: ClassSet,
+    /// Whether time alone can bring something about: a time-to-live, a deadline or a breaker.
+    heeds_time: bool,
+    /// Whether it matters to nobody's turn who waits and who goes: then who can go at once does.
+    is_unwatched: bool,
+    /// What a pick by the share is called.
+    share_reason: Reason,
     /// What stopped those who wait.
     stops: Stops,
     /// Classes whose next request did not fit their cap of tokens. A class is looked at again
@@ -90,29 +96,35 @@ impl Allocator {
         let owed = queues.owed(&config.classes);
         let ids = (0..).map(ClassId).zip(&owed);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
+        let mortal: ClassSet = mortal.collect();
         let admission = Admission::new(&config);
         let ids = (0..).map(ClassId).zip(&config.classes);
         let bounded = ids.filter(|(_, class)| class.queue_max.is_some()).map(|(id, _)| id);
         let measured = bounded.chain(admission.paced()).collect();
         let order = Order::new(&config);
+        let feedback = Feedback::new(&config);
+        let share = Share::new(&Config { classes: owed.clone(), ..config.clone() });
         Ok(Allocator {
             classifier: Classifier::new(&config.classify, config.classes.len()),
             predictions: Predictions::new(config.predict, &config.classes),
             hints: Hints::default(),
             admission,
             drains: Drains::new(config.classes.len(), measured),
-            feedback: Feedback::new(&config),
             evict: Evict::new(&config),
+            heeds_time: !mortal.is_empty() || order.relegates() || feedback.heeds_time(),
+            is_unwatched: share.keeps_no_accounts() && config.guard.is_none(),
+            share_reason: share.reason(),
+            feedback,
+            share,
             queues,
             book: Book::new(queues, order.lanes(queues)),
             order,
-            share: Share::new(&Config { classes: owed.clone(), ..config.clone() }),
             guard: config.guard.as_ref().map(|guard| Guard::new(guard, &owed)),
             caps: Caps::new(&config.classes),
             heavy_lane: HeavyLane::new(&config.partition, queues),
             backends: Backends::new(config.place, config.window),
             lives: owed.iter().map(|class| class.time_to_live).collect(),
-            mortal: mortal.collect(),
+            mortal,
             stops: Stops::default(),
             too_large: ClassSet::EMPTY,
             too_large_when_due: ClassSet::EMPTY,
@@ -135,14 +147,8 @@ impl Allocator {
         assert!(now >= self.now, "the driver's clock never runs backwards");
         self.now = now;
         self.sequence_fresh = self.sequence;
-        if self.mortal.meets(self.book.waiting()) {
-            self.expire();
-        }
-        if self.order.relegates() {
-            self.relegate();
-        }
-        if self.feedback.deadline() <= now {
-            self.feedback.tick(now, &mut self.backends);
+        if self.heeds_time {
+            self.pass_time();
         }
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
@@ -160,6 +166,20 @@ impl Allocator {
             Input::Deadline => {}
         }
         self.dispatch();
+    }
+
+    /// Does what time alone brings about.
+    #[inline(never)]
+    fn pass_time(&mut self) {
+        if self.mortal.meets(self.book.waiting()) {
+            self.expire();
+        }
+        if self.order.relegates() {
+            self.relegate();
+        }
+        if self.feedback.deadline() <= self.now {
+            self.feedback.tick(self.now, &mut self.backends);
+        }
     }
 
     /// The next decision, in the order in which they were made.
@@ -309,7 +329,7 @@ impl Allocator {
         if let Some(evict) = &mut self.evict {
             evict.dispatched(slot, class);
         }
-        self.commit((id, class, tokens), backend, self.share.reason(), None);
+        self.commit((id, class, tokens), backend, self.share_reason, None);
     }
 
     /// Where a request can go now if the rules could not but pick it next: nobody waits, its
@@ -321,8 +341,7 @@ impl Allocator {
         context: u64,
     ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
-            && self.share.keeps_no_accounts()
-            && self.guard.is_none()
+            && self.is_unwatched
             && !self.caps.full().contains(class)
             && self.caps.has_room(class, tokens)
             && !self.heavy_lane.full().contains(queue);
@@ -679,7 +698,7 @@ impl Allocator {
         let (flow, picked) = self.share.pick(&self.book, open);
         let head = picked.or_else(|| self.book.head(flow, open));
         let slot = head.expect("the flow picked has an open queue");
-        (due, slot, self.share.reason())
+        (due, slot, self.share_reason)
     }
 
     fn send(&mut self, slot: u32, backend: BackendId, reason: Reason, due: Due) {

@@ -138,7 +138,7 @@ impl Backends {
     }
 
     /// Where such a request can go now, by the rule of placement.
-    #[inline]
+    #[inline(always)]
     pub fn find_room(&self, tokens: u64, context: u64) -> Option<BackendId> {
         match &self.slots[..] {
             [only] => only.has_room(tokens, context).then(|| only.id(0)),
@@ -146,6 +146,7 @@ impl Backends {
         }
     }
 
+    #[inline(never)]
     fn choose(&self, tokens: u64, context: u64) -> Option<BackendId> {
         let at = match self.place {
             Place::RoundRobin => self.next_in_turn(tokens, context),

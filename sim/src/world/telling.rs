@@ -107,6 +107,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// Each backend writes down how full it is.
+    #[inline(never)]
     pub(super) fn gather(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for slot in 0..self.backends.len() {
             let (backend, mut ear) = self.listen(slot as u32, now);
@@ -125,6 +126,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// The allocator hears what was gathered.
+    #[inline(never)]
     pub(super) fn report(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for slot in 0..self.backends.len() {
             let (load, as_of) = (self.telling.loads[slot], self.telling.as_of);
