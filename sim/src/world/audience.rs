@@ -50,12 +50,7 @@ impl Audience {
 
     /// The allocator has decided, or has nothing left to decide.
     #[inline(never)]
-    pub fn decision(
-        &mut self,
-        now: Time,
-        decision: Option<Decision>,
-        allocator: &mut Allocator,
-    ) {
+    pub fn decision(&mut self, now: Time, decision: Option<Decision>, allocator: &mut Allocator) {
         if let (Some(Attribution { detection, .. }), Some(decision)) =
             (&mut self.attribution, &decision)
         {
@@ -132,7 +127,8 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Keeps the detector's next look on the agenda.
     #[inline(always)]
     pub(super) fn keep_watch(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        if let Some(Audience { attribution: Some(attribution), .. }) = self.audience.as_deref_mut() {
+        if let Some(Audience { attribution: Some(attribution), .. }) = self.audience.as_deref_mut()
+        {
             attribution.detection.keep_watch(now, agenda);
         }
     }
@@ -140,7 +136,8 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// It is time for the detector to look.
     #[inline(never)]
     pub(super) fn watch(&mut self, now: Time) {
-        if let Some(Audience { attribution: Some(attribution), .. }) = self.audience.as_deref_mut() {
+        if let Some(Audience { attribution: Some(attribution), .. }) = self.audience.as_deref_mut()
+        {
             attribution.detection.woken();
         }
         self.rest(now);
