@@ -1,8 +1,11 @@
 //! Faults that users of other schedulers reported. Each scenario fails under a model of the
 //! original behaviour and holds under ours, by the same yardstick, with more than one seed.
 //!
-//! Proved elsewhere, because the simulated machine caches no prefixes yet:
-//! - the longest cached prefix first starves cold prompts (sglang #31954): `policies/tests/orders.rs`.
+//! Proved on scripts of inputs, because the simulated machine caches no prefixes, loses no report
+//! and has one gateway:
+//! - the longest cached prefix first starves cold prompts (sglang #31954): `policies/tests/orders.rs`;
+//! - reports that no longer come halt a healthy pool (llm-d-router #2408): `policies/tests/admit.rs`;
+//! - bursts herd to one backend (llm-d-router #1598): `policies/tests/place.rs`.
 //!
 //! Left for later: shares that break across two gateway replicas (dynamo #15187), which needs
 //! inputs from peers.

@@ -157,6 +157,59 @@ fn the_first_scenario_passes() {
     }
 }
 
+fn pool_memory(summary: &Value, name: &str) -> f64 {
+    let pools = summary["pools"].as_array().expect("pools");
+    let pool = pools.iter().find(|pool| pool["name"] == name).expect("the pool");
+    number(&pool["utilization"]["kv_occupancy"]["value"])
+}
+
+#[test]
+fn local_first_fills_the_office_and_spills_late() {
+    for seed in SEEDS {
+        let near = run("local-first", seed);
+        let spread = run_with("local-first", &["policy.place=least-tokens"], seed);
+        for name in ["chat", "records", "drafts"] {
+            assert!(meets(&near, name), "seed {seed}: {name}");
+        }
+        // What can stay in the office does.
+        let (office, cloud) = (pool_memory(&near, "office"), pool_memory(&near, "cloud"));
+        assert!(office > 2.0 * pool_memory(&spread, "office"), "seed {seed}: {office}");
+        assert!(cloud < 0.5 * pool_memory(&spread, "cloud"), "seed {seed}: {cloud}");
+        // Chat goes to the cloud once its oldest request has waited five seconds, not before.
+        let wait = worst_wait(&near, "chat");
+        assert!((5.0..5.5).contains(&wait), "seed {seed}: {wait} s");
+        assert!(worst_wait(&spread, "chat") < 1.0, "seed {seed}");
+        // Drafts, which only the cloud serves, wait for nobody in the office.
+        assert!(worst_wait(&near, "drafts") < 1.0, "seed {seed}");
+        // If chat may not leave either, what is over waits in the office.
+        let only = run_with("local-first", &["class.chat.sites=[\"office\"]"], seed);
+        assert!(!meets(&only, "chat") && worst_wait(&only, "chat") > 20.0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_quota_comes_back_when_its_owner_does() {
+    for seed in SEEDS {
+        let lent = run("quota", seed);
+        let bare = run_with("quota", &["policy.partition=[]"], seed);
+        assert!(meets(&lent, "product") && !meets(&bare, "product"), "seed {seed}");
+        let (wait, without) = (worst_wait(&lent, "product"), worst_wait(&bare, "product"));
+        assert!(wait < 5.0 && without > 60.0, "seed {seed}: {wait} s, {without} s first come");
+        // Without lending the borrower goes without seats that idle.
+        let kept = run_with("quota", &[KEPT], seed);
+        assert!(worst_wait(&kept, "product") < 5.0, "seed {seed}");
+        let done =
+            |summary: &Value| number(&class(summary, "research")["numbers"]["counts"]["finished"]);
+        assert!(done(&lent) > 1.2 * done(&kept), "seed {seed}: {} lent", done(&lent));
+    }
+}
+
+/// The quota without lending.
+const KEPT: &str = r#"policy.partition=[{ rule = "quota", groups = [
+    { name = "all", nominal = 64 },
+    { name = "product", parent = "all", nominal = 32, lend_max = 0, classes = ["product"] },
+    { name = "research", parent = "all", nominal = 32, lend_max = 0, classes = ["research"] },
+] }]"#;
 /// How much of a class's waiting falls on another that held the seats.
 fn matrix(summary: &Value, victim: &str, culprit: &str, kind: &str) -> f64 {
     let parts = class(summary, victim)["waiting"]["blame"].as_array().expect("parts");

@@ -1,4 +1,6 @@
-//! The machine: inputs in, decisions out.
+//! The machine: inputs in, decisions out. What goes when is decided in [`round`].
+
+mod round;
 
 mod evict;
 mod snapshot;
@@ -16,21 +18,18 @@ use crate::classify::Classifier;
 use crate::config::Config;
 use crate::decided::Decided;
 use crate::feedback::{Evict, Feedback};
-use crate::guard::{DISPATCH, Due, Guard};
+use crate::guard::Guard;
 use crate::heavy_lane::{HeavyLane, Queues};
 use crate::hints::Hints;
 use crate::message::{
     Action, BackendInfo, Decision, EnginePriority, Input, Load, Needs, RequestInfo, Signal, Used,
 };
 use crate::order::{LATE, Order};
-use crate::place::{Backends, Placed};
+use crate::partition::Partitions;
+use crate::place::{Asked, Backends};
 use crate::predict::Predictions;
 use crate::share::Share;
 use crate::standing::Standing;
-
-/// How many of those who are next may be aside at once, so that looking for one that may go past
-/// them costs a bounded time.
-const ASIDE_MAX: usize = 16;
 
 /// Decides which request goes to which backend, when, and why.
 ///
@@ -55,6 +54,7 @@ pub struct Allocator {
     guard: Option<Guard>,
     caps: Caps,
     heavy_lane: HeavyLane,
+    partitions: Partitions,
     backends: Backends,
     /// Times to live, indexed by queue.
     lives: Vec<Option<Span>>,
@@ -68,12 +68,16 @@ pub struct Allocator {
     share_reason: Reason,
     /// What stopped those who wait.
     stops: Stops,
+    /// Whether more than time has passed since dispatching last came to rest, or someone else is
+    /// next: then everyone is asked for anew, and otherwise only those who stepped aside and whose
+    /// time has come.
+    changed: bool,
     /// Classes whose next request did not fit their cap of tokens. A class is looked at again
     /// when what it has waiting or outstanding changes, when its oldest request may go as due, or
     /// when the heavy lane opens or closes, since then another may be next.
     too_large: ClassSet,
-    /// Those of them that were looked at as due with the input in hand.
-    too_large_when_due: ClassSet,
+    /// Classes whose oldest request was looked at as due in the round in hand, in vain.
+    tried_as_due: ClassSet,
     decisions: Decided,
     in_flight: u32,
     /// The next request's place in the order of arrival.
@@ -122,12 +126,14 @@ impl Allocator {
             guard: config.guard.as_ref().map(|guard| Guard::new(guard, &owed)),
             caps: Caps::new(&config.classes),
             heavy_lane: HeavyLane::new(&config.partition, queues),
-            backends: Backends::new(config.place, config.window),
+            partitions: Partitions::new(&config),
+            backends: Backends::new(&config),
             lives: owed.iter().map(|class| class.time_to_live).collect(),
             mortal,
             stops: Stops::default(),
+            changed: false,
             too_large: ClassSet::EMPTY,
-            too_large_when_due: ClassSet::EMPTY,
+            tried_as_due: ClassSet::EMPTY,
             decisions: Decided::default(),
             in_flight: 0,
             sequence: 0,
@@ -179,7 +185,13 @@ impl Allocator {
         }
         if self.feedback.deadline() <= self.now {
             self.feedback.tick(self.now, &mut self.backends);
+            self.changed = true;
         }
+    }
+
+    fn resized(&mut self) {
+        self.partitions.resize(self.backends.seats());
+        self.changed = true;
     }
 
     /// The next decision, in the order in which they were made.
@@ -189,7 +201,8 @@ impl Allocator {
     }
 
     /// When to hand in [`Input::Deadline`]: the next instant at which time alone can change a
-    /// decision, because a request expires, falls due or is relegated. `None` if there is none.
+    /// decision, because a request expires, falls due or is relegated, or a class may spill to a
+    /// farther site. `None` if there is none.
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
         if self.book.waiting().is_empty() { None } else { self.earliest_deadline() }
@@ -198,12 +211,13 @@ impl Allocator {
     fn earliest_deadline(&self) -> Option<Time> {
         let waiting = self.book.waiting();
         let expiries = self.mortal.and(waiting).filter_map(|queue| self.next_expiry(queue));
-        // Falling due and being relegated help only where a request that is too large stopped the
+        let is_closed = self.backends.closed().is_some();
+        // Falling due and being relegated help only where a request that does not fit stopped the
         // others.
-        let open = match (self.backends.closed(), self.stops.all) {
-            (Some(_), _) => ClassSet::EMPTY,
-            (None, Some(_)) => waiting.without(self.queues.of(self.stops.requests)),
-            (None, None) => self.queues.of(self.stops.tokens),
+        let open = match (is_closed, self.stops.all) {
+            (true, _) => ClassSet::EMPTY,
+            (false, Some(_)) => waiting.without(self.queues.of(self.stops.requests)),
+            (false, None) => self.queues.of(self.stops.tokens.or(self.stops.aside.all())),
         };
         let guard = self.guard.as_ref();
         let next_due = guard.and_then(|guard| guard.next_due(self.now, &self.book, open));
@@ -211,7 +225,12 @@ impl Allocator {
         let relegations = relegates.filter_map(|queue| self.next_relegation(queue));
         let rest_over = Some(self.feedback.deadline()).filter(|&at| at < Time::MAX);
         let evicts = self.evict.as_ref().and_then(|_| self.next_eviction());
-        expiries.chain(next_due).chain(relegations).chain(rest_over).chain(evicts).min()
+        let next_spill = match is_closed {
+            true => None,
+            false => self.backends.next_spill(|class| self.oldest_arrival(class)),
+        };
+        let by_rules = next_due.into_iter().chain(rest_over).chain(evicts).chain(next_spill);
+        expiries.chain(relegations).chain(by_rules).min()
     }
 
     /// The class such a request gets: that of the first rule that matches. Changes nothing.
@@ -225,7 +244,8 @@ impl Allocator {
             matches: self.classifier.needs_matches()
                 || self.order.needs_matches()
                 || self.queues.needs_matches()
-                || self.share.needs_matches(),
+                || self.share.needs_matches()
+                || self.backends.needs_matches(),
             predictions: self.predictions.needs_hints(),
             first_tokens: self.feedback.needs_first_tokens(),
             reports: [self.admission.reports_every(), self.feedback.reports_every()]
@@ -295,8 +315,10 @@ impl Allocator {
         let tokens = u64::from(prompt_tokens) + u64::from(output_predicted);
         let context = u64::from(prompt_tokens) + u64::from(output_cap);
         let queue = self.queues.queue(class, u64::from(uncached) + u64::from(output_predicted));
-        let at_once = self.at_once((class, queue), tokens, context);
-        if let Some((refusal, reason)) = self.against(tokens, context, at_once) {
+        let (now, model, session) = (self.now, info.model, info.session);
+        let asked = || Asked { tokens, context, class, model, session, matched, now, oldest: now };
+        let at_once = self.at_once((class, queue), (tokens, context), asked);
+        if let Some((refusal, reason)) = self.against(class, (tokens, context), at_once, asked) {
             return self.decline(id, Some(class), refusal, reason);
         }
         if !self.admission.is_empty() {
@@ -329,6 +351,7 @@ impl Allocator {
         if let Some(evict) = &mut self.evict {
             evict.dispatched(slot, class);
         }
+        self.remember(slot, backend);
         self.commit((id, class, tokens), backend, self.share_reason, None);
     }
 
@@ -337,28 +360,38 @@ impl Allocator {
     fn at_once(
         &self,
         (class, queue): (ClassId, ClassId),
-        tokens: u64,
-        context: u64,
+        (tokens, context): (u64, u64),
+        asked: impl FnOnce() -> Asked,
     ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
             && self.is_unwatched
-            && !self.caps.full().contains(class)
+            && self.has_room((class, queue), tokens);
+        if is_next { self.backends.find_room(tokens, context, asked) } else { None }
+    }
+
+    /// Whether no cap and no partition keeps such a request from going.
+    #[inline]
+    fn has_room(&self, (class, queue): (ClassId, ClassId), tokens: u64) -> bool {
+        !self.caps.full().contains(class)
             && self.caps.has_room(class, tokens)
-            && !self.heavy_lane.full().contains(queue);
-        if is_next { self.backends.find_room(tokens, context) } else { None }
+            && !self.heavy_lane.full().contains(queue)
+            && self.partitions.has_room(class, tokens)
     }
 
     /// What speaks against taking a request in that could go `at_once`, if there is such a place.
     fn against(
         &self,
-        tokens: u64,
-        context: u64,
+        class: ClassId,
+        (tokens, context): (u64, u64),
         at_once: Option<BackendId>,
+        asked: impl FnOnce() -> Asked,
     ) -> Option<(Refusal, Reason)> {
         if self.draining {
             Some((Refusal::Draining, Reason::Draining))
-        } else if at_once.is_none() && !self.backends.could_take(tokens, context) {
+        } else if at_once.is_none() && !self.backends.could_take(tokens, context, asked) {
             Some((Refusal::Infeasible, Reason::TooLarge))
+        } else if at_once.is_none() && !self.partitions.could_take(class, tokens) {
+            Some((Refusal::OverQuota, Reason::TooLarge))
         } else if self.book.len() >= self.config.requests_max as usize {
             Some((Refusal::QueueFull, Reason::QueueBound))
         } else {
@@ -411,6 +444,7 @@ impl Allocator {
         entry.flow = flow;
         entry.key = self.order.key(entry);
         let turned = self.book.enqueue(slot);
+        self.changed = true;
         self.share.enqueued(slot, self.book.entry(slot), turned);
         self.dispatch();
         self.bound_queue(id, slot);
@@ -443,7 +477,9 @@ impl Allocator {
                 retry_after(self.now, wait, oldest)
             }
             Refusal::Draining | Refusal::NoBackend => RETRY_MIN,
-            Refusal::RateLimited | Refusal::OverQuota | Refusal::Saturated => RETRY_MIN,
+            Refusal::RateLimited | Refusal::Saturated => RETRY_MIN,
+            // It asks for more than its quota ever is.
+            Refusal::OverQuota => Span::ZERO,
             Refusal::Infeasible | Refusal::Unclassified => Span::ZERO,
         };
         let action = Action::Reject(refusal, retry_after);
@@ -491,9 +527,11 @@ impl Allocator {
             evict.ended(found.slot, class, id);
         }
         self.book.forget(found);
+        self.changed = true;
         self.backends.release(backend, tokens);
         self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
         self.caps.release(class, tokens);
+        self.partitions.release(class, tokens);
         self.too_large.remove(class);
         self.in_flight -= 1;
     }
@@ -503,6 +541,7 @@ impl Allocator {
             self.admission.joined(backend);
             self.feedback.joined(backend, info, &mut self.backends);
         }
+        self.resized();
     }
 
     fn left(&mut self, backend: BackendId) {
@@ -510,12 +549,14 @@ impl Allocator {
             self.admission.left(backend);
             self.feedback.left(backend);
         }
+        self.resized();
     }
 
     fn reported(&mut self, backend: BackendId, load: &Load, as_of: Time) {
         self.admission.reported(backend, load, as_of);
         if self.backends.is_here(backend) {
             self.feedback.reported(self.now, (backend, load, as_of), &mut self.backends);
+            self.changed |= self.feedback.reports_every().is_some();
         }
     }
 
@@ -543,6 +584,7 @@ impl Allocator {
                 && self.book.entry(slot).key <= self.now.nanos()
             {
                 self.book.relegate(slot);
+                self.changed = true;
                 self.too_large.remove(self.queues.class(queue));
             }
         }
@@ -568,168 +610,31 @@ impl Allocator {
 
     fn unqueue(&mut self, slot: u32) {
         let turned = self.book.unqueue(slot);
-        self.share.unqueued(slot, self.book.entry(slot), turned);
-    }
-
-    #[inline]
-    fn dispatch(&mut self) {
-        if !self.book.waiting().is_empty() {
-            self.dispatch_waiting();
-        }
-    }
-
-    /// Dispatches until everyone who waits is stopped by something. Each turn sends a request,
-    /// refuses one, sets one aside, closes a class or ends the loop, so it ends.
-    fn dispatch_waiting(&mut self) {
-        let mut stops = Stops::default();
-        self.too_large = self.too_large.without(self.due_classes());
-        self.too_large_when_due = ClassSet::EMPTY;
-        // What stopped the first of those who are aside.
-        let mut stopped_next = None;
-        loop {
-            let open = self.book.standing().without(self.closed_queues());
-            if open.is_empty() {
-                break;
-            }
-            stops.all = self.backends.closed();
-            if stops.all.is_some() {
-                break;
-            }
-            let (due, slot, reason) = self.pick(open);
-            let entry = self.book.entry(slot);
-            let (class, tokens, context) = (entry.class, entry.tokens(), entry.context());
-            if !self.caps.has_room(class, tokens) {
-                self.too_large.insert(class);
-                if reason == Reason::Due {
-                    self.too_large_when_due.insert(class);
-                }
-                continue;
-            }
-            match self.backends.place(tokens, context) {
-                Placed::At(backend) => {
-                    let reason = stopped_next.take().map_or(reason, |_| self.go_past());
-                    self.send(slot, backend, reason, due);
-                    let due = self.due_classes().without(self.too_large_when_due);
-                    self.too_large = self.too_large.without(due);
-                }
-                Placed::Stopped(bound) => {
-                    stopped_next.get_or_insert(bound);
-                    if !self.may_be_passed(slot, reason) {
-                        break;
-                    }
-                    self.set_aside(slot);
-                }
-                Placed::Never => {
-                    let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
-                    self.drop_waiting(slot, refusal, Reason::TooLarge);
-                }
+        let entry = self.book.entry(slot);
+        self.share.unqueued(slot, entry, turned);
+        self.changed = true;
+        if self.backends.remembers() {
+            let class = entry.class;
+            if self.book.queued(class) == 0 {
+                self.backends.rest(class, self.now);
             }
         }
-        if stopped_next.is_some() {
-            self.put_back();
-            stops.all = stops.all.or(stopped_next);
-        }
-        stops.requests = self.caps.full();
-        stops.lowered = self.caps.lowered();
-        stops.heavy = self.heavy_lane.full();
-        stops.tokens = self.too_large;
-        self.stops = stops;
-        if self.evict.is_some() {
-            self.evict_one();
-        }
     }
 
-    /// Queues of which nothing may go, whatever there is room for.
-    #[inline]
-    fn closed_queues(&self) -> ClassSet {
-        self.queues.of(self.caps.full().or(self.too_large)).or(self.heavy_lane.full())
-    }
-
-    /// Whether others may go past a request that is next and fits nowhere now. What the guard
-    /// sends is never passed, so that its bound holds.
-    fn may_be_passed(&self, slot: u32, reason: Reason) -> bool {
-        self.book.entry(slot).passed < self.config.bypass_max
-            && reason != Reason::Due
-            && self.book.aside().len() < ASIDE_MAX
-    }
-
-    /// Looks past the request that is next for those that fit.
-    fn set_aside(&mut self, slot: u32) {
-        let turned = self.book.set_aside(slot);
-        self.share.unqueued(slot, self.book.entry(slot), turned);
-    }
-
-    /// One of those behind fits: it goes past all who are aside, which each of them remembers.
-    fn go_past(&mut self) -> Reason {
-        for at in 0..self.book.aside().len() {
-            let slot = self.book.aside()[at];
-            self.book.entry_mut(slot).passed += 1;
-        }
-        self.put_back();
-        Reason::Bypass
-    }
-
-    fn put_back(&mut self) {
-        while let Some((slot, turned)) = self.book.put_back() {
-            self.share.enqueued(slot, self.book.entry(slot), turned);
-        }
-    }
-
-    /// Of the classes that step aside, those whose oldest request the guard would send now.
-    #[inline(always)]
-    fn due_classes(&self) -> ClassSet {
-        match &self.guard {
-            Some(guard) if !self.too_large.is_empty() => {
-                self.too_large.and(self.queues.classes(guard.due_classes(self.now, &self.book)))
-            }
-            Some(_) | None => ClassSet::EMPTY,
-        }
-    }
-
-    /// The request that goes next, of the `open` queues, and the rule that says so.
-    fn pick(&mut self, open: ClassSet) -> (Due, u32, Reason) {
-        let due = match &self.guard {
-            Some(guard) => guard.look(self.now, &self.book, open),
-            None => Due::default(),
-        };
-        if let Some(slot) = due.next {
-            return (due, slot, Reason::Due);
-        }
-        let (flow, picked) = self.share.pick(&self.book, open);
-        let head = picked.or_else(|| self.book.head(flow, open));
-        let slot = head.expect("the flow picked has an open queue");
-        (due, slot, self.share_reason)
-    }
-
-    fn send(&mut self, slot: u32, backend: BackendId, reason: Reason, due: Due) {
-        if let Some(guard) = &mut self.guard
-            && due.any
-        {
-            guard.earn(if reason == Reason::Due { DISPATCH } else { 0 });
-        }
-        let bound = self.waited_for(slot);
-        let entry = self.book.entry_mut(slot);
-        entry.state = State::Dispatched(backend);
-        let Entry { id, class, queue, output_predicted, .. } = *entry;
-        let (prompt_tokens, workflow) = (entry.info.prompt_tokens, entry.info.workflow);
-        let tokens = entry.tokens();
-        self.share.charge(entry);
-        self.order.charge(workflow, prompt_tokens, output_predicted);
-        self.take_heavy(queue);
-        self.unqueue(slot);
-        if let Some(evict) = &mut self.evict {
-            evict.dispatched(slot, class);
-        }
-        self.drains.dispatched(self.now, class, || self.book.queued(class));
-        self.commit((id, class, tokens), backend, reason, bound);
-    }
-
-    /// Counts a dispatch of the queue against the heavy lane.
+    /// Counts a dispatch of the queue against the heavy lane. When it closes, others are next.
     #[inline]
     fn take_heavy(&mut self, queue: ClassId) {
         if self.heavy_lane.take(queue) {
             self.too_large = ClassSet::EMPTY;
-            self.too_large_when_due = ClassSet::EMPTY;
+            self.tried_as_due = ClassSet::EMPTY;
+        }
+    }
+
+    /// Tells the rules of placement that keep track of who goes where.
+    #[inline]
+    fn remember(&mut self, slot: u32, backend: BackendId) {
+        if self.backends.remembers() {
+            self.backends.went(backend, &Asked::of(self.book.entry(slot), self.now));
         }
     }
 
@@ -749,6 +654,7 @@ impl Allocator {
         self.backends.take(backend, tokens);
         self.feedback.dispatched(id, backend, &mut self.backends);
         self.caps.take(class, tokens);
+        self.partitions.take(class, tokens);
         self.in_flight += 1;
     }
 

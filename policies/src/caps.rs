@@ -115,6 +115,8 @@ pub(crate) struct Stops {
     pub heavy: ClassSet,
     /// Classes whose next request did not fit their cap of tokens.
     pub tokens: ClassSet,
+    /// Classes that stepped aside for other reasons.
+    pub aside: Aside,
     /// What stopped everyone else.
     pub all: Option<Bound>,
 }
@@ -131,7 +133,49 @@ impl Stops {
         } else if self.tokens.contains(class) {
             Some(Bound::ClassTokens)
         } else {
-            self.all
+            self.aside.bound(class).or(self.all)
         }
+    }
+}
+
+/// Classes that stepped aside while others went on, and what each waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Aside {
+    all: ClassSet,
+    /// A set a binary digit of the number of the bound, so that there is little to copy.
+    digits: [ClassSet; DIGITS],
+}
+
+/// Digits that tell all bounds apart.
+const DIGITS: usize = Bound::ALL.len().next_power_of_two().trailing_zeros() as usize;
+
+impl Aside {
+    #[inline]
+    pub fn all(&self) -> ClassSet {
+        self.all
+    }
+    /// These step aside, unless they have already.
+    pub fn step(&mut self, classes: ClassSet, bound: Bound) {
+        let new = classes.without(self.all);
+        for (digit, set) in self.digits.iter_mut().enumerate() {
+            if bound as usize >> digit & 1 == 1 {
+                *set = set.or(new);
+            }
+        }
+        self.all = self.all.or(classes);
+    }
+    /// These are asked again.
+    pub fn come_back(&mut self, classes: ClassSet) {
+        self.all = self.all.without(classes);
+        self.digits.iter_mut().for_each(|set| *set = set.without(classes));
+    }
+    fn bound(&self, class: ClassId) -> Option<Bound> {
+        if !self.all.contains(class) {
+            return None;
+        }
+        let digits = self.digits.iter().enumerate();
+        let number: usize =
+            digits.map(|(digit, set)| usize::from(set.contains(class)) << digit).sum();
+        Bound::ALL.into_iter().find(|bound| *bound as usize == number)
     }
 }

@@ -9,11 +9,12 @@ mod feedback;
 
 use crate::class_set::CLASSES_MAX;
 use crate::config::{
-    Becomes, Capacity, Class, ClassifyRule, Config, Order, Partition, Predict, Share, TokenCost,
+    Becomes, Capacity, Class, ClassifyRule, Config, Order, Partition, Place, Predict, Share,
+    TokenCost,
 };
 use crate::guard::DISPATCH;
-use crate::heavy_lane;
 use crate::share::ACCOUNTS_MAX;
+use crate::{heavy_lane, partition, place};
 
 /// The dearest token there may be, in cost units; keeps every cost inside 64 bits.
 pub(crate) const PRICE_MAX: u32 = 1_000_000;
@@ -43,6 +44,12 @@ pub enum ConfigError {
     Admit(usize, Field, Problem),
     /// Of the feedback rule with this index.
     Feedback(usize, Field, Problem),
+    /// Of the placement rule with this index.
+    Place(usize, Field, Problem),
+    /// Of the partition rule with this index.
+    Partition(usize, Field, Problem),
+    /// Of a group, by its index, in the partition rule with this index.
+    Group(usize, usize, Field, Problem),
 }
 
 /// The field that is wrong, named as in [`crate::config`].
@@ -56,6 +63,9 @@ pub enum Field {
     Boost,
     Burst,
     Ceilings,
+    BorrowMax,
+    BreakFactor,
+    BypassMax,
     Claims,
     Class,
     Classes,
@@ -66,6 +76,7 @@ pub enum Field {
     DueShare,
     Every,
     Failures,
+    Groups,
     Guard,
     HeavyMax,
     KvFull,
@@ -74,9 +85,15 @@ pub enum Field {
     Min,
     MissesMax,
     OpenFor,
+    LendMax,
+    Models,
+    Nominal,
     Order,
     OutputToken,
+    Parent,
     Partition,
+    Place,
+    Pools,
     PrefillTokens,
     PromptTokensMax,
     Quantile,
@@ -88,6 +105,11 @@ pub enum Field {
     StaleAfter,
     Step,
     Target,
+    ReturnAfter,
+    SessionsMax,
+    Shares,
+    Sites,
+    SpillWait,
     TimeToLive,
     Token,
     TokensMax,
@@ -110,6 +132,9 @@ impl Field {
             Field::Boost => "boost",
             Field::Burst => "burst",
             Field::Ceilings => "ceilings",
+            Field::BorrowMax => "borrow_max",
+            Field::BreakFactor => "break_factor",
+            Field::BypassMax => "bypass_max",
             Field::Claims => "claims",
             Field::Class => "class",
             Field::Classes => "classes",
@@ -120,6 +145,7 @@ impl Field {
             Field::DueShare => "due_share_ppm",
             Field::Every => "every",
             Field::Failures => "failures",
+            Field::Groups => "groups",
             Field::Guard => "guard",
             Field::HeavyMax => "max",
             Field::KvFull => "kv_full_ppm",
@@ -128,9 +154,15 @@ impl Field {
             Field::Min => "min",
             Field::MissesMax => "misses_max_ppm",
             Field::OpenFor => "open_for",
+            Field::LendMax => "lend_max",
+            Field::Models => "models",
+            Field::Nominal => "nominal",
             Field::Order => "order",
             Field::OutputToken => "output_token",
+            Field::Parent => "parent",
             Field::Partition => "partition",
+            Field::Place => "place",
+            Field::Pools => "pools",
             Field::PrefillTokens => "prefill_tokens",
             Field::PromptTokensMax => "prompt_tokens_max",
             Field::Quantile => "quantile_ppm",
@@ -142,6 +174,11 @@ impl Field {
             Field::StaleAfter => "stale_after",
             Field::Step => "step",
             Field::Target => "target",
+            Field::ReturnAfter => "return_after",
+            Field::SessionsMax => "sessions_max",
+            Field::Shares => "shares",
+            Field::Sites => "sites",
+            Field::SpillWait => "spill_wait",
             Field::TimeToLive => "time_to_live",
             Field::Token => "token",
             Field::TokensMax => "tokens_max",
@@ -192,6 +229,24 @@ pub enum Problem {
     TwoHeavyLanes,
     /// The same.
     TooManyBesideHeavyLane,
+    /// Classes step aside by another rule, so that nothing is left to go past.
+    ClassesStepAside,
+    /// There is one like it before.
+    Twice,
+    /// It belongs before a rule that stands before it.
+    TooLate,
+    /// A group stands before its parent, or its parent does not exist.
+    NoSuchGroup,
+    /// More than so many groups would stand one below the other.
+    TooDeep(u64),
+    /// The nominal quotas of its children sum to so much, which is more than its own.
+    ChildrenExceed(u64),
+    /// A root has nobody to borrow from or to lend to.
+    IsRoot,
+    /// A group with groups below it names classes.
+    IsNoLeaf,
+    /// Nothing ever fits.
+    AdmitsNothing,
 }
 
 impl std::error::Error for ConfigError {}
@@ -211,6 +266,15 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Admit(rule, field, problem) => {
                 write!(f, "admit rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Place(rule, field, problem) => {
+                write!(f, "place rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Partition(rule, field, problem) => {
+                write!(f, "partition rule {rule}, {}: {problem}", field.name())
+            }
+            ConfigError::Group(rule, group, field, problem) => {
+                write!(f, "partition rule {rule}, group {group}, {}: {problem}", field.name())
             }
         }
     }
@@ -242,6 +306,22 @@ impl fmt::Display for Problem {
             Problem::TooManyBesideHeavyLane => {
                 write!(f, "must be at most {} beside a heavy lane", heavy_lane::CLASSES_MAX)
             }
+            Problem::ClassesStepAside => f.write_str(
+                "must be 0 beside quotas, dedicated pools, sites of classes and local-first: \
+                 there a class that does not fit steps aside by itself",
+            ),
+            Problem::Twice => f.write_str("may be stated once"),
+            Problem::TooLate => {
+                f.write_str("goes from sites to affinities to the rule that decides at last")
+            }
+            Problem::NoSuchGroup => f.write_str("must be a group that is listed before this one"),
+            Problem::TooDeep(most) => write!(f, "makes more than {most} groups in a row"),
+            Problem::ChildrenExceed(sum) => {
+                write!(f, "is less than those of its children, which sum to {sum}")
+            }
+            Problem::IsRoot => f.write_str("needs a parent: a root neither borrows nor lends"),
+            Problem::IsNoLeaf => f.write_str("cannot be named by a group that has groups below it"),
+            Problem::AdmitsNothing => f.write_str("and what may be borrowed are 0: nothing fits"),
         }
     }
 }
@@ -276,7 +356,13 @@ impl Config {
         policy(check_predict(self.predict))?;
         policy(check_share(&self.share))?;
         policy(self.check_order())?;
-        policy(self.check_partition())?;
+        policy(self.check_heavy_lane())?;
+        policy(self.check_bypass())?;
+        policy(within(Field::Sites, self.sites.len() as u64, 0, place::SITES_MAX as u64))?;
+        policy(within(Field::Models, self.models.len() as u64, 0, place::MODELS_MAX as u64))?;
+        place::check(&self.place)
+            .map_err(|(rule, field, problem)| ConfigError::Place(rule, field, problem))?;
+        partition::check(self)?;
         policy(self.check_guard())
     }
 
@@ -306,12 +392,10 @@ impl Config {
         }
     }
 
-    fn check_partition(&self) -> Result<(), (Field, Problem)> {
+    fn check_heavy_lane(&self) -> Result<(), (Field, Problem)> {
         for rule in &self.partition {
-            match *rule {
-                Partition::HeavyLane { over_tokens: _, max } => {
-                    within(Field::HeavyMax, max.into(), 1, u64::MAX)?;
-                }
+            if let Partition::HeavyLane { max, .. } = rule {
+                within(Field::HeavyMax, (*max).into(), 1, u64::MAX)?;
             }
         }
         let heavy = |rule: &&Partition| matches!(rule, Partition::HeavyLane { .. });
@@ -320,6 +404,21 @@ impl Config {
             1 if self.classes.len() <= heavy_lane::CLASSES_MAX => Ok(()),
             1 => Err((Field::Classes, Problem::TooManyBesideHeavyLane)),
             _ => Err((Field::Partition, Problem::TwoHeavyLanes)),
+        }
+    }
+
+    /// Who is denied quota, or waits where only some may go, steps aside as a class, so that nobody
+    /// could count how many went past.
+    fn check_bypass(&self) -> Result<(), (Field, Problem)> {
+        let is_aside = self.classes.iter().any(|class| class.sites != 0)
+            || self.place.iter().any(|rule| matches!(rule, Place::LocalFirst(_)))
+            || self
+                .partition
+                .iter()
+                .any(|rule| matches!(rule, Partition::Dedicated(_) | Partition::Quota(_)));
+        match self.bypass_max > 0 && is_aside {
+            true => Err((Field::BypassMax, Problem::ClassesStepAside)),
+            false => Ok(()),
         }
     }
 
@@ -411,7 +510,12 @@ fn check_cost(cost: TokenCost) -> Result<(), (Field, Problem)> {
     }
 }
 
-fn within(field: Field, value: u64, least: u64, most: u64) -> Result<(), (Field, Problem)> {
+pub(crate) fn within(
+    field: Field,
+    value: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), (Field, Problem)> {
     if value < least {
         Err((field, Problem::Below(least)))
     } else if value > most {

@@ -11,6 +11,8 @@ pub(crate) struct ClassSet(u64);
 
 impl ClassSet {
     pub const EMPTY: ClassSet = ClassSet(0);
+    /// All classes there may be.
+    pub const ALL: ClassSet = ClassSet(u64::MAX);
 
     pub fn insert(&mut self, class: ClassId) {
         self.0 |= 1 << class.0;

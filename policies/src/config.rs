@@ -9,7 +9,7 @@ mod feedback;
 pub use admit::{Admit, BucketPer, BucketUnit, EarlyRefusal, SaturationGate, Stale, TokenBucket};
 pub use feedback::{Adapt, Feedback, SloCaps};
 
-use plimsoll_base::{ClassId, ModelId, SourceId, Span, StageId, TenantId};
+use plimsoll_base::{ClassId, ModelId, PoolId, SiteId, SourceId, Span, StageId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::message::Labels;
@@ -24,6 +24,10 @@ pub struct Config {
     pub classify: Vec<ClassifyRule>,
     /// What the driver looks at for the bits of [`Labels`], in order; at most 64.
     pub labels: Vec<Label>,
+    /// Names of the sites, indexed by [`SiteId`]; at most 32.
+    pub sites: Vec<String>,
+    /// Names of the models, indexed by [`ModelId`]; at most 64.
+    pub models: Vec<String>,
     /// Asked in order whether a request may come in; the first that objects refuses it.
     pub admit: Vec<Admit>,
     /// Whose turn it is.
@@ -32,8 +36,8 @@ pub struct Config {
     pub order: Order,
     /// What each class may hold; all must agree.
     pub partition: Vec<Partition>,
-    /// Which backend.
-    pub place: Place,
+    /// Which backend: preferences in order, then a last rule; empty is [`Place::LeastTokens`].
+    pub place: Vec<Place>,
     /// How much may be outstanding at a backend.
     pub window: Window,
     /// What adapts to what happens.
@@ -60,11 +64,13 @@ impl Config {
             classes,
             classify: vec![ClassifyRule::default()],
             labels: Vec::new(),
+            sites: Vec::new(),
+            models: Vec::new(),
             admit: Vec::new(),
             share,
             order: Order::Fcfs,
             partition: Vec::new(),
-            place: Place::LeastTokens,
+            place: vec![Place::LeastTokens],
             window: Window::Seats,
             feedback: Vec::new(),
             bypass_max: 0,
@@ -77,6 +83,15 @@ impl Config {
 }
 
 impl Config {
+    /// Whether classes or lanes depend on how much of a prompt is cached.
+    pub fn looks_at_caches(&self) -> bool {
+        let by_cost = |rule: &ClassifyRule| {
+            rule.uncached_tokens_min.is_some() || rule.uncached_tokens_max.is_some()
+        };
+        let lanes = |rule: &Partition| matches!(rule, Partition::HeavyLane { .. });
+        self.classify.iter().any(by_cost) || self.partition.iter().any(lanes)
+    }
+
     /// Whether decisions rest on the true output length, which no gateway knows. Every report of
     /// such a run says so.
     pub fn uses_oracle(&self) -> bool {
@@ -115,6 +130,8 @@ pub struct Class {
     pub sheddable: bool,
     /// The longest a request of the class may take to its first token, queueing included.
     pub deadline: Option<Span>,
+    /// The sites its requests may go to, a bit an id; 0 allows all.
+    pub sites: u64,
 }
 
 /// Weight 1 and no limit.
@@ -132,6 +149,7 @@ impl Default for Class {
             output_tokens_expected: None,
             sheddable: false,
             deadline: None,
+            sites: 0,
         }
     }
 }
@@ -207,6 +225,69 @@ pub enum Partition {
         /// How many; at least 1.
         max: u32,
     },
+    /// A class uses only certain pools.
+    Dedicated(Dedicated),
+    /// Groups of classes have quotas, which they lend each other. At most one such rule.
+    Quota(Quota),
+    /// Classes have fractions of all seats. At most one such rule.
+    Concurrency(Concurrency),
+}
+
+/// A class and the pools that it uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dedicated {
+    /// Who.
+    pub class: ClassId,
+    /// Where; at least one.
+    pub pools: Vec<PoolId>,
+    /// Whether the pools take only classes that are dedicated to them.
+    pub exclusive: bool,
+}
+
+/// A forest of groups with quotas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// What is counted.
+    pub unit: QuotaUnit,
+    /// The groups, parents before their children.
+    pub groups: Vec<QuotaGroup>,
+}
+
+/// What a quota counts of the requests outstanding at backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum QuotaUnit {
+    /// Their number.
+    #[default]
+    Requests,
+    /// Their estimated tokens (prompt + predicted output).
+    Tokens,
+}
+
+/// A group of classes, or of groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaGroup {
+    /// The index of the group it is a part of; `None` makes it a root, which cannot borrow.
+    pub parent: Option<u16>,
+    /// What is its own.
+    pub nominal: u64,
+    /// What it may use beyond that; `None` is whatever there is.
+    pub borrow_max: Option<u64>,
+    /// What others may use of its own; `None` is all of it.
+    pub lend_max: Option<u64>,
+    /// The classes of a leaf; a class is in one leaf at most.
+    pub classes: Vec<ClassId>,
+}
+
+/// Fractions of all seats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Concurrency {
+    /// Classes and their fractions in millionths, 1 to 1,000,000, in all at most 1,000,000.
+    pub shares_ppm: Vec<(ClassId, u32)>,
 }
 
 /// Who owns a queue of its own in a [`Share`].
@@ -333,15 +414,54 @@ pub enum Order {
     },
 }
 
-/// Which backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A rule of placement. Preferences come in this order: [`LocalFirst`](Place::LocalFirst), then
+/// affinities, then one of the others, which decides at last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Place {
+    /// The nearest site; the next one only after a wait.
+    LocalFirst(LocalFirst),
+    /// The backend that has most of the prompt cached, unless it is overloaded.
+    PrefixAffinity(LoadBreak),
+    /// The backend that the session went to last, unless it is overloaded.
+    SessionAffinity {
+        /// Sessions remembered; at least 1.
+        sessions_max: u32,
+        /// When it is overloaded.
+        load: LoadBreak,
+    },
     /// In turn, skipping backends whose window is full.
     RoundRobin,
     /// The one with the fewest estimated outstanding tokens; ties by slot.
-    #[default]
     LeastTokens,
+    /// The less loaded of two that are drawn at random.
+    PowerOfTwo {
+        /// Seed of the rule's stream.
+        seed: u64,
+    },
+}
+
+/// Sites by preference, and when to use the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalFirst {
+    /// From the nearest on; what is not named comes last.
+    pub sites: Vec<SiteId>,
+    /// The oldest request of a class waits so long before the class may use the next site.
+    pub spill_wait: Span,
+    /// A nearer site turns away no request of the class for so long before the class returns.
+    pub return_after: Span,
+}
+
+/// When a warm backend is overloaded: when its outstanding tokens exceed the factor × those of the
+/// least loaded backend with room + the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadBreak {
+    /// In millionths, at least 1,000,000.
+    pub factor_ppm: u32,
+    /// Tokens.
+    pub tokens: u64,
 }
 
 /// How much may be outstanding at a backend.

@@ -141,10 +141,10 @@ impl HeavyLane {
 
 /// The rule's threshold and its cap.
 fn rule(rules: &[Partition]) -> Option<(u64, u32)> {
-    let mut heavy = rules.iter().map(|rule| match *rule {
-        Partition::HeavyLane { over_tokens, max } => (over_tokens, max),
-    });
-    heavy.next()
+    rules.iter().find_map(|rule| match rule {
+        Partition::HeavyLane { over_tokens, max } => Some((*over_tokens, *max)),
+        Partition::Dedicated(_) | Partition::Quota(_) | Partition::Concurrency(_) => None,
+    })
 }
 
 #[cfg(test)]

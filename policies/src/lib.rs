@@ -28,6 +28,7 @@ mod list;
 pub mod log;
 mod message;
 mod order;
+mod partition;
 mod place;
 mod predict;
 pub mod rules;

@@ -68,11 +68,17 @@
 //! | least attained service of the workflow (Luo et al., NSDI 2025) | nobody is passed over for a workflow that was given more | long workflows may wait for ever without the guard |
 //! | longest cached prefix, with aging (Zheng et al., 2024) | overtaken only by what arrives within token × the difference in cached tokens | a match may be gone by the time of dispatch |
 //!
-//! # Partition
-//! The heavy lane: at most `max` requests that are estimated to compute more than `over_tokens`
-//! tokens are outstanding at once. They queue apart from the light ones of their class, so that a
-//! light request never waits for a heavy one that waits for the heavy lane. It leaves capacity
-//! idle when there is only heavy work.
+//! # Partition: what a class may hold
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | dedicated pools | a class never runs elsewhere; in an exclusive pool it never waits for others | what it does not use idles, or, shared, others hold it when it comes |
+//! | quota (after Kueue's cohorts) | never above nominal + borrowed; nothing borrows while a lender below its nominal quota waits for it; what was lent returns within the longest remaining run, once a level of the tree | the return takes a whole run: limit what is lent to long ones |
+//! | heavy lane: at most `max` requests that are estimated to compute more than `over_tokens` | a light request never waits for a heavy one that waits for the lane: they queue apart | idle capacity when there is only heavy work |
+//! | concurrency (after Kubernetes' API priority and fairness) | a class below its share of the seats finds one, where every class has a share | what a class does not use is not lent |
+//!
+//! Work within its nominal quota goes before work that borrows, whatever the share says. A class that
+//! may not go steps aside as a whole: a smaller request of it does not slip by a larger one.
 //!
 //! # Window and place
 //! With `Window::Seats` a backend takes a request while it has a free seat and KV memory for the
@@ -83,9 +89,30 @@
 //! next up to 16 are looked past at once, none that the guard sends, and each keeps count, so a
 //! request is never passed more often than `bypass_max`; what a bypass costs is charged like any
 //! other dispatch. With `Window::None` everything goes at once and waits in the engine, where no
-//! policy acts. A backend is used only for requests whose prompt + cap fits its longest context
-//! and whose estimated tokens fit its memory. If the last backend that could hold a waiting
-//! request leaves, the request is refused (`infeasible`) when it is next.
+//! policy acts. A backend is used only for requests whose model it serves, whose class may use its
+//! site and its pool, whose prompt + cap fits its longest context and whose estimated tokens fit its
+//! memory. If the last backend that could hold a waiting request leaves, the request is refused
+//! (`infeasible`) when it is next; if no backend is left that serves its model and that its class may
+//! use, it waits (`no_backend`).
+//!
+//! Where requests may go to different backends, one that fits nowhere stops only those that could go
+//! nowhere else: its class, and the classes whose backends are all among its own. Others go on, and
+//! take no room on a backend that it waits for. So a class whose pools are full blocks nobody who may
+//! go elsewhere. A class that stepped aside is asked again when something but time has changed, when
+//! its time to spill has come, when the guard would send its oldest request, or when the heavy lane
+//! closes. There nothing goes past by `bypass_max`: a policy that has it may state no sites of
+//! classes, dedicated pools, local-first or quotas, and where backends serve different models it
+//! does nothing.
+//!
+//! Of the backends with room, preferences decide in their order, then a last rule:
+//!
+//! | rule | promise | failure |
+//! |---|---|---|
+//! | local first | nothing leaves the near site before a wait of `spill_wait`, and spells of spilling begin at least `spill_wait + return_after` apart | each spell costs its first request that wait |
+//! | prefix affinity, session affinity | the warm backend gets no more than the load break allows | without the break it is overloaded while others idle |
+//! | least tokens | on the allocator's own accounts, one decision after the other: bursts do not herd | estimates that are wrong are noticed only at the end of a request |
+//! | power of two choices (Mitzenmacher, 2001) | fullest ln ln n / ln 2 + O(1) above the mean, even on accounts that are shared or old | on exact accounts, noise |
+//! | round robin | equal numbers of requests | unequal loads |
 //!
 //! # Feedback: what adapts to what happens
 //!

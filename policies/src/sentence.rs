@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::config::{
-    Adapt, Admit, BucketPer, BucketUnit, Capacity, Config, Feedback, Order, Partition, Per, Place,
-    Predict, Share, TokenCost, Window,
+    Adapt, Admit, BucketPer, BucketUnit, Capacity, Config, Feedback, LoadBreak, Order, Partition,
+    Per, Place, Predict, QuotaUnit, Share, TokenCost, Window,
 };
 
 /// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
@@ -16,15 +16,16 @@ impl fmt::Display for Config {
         write!(f, "share by {}", share(&self.share))?;
         write!(f, ", order by {}", order(self.order))?;
         for rule in &self.partition {
-            match *rule {
-                Partition::HeavyLane { over_tokens, max } => {
-                    write!(f, ", at most {max} requests over {over_tokens} tokens at once")?;
-                }
-            }
+            write!(f, ", {}", partition(rule))?;
         }
-        match self.place {
-            Place::RoundRobin => f.write_str(", place round robin")?,
-            Place::LeastTokens => f.write_str(", place by least outstanding tokens")?,
+        f.write_str(", place ")?;
+        for (at, rule) in self.place.iter().enumerate() {
+            write!(f, "{}{}", if at == 0 { "" } else { ", then " }, place(rule))?;
+        }
+        match self.place.last().is_some_and(decides) {
+            true => {}
+            false if self.place.is_empty() => f.write_str("by least outstanding tokens")?,
+            false => f.write_str(", then by least outstanding tokens")?,
         }
         match self.window {
             Window::Seats => f.write_str(", queue before the engine (window of its seats)")?,
@@ -149,6 +150,66 @@ fn order(order: Order) -> String {
         }
         Order::LongestPrefix { token } => format!("arrival less {token} a cached token"),
     }
+}
+
+fn partition(rule: &Partition) -> String {
+    match rule {
+        Partition::HeavyLane { over_tokens, max } => {
+            format!("at most {max} requests over {over_tokens} tokens at once")
+        }
+        Partition::Dedicated(rule) => {
+            let exclusive = if rule.exclusive { ", which take no others" } else { "" };
+            format!(
+                "isolate by dedicated pools for class {} ({}{exclusive})",
+                rule.class,
+                rule.pools.len()
+            )
+        }
+        Partition::Quota(rule) => {
+            let unit = match rule.unit {
+                QuotaUnit::Requests => "requests",
+                QuotaUnit::Tokens => "estimated tokens",
+            };
+            format!(
+                "isolate by quotas of {unit} in {} groups that lend and borrow",
+                rule.groups.len()
+            )
+        }
+        Partition::Concurrency(rule) => {
+            format!("isolate by fractions of all seats for {} classes", rule.shares_ppm.len())
+        }
+    }
+}
+
+fn place(rule: &Place) -> String {
+    match rule {
+        Place::LocalFirst(rule) => format!(
+            "local first over {} sites (spill after {}, back after {})",
+            rule.sites.len(),
+            rule.spill_wait,
+            rule.return_after
+        ),
+        Place::PrefixAffinity(load) => format!("by cached prefix ({})", broken(*load)),
+        Place::SessionAffinity { sessions_max, load } => {
+            format!("by session ({sessions_max} remembered, {})", broken(*load))
+        }
+        Place::RoundRobin => "round robin".to_owned(),
+        Place::LeastTokens => "by least outstanding tokens".to_owned(),
+        Place::PowerOfTwo { seed } => format!("on the better of two drawn (seed {seed})"),
+    }
+}
+
+/// Whether the rule decides at last.
+fn decides(rule: &Place) -> bool {
+    match rule {
+        Place::RoundRobin | Place::LeastTokens | Place::PowerOfTwo { .. } => true,
+        Place::LocalFirst(_) | Place::PrefixAffinity(_) | Place::SessionAffinity { .. } => false,
+    }
+}
+
+fn broken(load: LoadBreak) -> String {
+    let factor = f64::from(load.factor_ppm) / 1e6;
+    format!("unless loaded above {factor} times the least + {} tokens", load.tokens)
 }
 
 fn owner(per: Per) -> &'static str {

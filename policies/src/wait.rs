@@ -23,6 +23,10 @@
 //! | virtual token counter | for each unit of its own service, the others' by weight, and the rule's gap |
 //! | guard | from `wait_max` on `⌈(n + 1) / due_share⌉` dispatches, with `n` what may be due |
 //!
+//! No bound has been shown for a class that steps aside: one with a quota or a share of seats, and
+//! every class where requests may use different backends (models, sites, dedicated pools,
+//! local-first).
+//!
 //! The guard's dispatches come beside those of the share: `due_share / (1 - due_share)` of them. A
 //! class with a cap waits for its own places too: each of its requests ahead may take a residence
 //! more. The bound of a class is the least that these and its time-to-live give. Costs may be
@@ -41,7 +45,9 @@ use std::fmt;
 
 use plimsoll_base::{ClassId, Span};
 
-use crate::config::{Class, Config, Feedback, Order, Partition, Per, Share, TokenCost, Window};
+use crate::config::{
+    Class, Config, Feedback, Order, Partition, Per, Place, Share, TokenCost, Window,
+};
 use crate::guard::DISPATCH;
 
 /// What serves the policy's requests, at its worst.
@@ -59,6 +65,8 @@ pub struct Machine {
     pub prompt_tokens_max: u32,
     /// The longest output, in tokens.
     pub output_tokens_max: u32,
+    /// Whether some backend serves only certain models.
+    pub models_differ: bool,
 }
 
 impl Machine {
@@ -70,6 +78,7 @@ impl Machine {
         step: Span::MAX,
         prompt_tokens_max: 1,
         output_tokens_max: 1,
+        models_differ: false,
     };
 }
 
@@ -131,7 +140,7 @@ impl fmt::Display for WhyNot {
             WhyNot::Shorter => "shorter requests may always come",
             WhyNot::LessAttained => "workflows that were served less may always come",
             WhyNot::Prefixes => "requests with more of their prompt cached may always come",
-            WhyNot::NotShown => "no bound has been shown for this share",
+            WhyNot::NotShown => "no bound has been shown for these rules",
             WhyNot::NoWindow => "the engine queues, where no rule acts",
             WhyNot::Guard => "the guard may take every dispatch",
             WhyNot::PaidBack => "requests that fail or are evicted are paid back, any number may",
@@ -152,7 +161,8 @@ impl fmt::Display for Because {
 /// The bound of each class, indexed by class.
 pub fn wait_bounds(config: &Config, machine: &Machine) -> Vec<WaitBound> {
     let study = Study { config, machine: &left_by_feedback(config, *machine) };
-    config.classes.iter().map(|class| study.bound(class)).collect()
+    let classes = (0..).map(ClassId).zip(&config.classes);
+    classes.map(|(id, class)| study.bound(id, class)).collect()
 }
 
 /// The machine without the places that the rules of feedback may take away.
@@ -178,14 +188,11 @@ struct Study<'a> {
 }
 
 impl Study<'_> {
-    fn bound(&self, class: &Class) -> WaitBound {
-        let by_share = match self.config.window {
-            Window::Seats => self.by_share(class),
-            Window::None => Err(WhyNot::NoWindow),
-        };
-        let by_guard = match self.config.window {
-            Window::Seats => self.by_guard(class),
-            Window::None => None,
+    fn bound(&self, id: ClassId, class: &Class) -> WaitBound {
+        let (by_share, by_guard) = match self.config.window {
+            Window::None => (Err(WhyNot::NoWindow), None),
+            Window::Seats if self.steps_aside(id) => (Err(WhyNot::NotShown), None),
+            Window::Seats => (self.by_share(class), self.by_guard(class)),
         };
         let bounds = [
             (class.time_to_live, Because::TimeToLive),
@@ -198,6 +205,28 @@ impl Study<'_> {
             (None, Err(why)) => WaitBound::Unbounded(why),
             (None, Ok(_)) => unreachable!("what the share bounds is known"),
         }
+    }
+
+    /// Whether the class may step aside by a rule for which no bound has been shown.
+    fn steps_aside(&self, id: ClassId) -> bool {
+        self.reaches_differ()
+            || self.config.partition.iter().any(|rule| match rule {
+                Partition::HeavyLane { .. } | Partition::Dedicated(_) => false,
+                Partition::Quota(rule) => {
+                    rule.groups.iter().any(|group| group.classes.contains(&id))
+                }
+                Partition::Concurrency(rule) => {
+                    rule.shares_ppm.iter().any(|(class, _)| *class == id)
+                }
+            })
+    }
+
+    /// Whether some class may go where another may not, or not yet.
+    fn reaches_differ(&self) -> bool {
+        self.machine.models_differ
+            || self.config.classes.iter().any(|class| class.sites != 0)
+            || self.config.place.iter().any(|rule| matches!(rule, Place::LocalFirst(_)))
+            || self.config.partition.iter().any(|rule| matches!(rule, Partition::Dedicated(_)))
     }
 
     /// Requests of the class that may wait at once.
@@ -272,11 +301,13 @@ impl Study<'_> {
     fn by_guard(&self, class: &Class) -> Option<Span> {
         let share = u128::from(self.config.guard?.due_share_ppm);
         let wait_max = class.wait_max?;
-        let guarded = self.config.classes.iter().filter(|class| class.wait_max.is_some());
-        let due = self.queues(guarded.clone()) + 1;
+        let classes = (0..).map(ClassId).zip(&self.config.classes);
+        let guarded = classes.filter(|(_, class)| class.wait_max.is_some());
+        let due = self.queues(guarded.clone().map(|(_, class)| class)) + 1;
         let dispatches = (due * u128::from(DISPATCH)).div_ceil(share);
         // A guarded class at its cap steps aside for a while, and its due requests then come.
-        let mut turns = 1 + guarded.filter(|other| is_capped(other)).count() as u128;
+        let is_aside = |(id, other): &(ClassId, &Class)| is_capped(other) || self.steps_aside(*id);
+        let mut turns = 1 + guarded.filter(is_aside).count() as u128;
         // So do heavy ones.
         turns += if self.has_heavy_lane() { self.config.classes.len() as u128 } else { 0 };
         let wait = times(self.after_all_dispatches(class, dispatches), turns);

@@ -348,10 +348,6 @@ fn recorded(config: &Config, acts: Vec<storm::Act>) -> (Vec<u8>, u64) {
                 Input::Arrived(RequestId(offered - 1), info)
             }
             storm::Act::ArriveAgain(n, info) => Input::Arrived(nth(n), info),
-            storm::Act::Match(back, slot, tokens) => {
-                let id = RequestId(offered.saturating_sub(back));
-                Input::Matched(id, BackendId::first(slot), tokens)
-            }
             storm::Act::Predict(_, tokens) => Input::Predicted(RequestId(offered), tokens),
             storm::Act::Begin(n) => Input::FirstToken(nth(n)),
             storm::Act::End(n, end, used) => Input::Ended(nth(n), end, used),
@@ -365,6 +361,9 @@ fn recorded(config: &Config, acts: Vec<storm::Act>) -> (Vec<u8>, u64) {
             }
             storm::Act::Leave(slot, generation) => Input::Left(BackendId { slot, generation }),
             storm::Act::Drain => Input::Draining,
+            storm::Act::Match(back, backend, tokens) => {
+                Input::Matched(RequestId(offered.saturating_sub(back)), backend, tokens)
+            }
             storm::Act::Wait(nanos, _) => {
                 now += nanos;
                 Input::Deadline

@@ -34,6 +34,14 @@ proptest! {
         storm::run(config, acts, |_, _, _, _| {});
     }
 
+    /// The same where quotas are what stops requests: borrowing, claims and reclaim.
+    #[test]
+    fn quotas_agree_with_the_plain_allocator(
+        config in storm::quota_config(), acts in storm::roomy_acts(),
+    ) {
+        storm::run(config.clone(), acts, |_, naive, _, _| quotas_hold(&config, naive));
+    }
+
     /// Arrived = dispatched + closed + refused + queued; each is decided once, and what was
     /// dispatched is evicted once at most, one at a time.
     #[test]
@@ -71,9 +79,7 @@ proptest! {
     #[test]
     fn leaves_nothing_to_do(config in storm::config(), acts in storm::acts()) {
         storm::run(config, acts, |_, naive, _, _| {
-            let could_go = |h: &Held| {
-                naive.backends.iter().any(|(&id, info)| naive.has_room(id, info, h)) && caps_admit(naive, h)
-            };
+            let could_go = |h: &Held| naive.finds_room(h) && naive.may_go(h);
             assert!(naive.waiting().next().is_none() || !naive.waiting().all(could_go));
         });
     }
@@ -89,10 +95,12 @@ fn limits_hold(config: &Config, allocator: &Allocator, naive: &Naive) {
         assert!(rule.queue_max.is_none_or(|max| allocator.queued(class) <= max));
     }
     for rule in &config.partition {
-        let Partition::HeavyLane { max, .. } = *rule;
-        let heavy = naive.held.iter().filter(|h| h.at.is_some() && naive.is_heavy(h));
-        assert!(heavy.count() <= max as usize);
+        if let Partition::HeavyLane { max, .. } = rule {
+            let heavy = naive.held.iter().filter(|h| h.at.is_some() && naive.is_heavy(h));
+            assert!(heavy.count() <= *max as usize);
+        }
     }
+    quotas_hold(config, naive);
     for (&id, info) in &naive.backends {
         let on = || naive.held.iter().filter(|h| h.at == Some(id));
         if config.window == Window::Seats {
@@ -102,13 +110,17 @@ fn limits_hold(config: &Config, allocator: &Allocator, naive: &Naive) {
     }
 }
 
-fn caps_admit(naive: &Naive, held: &Held) -> bool {
-    let rule = &naive.config.classes[held.class.index()];
-    let running = naive.outstanding(held.class).count();
-    let tokens: u64 = naive.outstanding(held.class).map(Held::tokens).sum();
-    !(naive.is_heavy(held) && naive.heavy_lane_is_full())
-        && naive.cap(held.class).is_none_or(|max| running < max as usize)
-        && (running == 0 || rule.tokens_max.is_none_or(|max| tokens + held.tokens() <= max))
+/// No group uses more than it may, and everything runs where it may.
+fn quotas_hold(config: &Config, naive: &Naive) {
+    for held in naive.held.iter().filter(|h| h.at.is_some()) {
+        let info = held.at.and_then(|backend| naive.backends.get(&backend));
+        assert!(info.is_none_or(|info| naive.may(info, held)));
+    }
+    let Some(rule) = naive::quota::quota(config) else { return };
+    let used = naive::quota::used(rule, &naive::quota::amounts(rule, &naive.held));
+    for (at, used) in used.into_iter().enumerate() {
+        assert!(used <= naive::quota::most(rule, at));
+    }
 }
 
 /// The storms are worth something only if they reach every kind of decision.

@@ -371,7 +371,7 @@ fn placement_takes_turns_or_the_least_loaded() {
             (1, new(3, 0, 10), fourth),
         ]
     };
-    let round_robin = Config { place: Place::RoundRobin, ..config(Share::Fcfs, plain()) };
+    let round_robin = Config { place: vec![Place::RoundRobin], ..config(Share::Fcfs, plain()) };
     check(round_robin, script("2>0 arrival_order", "3>1 arrival_order"));
     // Backend 1 is the less loaded, then it is full.
     check(config(Share::Fcfs, plain()), script("2>1 arrival_order", "3>0 arrival_order"));

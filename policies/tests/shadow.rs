@@ -9,7 +9,7 @@ use plimsoll_policy::{
 fn policy(place: Place, queue_max: Option<u32>) -> Config {
     let time_to_live = Some(Span::from_nanos(9));
     let class = Class { queue_max, time_to_live, ..Class::default() };
-    Config { place, ..Config::plain(Share::Fcfs, vec![class]) }
+    Config { place: vec![place], ..Config::plain(Share::Fcfs, vec![class]) }
 }
 
 /// So many requests at two unequal backends, each as long as it is large.

@@ -42,6 +42,7 @@ fn machine(seats: u32) -> Machine {
         step: Span::from_nanos(TOKEN),
         prompt_tokens_max: PROMPT_MAX,
         output_tokens_max: OUTPUT_MAX,
+        models_differ: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What must hold between the parts of a scenario.
 
-use plimsoll_base::{ClassId, SourceId, TenantId};
+use plimsoll_base::{ClassId, ModelId, SourceId, TenantId};
+use plimsoll_config::spec::{OrderSpec, PlaceSpec, PolicySpec, ShareSpec};
 use plimsoll_config::{At, Code, Diagnostic, Place};
 use plimsoll_policy::RequestInfo;
 use plimsoll_policy::config::ClassifyRule;
@@ -10,15 +11,17 @@ use plimsoll_sim::model::Pool;
 use crate::spec::{Spec, WorkloadSpec};
 use crate::trace::{Limit, Trace};
 
-/// The longest request that some pool can hold.
-pub(crate) fn limit(pools: &[Pool]) -> Limit {
+/// The longest request that some of the pools can hold.
+pub(crate) fn limit<'a>(pools: impl Iterator<Item = &'a Pool>) -> Limit {
     let of = |pool: &Pool| {
         let engine = &pool.engine;
         let kv_tokens = engine.kv_tokens();
         Limit { context_max: engine.context_max, kv_tokens }
     };
-    let limits = pools.iter().map(of);
-    limits.max_by_key(|limit| limit.tokens()).unwrap_or(Limit { context_max: 0, kv_tokens: 0 })
+    pools
+        .map(of)
+        .max_by_key(|limit| limit.tokens())
+        .unwrap_or(Limit { context_max: 0, kv_tokens: 0 })
 }
 
 /// All checks over the whole.
@@ -28,15 +31,59 @@ pub(crate) fn check(
     traces: &[Option<Trace>],
     found: &mut Vec<Diagnostic>,
 ) {
-    let limit = limit(&model.pools);
+    signals(&spec.policy, found);
+    let largest = limit(model.pools.iter());
     for (index, written) in spec.workload.0.iter().enumerate() {
         let trace = traces[index].as_ref();
-        if trace.is_none() {
-            fits(written, model, index, limit, found);
+        let asked = model.workloads[index].marks.model;
+        let mut serving = model.pools.iter().filter(|pool| serves(pool, asked)).peekable();
+        if serving.peek().is_none() {
+            unserved(&written.value, asked, model, found);
+        } else if trace.is_none() {
+            fits(written, model, index, limit(serving), found);
         }
         let source = SourceId(u16::try_from(index).unwrap_or(u16::MAX));
-        classified(written, spec, model, (source, trace, limit), found);
+        classified(written, spec, model, (source, trace, largest), found);
     }
+}
+
+/// Rules that read where prompts are cached, which the simulated engine does not tell.
+fn signals(policy: &At<PolicySpec>, found: &mut Vec<Diagnostic>) {
+    let PolicySpec { share, order, place, .. } = &policy.value;
+    let share =
+        share.as_ref().filter(|share| matches!(share, ShareSpec::DeficitLongestPrefix { .. }));
+    let order =
+        order.as_ref().filter(|order| matches!(order.value, OrderSpec::LongestPrefix { .. }));
+    let rules = place.iter().flat_map(|rules| &rules.0);
+    let affinities = rules.filter(|rule| matches!(rule.value, PlaceSpec::PrefixAffinity { .. }));
+    let shares = share.map(|_| ("deficit-longest-prefix", policy.place));
+    let orders = order.map(|order| ("longest-prefix", order.place));
+    let affinities = affinities.map(|rule| ("prefix-affinity", rule.place));
+    for (rule, place) in shares.into_iter().chain(orders).chain(affinities) {
+        let message =
+            format!("`{rule}` needs to know what is cached, and the engine does not tell");
+        found.push(
+            Diagnostic::new(Code::NoSignal, Some(place), message)
+                .label("the simulated engine has no prefix cache")
+                .help("choose a rule that does not look at caches"),
+        );
+    }
+}
+
+fn serves(pool: &Pool, model: ModelId) -> bool {
+    pool.models == 0 || pool.models.checked_shr(model.0.into()).unwrap_or(0) & 1 == 1
+}
+
+/// Nobody can ever run what the workload asks for.
+fn unserved(spec: &WorkloadSpec, asked: ModelId, model: &Model, found: &mut Vec<Diagnostic>) {
+    let name = model.policy.models.get(asked.index()).map_or("", String::as_str);
+    let place = spec.model.as_ref().map_or(spec.name.place, |written| written.place);
+    let message = format!("no pool serves the model `{name}`");
+    found.push(
+        Diagnostic::new(Code::Conflict, Some(place), message)
+            .label(format!("`{}` asks for it", spec.name.value))
+            .help(format!("add \"{name}\" to the `models` of a pool")),
+    );
 }
 
 /// The longest request of a generated workload fits some pool.

@@ -32,6 +32,7 @@ pub(crate) fn machine(model: &Model, longest: Option<u32>) -> Machine {
         step: Span::ZERO,
         prompt_tokens_max: longest.prompt,
         output_tokens_max: longest.output,
+        models_differ: model.pools.iter().any(|pool| pool.models != 0),
     };
     let declared = model.policy.predict == Predict::DeclaredCap;
     for pool in &model.pools {

@@ -117,11 +117,16 @@ impl Parts {
             classes: &names.classes,
             tenants: &names.tenants,
             sources: &names.sources,
+            pools: &names.pools,
         };
         let (policy, objectives) =
             plimsoll_config::policy::build(&spec.class.0, &spec.policy, known, &mut found);
-        let pools: Vec<_> =
-            spec.pool.0.iter().map(|pool| build::pool::pool(&pool.value, &mut found)).collect();
+        let pools: Vec<_> = spec
+            .pool
+            .0
+            .iter()
+            .map(|pool| build::pool::pool(&pool.value, &policy, &mut found))
+            .collect();
         let around = build::workload::Around {
             names: &names,
             policy: &spec.policy.value,
@@ -132,7 +137,7 @@ impl Parts {
             .iter()
             .map(|workload| build::workload::workload(workload, around, &mut found))
             .collect();
-        let limit = check::limit(&pools);
+        let limit = check::limit(pools.iter());
         let around = build::trace::Around { names: &names, limit, sources };
         let traces = spec.workload.0.iter().zip(&workloads);
         let traces = traces
@@ -228,6 +233,12 @@ fn assumptions(spec: &Spec, policy: &Config, traces: &[Option<Trace>]) -> Vec<St
         assumptions.push(
             "AN ORACLE tells the policy how long each output will be, up to the stated error: no \
              gateway knows that, and what this policy achieves none can be promised."
+                .to_owned(),
+        );
+    }
+    if policy.looks_at_caches() {
+        assumptions.push(
+            "Nothing is cached: rules that count tokens that are cached nowhere see whole prompts."
                 .to_owned(),
         );
     }

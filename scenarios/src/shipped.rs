@@ -20,6 +20,8 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "rule-edf"
     "rule-least-attained"
     "rule-cost-bucket"
+    "local-first"
+    "quota"
 };
 
 /// Name and text of every shipped scenario; `shipped:NAME` names it in paths and in `extends`.

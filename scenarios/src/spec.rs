@@ -303,6 +303,10 @@ pub struct PoolSpec {
     pub replicas: At<u32>,
     /// What each is.
     pub engine: At<EngineSpec>,
+    /// Where they stand, one of the policy's `sites`. Default: the first.
+    pub site: Option<At<String>>,
+    /// What they serve, of the policy's `models`. Default: all of them.
+    pub models: Option<At<Items<At<String>>>>,
     /// How long a step takes.
     pub step_time: StepTimeSpec,
     /// Where the step-time numbers come from, one sentence for reports.

@@ -1,6 +1,6 @@
 //! A scenario, valid by construction: what the simulator runs.
 
-use plimsoll_base::{Attribution, Names, Span};
+use plimsoll_base::{Attribution, Names, SiteId, Span};
 use plimsoll_policy::Config;
 
 use crate::workload::Workload;
@@ -53,6 +53,10 @@ pub struct Pool {
     pub replicas: u32,
     /// What each is.
     pub engine: EngineModel,
+    /// Where they stand.
+    pub site: SiteId,
+    /// The models they serve, a bit an id; 0 serves all.
+    pub models: u64,
     /// Where its step-time numbers come from: one sentence with source, for reports.
     pub provenance: String,
 }

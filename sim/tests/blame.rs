@@ -6,10 +6,11 @@ mod random;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_base::{BackendId, Bound, ClassId, Fact, Observer, RequestId, Span, Time};
-use plimsoll_policy::config::Window;
-use plimsoll_report::{Blamed, Cause, ClassPlan, Ledger, Plan, Resource};
+use plimsoll_base::{BackendId, Bound, ClassId, Fact, Observer, PoolId, RequestId, Span, Time};
+use plimsoll_policy::config::{Place as PlaceRule, Window};
+use plimsoll_report::{Blamed, Cause, ClassPlan, Ledger, Plan, PoolPlan, Resource};
 use plimsoll_sim::Model;
+use plimsoll_sim::model::Pool;
 use random::{CLASSES, facts, random_model};
 
 const SEEDS: u64 = 60;
@@ -21,21 +22,23 @@ fn plan(model: &Model) -> Plan {
         wait_max: class.wait_max,
         ..ClassPlan::default()
     };
+    let pools = || (0..).map(PoolId).zip(&model.pools);
+    let pool_plan = |pool: &Pool| PoolPlan {
+        replicas: pool.replicas,
+        seats: pool.engine.seats,
+        ..PoolPlan::default()
+    };
     Plan {
         warm_up: model.plan.warm_up,
         duration: model.plan.duration,
         names: plimsoll_base::Names {
             classes: (0..CLASSES).map(|class| format!("c{class}")).collect(),
-            pools: vec!["gpu".to_owned()],
+            pools: model.pools.iter().map(|_| "gpu".to_owned()).collect(),
             ..plimsoll_base::Names::default()
         },
         classes: model.policy.classes.iter().map(class).collect(),
-        backends: vec![plimsoll_base::PoolId(0); model.pools[0].replicas as usize],
-        pools: vec![plimsoll_report::PoolPlan {
-            replicas: model.pools[0].replicas,
-            seats: model.pools[0].engine.seats,
-            ..plimsoll_report::PoolPlan::default()
-        }],
+        backends: pools().flat_map(|(id, pool)| (0..pool.replicas).map(move |_| id)).collect(),
+        pools: pools().map(|(_, pool)| pool_plan(pool)).collect(),
         ..Plan::default()
     }
 }
@@ -289,8 +292,10 @@ fn waits_inside_engines_are_split_by_who_runs_there() {
         let mut model = random_model(seed);
         model.policy.window = Window::None;
         model.policy.feedback.clear();
+        model.policy.partition.clear();
+        model.policy.place = vec![PlaceRule::LeastTokens];
         for class in &mut model.policy.classes {
-            (class.requests_max, class.tokens_max) = (None, None);
+            (class.requests_max, class.tokens_max, class.sites) = (None, None, 0);
         }
         let ledger = fold(&plan(&model), &facts(&model, u64::MAX));
         for class in (0..CLASSES).map(|class| ClassId(class as u16)) {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_base::{ClassId, End, Fact, Names, Outcome, RequestRecord, Span, TenantId, Time};
+use plimsoll_base::{
+    ClassId, End, Fact, Names, Outcome, RequestRecord, SiteId, Span, TenantId, Time,
+};
 use plimsoll_policy::config::{Class, Config, Feedback, Share};
 use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
@@ -57,7 +59,8 @@ fn model(feedback: Vec<Feedback>, stepping: Stepping) -> Model {
         stepping,
     };
     let policy = Config { feedback, ..Config::plain(Share::Priority, classes) };
-    let pools = vec![Pool { replicas: 2, engine, provenance: "invented".into() }];
+    let (site, models, provenance) = (SiteId(0), 0, "invented".into());
+    let pools = vec![Pool { replicas: 2, engine, site, models, provenance }];
     Model { names: Names::default(), pools, workloads, policy, plan }
 }
 

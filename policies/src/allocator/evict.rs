@@ -6,6 +6,7 @@ use super::Allocator;
 use crate::book::{Entry, State};
 use crate::feedback::Evict;
 use crate::message::{Action, Decision};
+use crate::place::Asked;
 
 impl Allocator {
     /// Evicts one request, if someone has waited long enough for what it holds.
@@ -48,15 +49,20 @@ impl Allocator {
         instants.filter(|&at| at > self.now).min()
     }
 
-    /// The oldest of a class, if it waits for what backends have.
+    /// The oldest of a class, if it waits for what backends have and nothing of its own keeps it.
+    /// Time alone changes no answer: what stopped the class when it was asked last may be told
+    /// anew once its oldest is due.
     fn asker(&self, class: ClassId) -> Option<(&Entry, Bound)> {
         let oldest = self.book.oldest(class)?;
-        let bound = self.stops.bound(class, oldest.queue)?;
+        if !self.has_room((class, oldest.queue), oldest.tokens()) {
+            return None;
+        }
+        let bound = self.backends.lacks(&Asked::of(oldest, self.now))?;
         matches!(bound, Bound::Seats | Bound::KvMemory).then_some((oldest, bound))
     }
 
     fn victim(&mut self, waiter: &Entry) -> Option<(RequestId, ClassId, BackendId)> {
-        let (tokens, context) = (waiter.tokens(), waiter.context());
+        let asked = Asked::of(waiter, self.now);
         let priority = |class: ClassId| self.config.classes[class.index()].priority;
         let evict = self.evict.as_mut()?;
         let mut looking = 0;
@@ -67,7 +73,7 @@ impl Allocator {
             for slot in evict.running(class) {
                 let entry = self.book.entry(slot);
                 if let State::Dispatched(backend) = entry.state
-                    && self.backends.could_make_room(backend, tokens, context)
+                    && self.backends.could_make_room(backend, &asked)
                 {
                     return Some((entry.id, class, backend));
                 }

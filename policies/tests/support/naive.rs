@@ -1,13 +1,16 @@
 //! The allocator written the plain way: vectors, scans and no cleverness, to compare with.
 
+#[path = "naive_place.rs"]
+pub mod place;
+#[path = "naive_quota.rs"]
+pub mod quota;
+
 use std::collections::BTreeMap;
 
 use plimsoll_base::{
     BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time, WorkflowId,
 };
-use plimsoll_policy::config::{
-    Becomes, Feedback, Order, Partition, Per, Place, Share, TokenCost, Window,
-};
+use plimsoll_policy::config::{Becomes, Feedback, Order, Partition, Per, Share, TokenCost, Window};
 use plimsoll_policy::{
     Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
 };
@@ -27,6 +30,8 @@ pub struct Held {
     pub class: ClassId,
     pub arrived: Time,
     pub at: Option<BackendId>,
+    /// Where most of its prompt is cached.
+    matched_at: Option<BackendId>,
     predicted: u32,
     /// Tokens of its prompt that the best backend was said to have cached.
     matched: u32,
@@ -69,8 +74,9 @@ pub struct Naive {
     /// The virtual time, and the greatest finish tag, of start-time fair queueing.
     time: i128,
     finish: i128,
-    /// What is known of the request about to arrive: its best match.
-    hint: Option<(RequestId, u32)>,
+    placing: place::Memory,
+    /// What is known of a request that is about to arrive.
+    hint: Option<(RequestId, BackendId, u32)>,
     /// Service by flow, per weight, in eighths: the storms use weights that divide 8.
     counters: BTreeMap<usize, i128>,
     dispatched_last: Option<usize>,
@@ -86,6 +92,11 @@ pub struct Naive {
     now: Time,
     /// By class and whether it is heavy.
     stops: BTreeMap<(ClassId, bool), Bound>,
+    /// Whether more than time has passed since everyone was asked for.
+    changed: bool,
+    aside: Vec<(ClassId, Bound)>,
+    put_off: Vec<(ClassId, usize)>,
+    denied: Vec<(ClassId, usize)>,
     /// Classes that wait for a change because their next request exceeds their cap of tokens.
     too_large: Vec<ClassId>,
     memory: Memory,
@@ -94,7 +105,7 @@ pub struct Naive {
     /// Workflows and what they were given; the one used last is last.
     given: Vec<(WorkflowId, u64)>,
     /// Who is next and fits nowhere, while looking past them.
-    aside: Vec<RequestId>,
+    passed_over: Vec<RequestId>,
 }
 
 impl Naive {
@@ -110,6 +121,7 @@ impl Naive {
             idle: Vec::new(),
             time: 0,
             finish: 0,
+            placing: place::Memory::default(),
             hint: None,
             counters: BTreeMap::new(),
             dispatched_last: None,
@@ -123,11 +135,15 @@ impl Naive {
             dispatches: 0,
             evicted: (None, Time::ZERO),
             stops: BTreeMap::new(),
+            changed: false,
+            aside: Vec::new(),
+            put_off: Vec::new(),
+            denied: Vec::new(),
             too_large: Vec::new(),
             memory: Memory::default(),
             decisions: Vec::new(),
             given: Vec::new(),
-            aside: Vec::new(),
+            passed_over: Vec::new(),
         }
     }
 
@@ -136,7 +152,7 @@ impl Naive {
         let fresh = self.sequence;
         self.expire();
         self.relegate();
-        self.adapted.tick(now);
+        self.changed |= self.adapted.tick(now);
         match input {
             Input::Arrived(id, info) => self.arrived(id, info),
             Input::Withdrawn(id) => {
@@ -154,6 +170,7 @@ impl Naive {
             }
             Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Joined(id, info) => {
+                self.changed = true;
                 if self.seen.get(&id.slot).is_none_or(|&seen| seen < id.generation) {
                     self.seen.insert(id.slot, id.generation);
                     self.backends.retain(|other, _| other.slot != id.slot);
@@ -164,6 +181,7 @@ impl Naive {
                 }
             }
             Input::Left(id) => {
+                self.changed = true;
                 self.backends.remove(&id);
                 self.memory.keep(&self.backends);
                 self.adapted.keep(&self.backends);
@@ -174,13 +192,13 @@ impl Naive {
                     self.memory.reported(id, load, as_of);
                     let room = (self.load(id).0, self.window(&self.backends[&id]));
                     self.adapted.reported(now, (id, load, as_of), room);
+                    let limits =
+                        |rule: &Feedback| matches!(rule, Feedback::AdaptiveConcurrency { .. });
+                    self.changed |= self.config.feedback.iter().any(limits);
                 }
             }
             Input::Draining => self.draining = true,
-            Input::Matched(id, _, tokens) => {
-                let known = self.hint.filter(|&(of, _)| of == id).map_or(0, |(_, known)| known);
-                self.hint = Some((id, known.max(tokens)));
-            }
+            Input::Matched(id, backend, tokens) => self.hinted(id, backend, tokens),
             Input::Deadline | Input::Accepted(_) | Input::Progressed(..) => {}
         }
         self.dispatch(fresh);
@@ -198,6 +216,19 @@ impl Naive {
     /// The cap of requests of a class as it is now.
     pub fn cap(&self, class: ClassId) -> Option<u32> {
         self.adapted.cap(class, &self.config.classes)
+    }
+
+    /// The longest match counts, of equal ones that in the lowest slot.
+    fn hinted(&mut self, id: RequestId, backend: BackendId, tokens: u32) {
+        let known = self.hint.filter(|(of, ..)| *of == id);
+        let better = known.is_none_or(|(_, best, most)| {
+            tokens > most || (tokens == most && backend.slot < best.slot)
+        });
+        if better && tokens > 0 {
+            self.hint = Some((id, backend, tokens));
+        } else if known.is_none() {
+            self.hint = None;
+        }
     }
 
     fn expire(&mut self) {
@@ -230,14 +261,16 @@ impl Naive {
             {
                 let class = held.class;
                 self.held[at].late = true;
+                self.changed = true;
                 self.too_large.retain(|&c| c != class);
             }
         }
     }
 
     fn heavy_lane(&self) -> Option<(u64, u32)> {
-        self.config.partition.first().map(|rule| match *rule {
-            Partition::HeavyLane { over_tokens, max } => (over_tokens, max),
+        self.config.partition.iter().find_map(|rule| match rule {
+            Partition::HeavyLane { over_tokens, max } => Some((*over_tokens, *max)),
+            Partition::Dedicated(_) | Partition::Quota(_) | Partition::Concurrency(_) => None,
         })
     }
     pub fn is_heavy(&self, held: &Held) -> bool {
@@ -252,7 +285,7 @@ impl Naive {
     }
 
     fn arrived(&mut self, id: RequestId, info: RequestInfo) {
-        let hint = self.hint.take().filter(|&(of, _)| of == id);
+        let hint = self.hint.take().filter(|(of, ..)| *of == id);
         let told = self.memory.take_hint(id);
         if self.held.iter().any(|h| h.id == id) {
             return;
@@ -265,7 +298,8 @@ impl Naive {
         }
         let predicted = self.memory.predict(&self.config, told, &info, class);
         let (arrived, sequence) = (self.now, self.sequence);
-        let matched = hint.map_or(0, |(_, tokens)| tokens);
+        let matched_at = hint.map(|(_, backend, _)| backend);
+        let matched = hint.map_or(0, |(.., tokens)| tokens);
         let mut held = Held {
             id,
             info,
@@ -275,6 +309,7 @@ impl Naive {
             predicted,
             has_begun: false,
             went: 0,
+            matched_at,
             matched,
             flow: 0,
             sequence,
@@ -282,8 +317,13 @@ impl Naive {
             late: false,
             passed: 0,
         };
-        if !self.backends.is_empty() && !self.backends.values().any(|b| fits_empty(b, &held)) {
+        if !self.could_ever(&held) {
             return self.refuse(id, Some(class), Refusal::Infeasible, Reason::TooLarge);
+        }
+        if let Some(rule) = quota::quota(&self.config)
+            && !quota::has_room(rule, &quota::with(rule, &[], (class, held.tokens())))
+        {
+            return self.refuse(id, Some(class), Refusal::OverQuota, Reason::TooLarge);
         }
         if self.held.len() as u32 >= self.config.requests_max {
             return self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
@@ -303,6 +343,7 @@ impl Naive {
         held.flow = flow;
         self.sequence += 1;
         self.backlog(held.flow);
+        self.changed = true;
         self.too_large.retain(|&c| c != held.class);
         self.held.push(held);
         self.rest(flow);
@@ -557,6 +598,7 @@ impl Naive {
         self.memory.ended(held.class, end, used.output_tokens);
         let backend = held.at.expect("it was dispatched");
         self.adapted.ended(self.now, id, backend, end);
+        self.changed = true;
         self.too_large.retain(|&c| c != held.class);
         if self.heavy_lane_is_full() != was_full {
             self.too_large.clear();
@@ -569,93 +611,176 @@ impl Naive {
 
     fn dispatch(&mut self, fresh: u64) {
         let mut closed: Vec<(ClassId, Bound)>;
-        let mut stopped = None;
+        let (mut stopped, mut stopped_next, mut depth) = (None, None, 0);
+        let spilling = self.spilling();
+        let changed = self.changed;
+        self.aside.retain(|(class, _)| !changed && !spilling.contains(class));
+        let everyone: Vec<_> = (0..self.config.classes.len() as u16).map(ClassId).collect();
+        let mut anew = everyone.clone();
+        anew.retain(|class| self.aside.iter().all(|(other, _)| other != class));
+        let mut returned = if changed { Vec::new() } else { self.holding() };
+        self.ask_anew(&anew);
         self.look_again_at_due(&[]);
+        returned.retain(|class| !self.holding().contains(class));
         let mut tried_as_due = Vec::new();
         loop {
-            closed = self.too_large.iter().map(|&class| (class, Bound::ClassTokens)).collect();
-            for class in (0..self.config.classes.len() as u16).map(ClassId) {
-                let running = self.outstanding(class).count() as u32;
-                if self.cap(class).is_some_and(|max| running >= max) {
-                    let stated = self.config.classes[class.index()].requests_max;
-                    let is_lowered = self.cap(class) < stated;
-                    let bound = if is_lowered { Bound::Adaptive } else { Bound::ClassRequests };
-                    closed.push((class, bound));
-                }
-            }
+            closed = self.closed();
             let heavy_lane_is_full = self.heavy_lane_is_full();
             let open: Vec<usize> = (0..self.held.len())
                 .filter(|&at| self.held[at].at.is_none())
-                .filter(|&at| !self.aside.contains(&self.held[at].id))
+                .filter(|&at| !self.passed_over.contains(&self.held[at].id))
                 .filter(|&at| !heavy_lane_is_full || !self.is_heavy(&self.held[at]))
                 .filter(|&at| closed.iter().all(|&(class, _)| class != self.held[at].class))
+                .filter(|&at| self.aside.iter().all(|&(class, _)| class != self.held[at].class))
                 .collect();
             if open.is_empty() {
-                break;
+                let deeper = self.put_off.iter().map(|(_, depth)| *depth).min();
+                let Some(deeper) = deeper else { break };
+                depth = deeper;
+                self.aside.retain(|(class, _)| !self.put_off.contains(&(*class, depth)));
+                self.put_off.retain(|(_, other)| *other != depth);
+                continue;
             }
             if self.backends.is_empty() {
                 stopped = Some(Bound::NoBackend);
-                break;
-            }
-            if !self.backends.iter().any(|(&id, b)| self.has_seat(id, b)) {
+            } else if !self.backends.iter().any(|(&id, b)| self.has_seat(id, b)) {
                 stopped = self.why_no_seat(self.backends.iter());
+            }
+            if stopped.is_some() {
+                let classes: Vec<_> = open.iter().map(|&at| self.held[at].class).collect();
+                self.close_all(&classes);
                 break;
             }
             let (at, reason) = self.pick(&open);
             let held = self.held[at].clone();
-            let rule = &self.config.classes[held.class.index()];
-            let running: u64 = self.outstanding(held.class).map(Held::tokens).sum();
-            let alone = self.outstanding(held.class).count() == 0;
-            if !alone && rule.tokens_max.is_some_and(|max| running + held.tokens() > max) {
+            if reason == Reason::Due {
+                tried_as_due.push(held.class);
+            }
+            if !self.fits_cap(&held) {
                 self.too_large.push(held.class);
-                if reason == Reason::Due {
-                    tried_as_due.push(held.class);
+                continue;
+            }
+            if let Some(rule) = quota::quota(&self.config) {
+                let usage = quota::with(rule, &self.held, (held.class, held.tokens()));
+                let borrows_at = quota::borrows_at(rule, &usage);
+                let has_room = quota::has_room(rule, &usage);
+                let is_put_off = has_room && borrows_at > depth;
+                if is_put_off {
+                    self.put_off.push((held.class, borrows_at));
+                } else if !has_room || quota::is_claimed(rule, &usage, &self.denied) {
+                    self.denied.push((held.class, borrows_at));
                 }
-                continue;
-            }
-            let capable: Vec<_> =
-                self.backends.iter().filter(|(_, b)| fits_empty(b, &held)).collect();
-            if capable.is_empty() {
-                let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
-                self.close(at, refusal, Reason::TooLarge, fresh);
-                continue;
-            }
-            let Some(backend) = self.place(&held) else {
-                let seat = capable.iter().any(|&(&id, b)| self.has_seat(id, b));
-                let none = || self.why_no_seat(capable.iter().copied());
-                let bound = if seat { Some(Bound::KvMemory) } else { none() };
-                stopped = stopped.or(bound);
-                let is_passable = held.passed < self.config.bypass_max;
-                if !is_passable || reason == Reason::Due || self.aside.len() == 16 {
-                    break;
+                if is_put_off || self.denied.iter().any(|(class, _)| *class == held.class) {
+                    self.aside.push((held.class, Bound::Quota));
+                    continue;
                 }
-                self.aside.push(held.id);
-                continue;
-            };
-            let mut reason = reason;
-            for passed in std::mem::take(&mut self.aside) {
-                reason = Reason::Bypass;
-                self.held.iter_mut().find(|h| h.id == passed).unwrap().passed += 1;
             }
-            stopped = None;
-            let was_full = self.heavy_lane_is_full();
-            self.send(at, backend, reason, fresh);
-            if self.heavy_lane_is_full() != was_full {
-                self.too_large.clear();
-                tried_as_due.clear();
+            match self.find(&held) {
+                place::Found::At(backend) => {
+                    let mut reason = reason;
+                    for passed in std::mem::take(&mut self.passed_over) {
+                        reason = Reason::Bypass;
+                        self.held.iter_mut().find(|h| h.id == passed).unwrap().passed += 1;
+                    }
+                    stopped_next = None;
+                    let was_full = self.heavy_lane_is_full();
+                    self.send(at, backend, reason, fresh);
+                    let lane_turned = self.heavy_lane_is_full() != was_full;
+                    if lane_turned {
+                        self.too_large.clear();
+                        tried_as_due.clear();
+                    }
+                    // What its class held is free for those who stepped aside because of it.
+                    if lane_turned || returned.contains(&held.class) {
+                        returned.clear();
+                        self.ask_anew(&everyone);
+                        depth = 0;
+                        continue;
+                    }
+                    tried_as_due.retain(|class| *class != held.class);
+                    let before = self.holding();
+                    if self.look_again_at_due(&tried_as_due) {
+                        let now = self.holding();
+                        returned.extend(before.into_iter().filter(|class| !now.contains(class)));
+                        depth = 0;
+                    }
+                }
+                place::Found::Never => {
+                    let refusal = Action::Reject(Refusal::Infeasible, Span::ZERO);
+                    self.close(at, refusal, Reason::TooLarge, fresh);
+                }
+                place::Found::Stopped(bound) if self.reaches_differ() => {
+                    let mut classes = self.stopped_with(held.class);
+                    classes.retain(|class| !self.aside.iter().any(|(other, _)| other == class));
+                    self.aside.extend(classes.into_iter().map(|class| (class, bound)));
+                }
+                place::Found::Stopped(bound) => {
+                    stopped_next = stopped_next.or(Some(bound));
+                    let is_passable = held.passed < self.config.bypass_max;
+                    if !is_passable || reason == Reason::Due || self.passed_over.len() == 16 {
+                        break;
+                    }
+                    self.passed_over.push(held.id);
+                }
             }
-            self.look_again_at_due(&tried_as_due);
         }
-        self.aside.clear();
+        self.passed_over.clear();
+        self.aside.retain(|(class, _)| !self.put_off.iter().any(|(other, _)| other == class));
+        self.put_off.clear();
+        self.changed = false;
+        self.note_stops(&closed, stopped.or(stopped_next));
+    }
+
+    /// Classes at a cap of their own.
+    fn closed(&self) -> Vec<(ClassId, Bound)> {
+        let mut closed: Vec<_> =
+            self.too_large.iter().map(|&class| (class, Bound::ClassTokens)).collect();
+        let seats = self.backends.values().map(|info| u64::from(info.seats)).sum();
+        for (class, rule) in (0..).map(ClassId).zip(&self.config.classes) {
+            let running = self.outstanding(class).count() as u64;
+            let share = quota::concurrency_max(&self.config, class, seats);
+            let cap = self.cap(class);
+            let is_full = cap.is_some_and(|max| running >= max.into());
+            if is_full && cap < rule.requests_max {
+                closed.push((class, Bound::Adaptive));
+            } else if is_full || share.is_some_and(|max| running >= max) {
+                closed.push((class, Bound::ClassRequests));
+            }
+        }
+        closed
+    }
+
+    pub fn fits_cap(&self, held: &Held) -> bool {
+        let rule = &self.config.classes[held.class.index()];
+        let running: u64 = self.outstanding(held.class).map(Held::tokens).sum();
+        let alone = self.outstanding(held.class).count() == 0;
+        alone || rule.tokens_max.is_none_or(|max| running + held.tokens() <= max)
+    }
+
+    /// Whether no cap and no partition keeps a request that is next from going.
+    pub fn may_go(&self, held: &Held) -> bool {
+        let quota = quota::quota(&self.config).is_none_or(|rule| {
+            let usage = quota::with(rule, &self.held, (held.class, held.tokens()));
+            quota::has_room(rule, &usage)
+        });
+        let closed = self.closed();
+        let is_capped = |bound| closed.contains(&(held.class, bound));
+        let capped = is_capped(Bound::ClassRequests) || is_capped(Bound::Adaptive);
+        let lane = self.is_heavy(held) && self.heavy_lane_is_full();
+        quota && !lane && self.fits_cap(held) && !capped
+    }
+
+    fn note_stops(&mut self, closed: &[(ClassId, Bound)], stopped: Option<Bound>) {
         self.stops.clear();
         let heavy_lane_is_full = self.heavy_lane_is_full();
         for class in (0..self.config.classes.len() as u16).map(ClassId) {
             for heavy in [false, true] {
                 let own = |kind| closed.contains(&(class, kind)).then_some(kind);
                 let lane = (heavy && heavy_lane_is_full).then_some(Bound::HeavyLane);
-                let requests = own(Bound::ClassRequests).or(own(Bound::Adaptive));
+                let requests = own(Bound::Adaptive).or(own(Bound::ClassRequests));
                 let cap = requests.or(lane).or(own(Bound::ClassTokens));
-                if let Some(bound) = cap.or(stopped) {
+                let aside = self.aside.iter().find(|(other, _)| *other == class);
+                if let Some(bound) = cap.or(aside.map(|(_, bound)| *bound)).or(stopped) {
                     self.stops.insert((class, heavy), bound);
                 }
             }
@@ -663,13 +788,30 @@ impl Naive {
         self.evict();
     }
 
-    fn look_again_at_due(&mut self, tried: &[ClassId]) {
-        let Some(guard) = self.config.guard else { return };
-        if self.credit + guard.due_share_ppm >= 1_000_000 {
-            let due: Vec<ClassId> =
-                self.waiting().filter(|h| self.due_at(h).is_some()).map(|h| h.class).collect();
-            self.too_large.retain(|class| tried.contains(class) || !due.contains(class));
+    /// Classes that stepped aside and are due are asked for anew; whether there are any.
+    fn look_again_at_due(&mut self, tried: &[ClassId]) -> bool {
+        let Some(guard) = self.config.guard else { return false };
+        if self.credit + guard.due_share_ppm < 1_000_000 {
+            return false;
         }
+        let mut due: Vec<ClassId> =
+            self.waiting().filter(|h| self.due_at(h).is_some()).map(|h| h.class).collect();
+        let is_aside = |class: &ClassId| {
+            self.aside.iter().any(|(other, _)| other == class) || self.too_large.contains(class)
+        };
+        due.retain(|class| is_aside(class) && !tried.contains(class));
+        due.sort_unstable();
+        due.dedup();
+        self.too_large.retain(|class| !due.contains(class));
+        self.ask_anew(&due);
+        !due.is_empty()
+    }
+
+    fn ask_anew(&mut self, classes: &[ClassId]) {
+        self.aside.retain(|(class, _)| !classes.contains(class));
+        self.put_off.retain(|(class, _)| !classes.contains(class));
+        self.denied.retain(|(class, _)| !classes.contains(class));
+        self.place_anew(classes);
     }
 
     fn due_at(&self, held: &Held) -> Option<Time> {
@@ -822,15 +964,6 @@ impl Naive {
         self.has_seat(id, info) && memory && fits_empty(info, held)
     }
 
-    fn place(&self, held: &Held) -> Option<BackendId> {
-        let room = self.backends.iter().filter(|(id, info)| self.has_room(**id, info, held));
-        let key = |id: BackendId| match self.config.place {
-            Place::RoundRobin => (u64::from(id.slot < self.turn), id.slot),
-            Place::LeastTokens => (self.load(id).1, id.slot),
-        };
-        room.map(|(&id, _)| id).min_by_key(|&id| key(id))
-    }
-
     fn send(&mut self, at: usize, backend: BackendId, reason: Reason, fresh: u64) {
         if let Some(guard) = self.config.guard
             && self.waiting().any(|h| self.due_at(h).is_some())
@@ -852,6 +985,8 @@ impl Naive {
         self.account(held.info.workflow, held.info.prompt_tokens, held.predicted);
         self.dispatched_last = Some(held.flow);
         self.unbacklog(held.flow);
+        self.rest_if_idle(held.class);
+        self.went(&held, backend);
     }
 
     fn close(&mut self, at: usize, action: Action, reason: Reason, fresh: u64) {
@@ -859,8 +994,10 @@ impl Naive {
         self.decide(&held, action, reason, fresh);
         self.held.remove(at);
         self.left(&held);
+        self.changed = true;
         self.too_large.retain(|&c| c != held.class);
         self.unbacklog(held.flow);
+        self.rest_if_idle(held.class);
     }
 
     fn decide(&mut self, held: &Held, action: Action, reason: Reason, fresh: u64) {
@@ -868,6 +1005,18 @@ impl Naive {
         let bound = waited.then(|| self.stops[&(held.class, self.is_heavy(held))]);
         let (id, class) = (held.id, Some(held.class));
         self.decisions.push(Decision { id, class, action, reason, bound });
+    }
+
+    /// What keeps a request from the backends that could take it.
+    fn lacks(&self, held: &Held) -> Option<Bound> {
+        let capable =
+            |(_, info): &(&BackendId, &BackendInfo)| self.may(info, held) && fits_empty(info, held);
+        let capable: Vec<_> = self.backends.iter().filter(capable).collect();
+        if capable.iter().any(|(id, info)| self.has_room(**id, info, held)) {
+            return None;
+        }
+        let seat = capable.iter().any(|(id, info)| self.has_seat(**id, info));
+        if seat { Some(Bound::KvMemory) } else { self.why_no_seat(capable.into_iter()) }
     }
 
     /// One running sheddable request makes room for the most important who waited long enough.
@@ -886,10 +1035,8 @@ impl Naive {
             askers.extend(self.waiting().filter(|h| h.class == id).min_by_key(|h| h.sequence));
         }
         askers.retain(|h| {
-            let bound = self.stops.get(&(h.class, self.is_heavy(h)));
-            !class(h).sheddable
-                && self.now >= h.arrived + after
-                && matches!(bound, Some(Bound::Seats | Bound::KvMemory))
+            let lacks = matches!(self.lacks(h), Some(Bound::Seats | Bound::KvMemory));
+            !class(h).sheddable && self.now >= h.arrived + after && self.may_go(h) && lacks
         });
         askers.sort_by_key(|h| (-class(h).priority, h.class));
         let victim = askers.iter().find_map(|asker| {
@@ -906,10 +1053,10 @@ impl Naive {
                 self.backends.get(&id).is_some_and(|info| {
                     let others = self.load(id).0 - 1;
                     let stop = self.adapted.stop(id, others, self.window(info));
-                    fits_empty(info, asker) && stop.is_none()
+                    fits_empty(info, asker) && self.may(info, asker) && stop.is_none()
                 })
             });
-            Some((victim?, self.stops[&(asker.class, self.is_heavy(asker))]))
+            Some((victim?, self.lacks(asker).expect("it asks")))
         });
         let Some((victim, bound)) = victim else { return };
         let (id, class, bound) = (victim.id, Some(victim.class), Some(bound));
@@ -927,8 +1074,10 @@ impl Naive {
         if self.config.classes[held.class.index()].queue_max.is_some_and(|max| queued > max) {
             self.held.remove(at);
             self.left(&held);
+            self.changed = true;
             self.too_large.retain(|&c| c != held.class);
             self.unbacklog(held.flow);
+            self.rest_if_idle(held.class);
             self.refuse(held.id, Some(held.class), Refusal::QueueFull, Reason::QueueBound);
             self.dispatch(fresh);
         }

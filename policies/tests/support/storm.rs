@@ -1,11 +1,13 @@
 //! Random policies and random storms of inputs.
 
 use plimsoll_base::{
-    BackendId, ClassId, End, RequestId, SourceId, Span, TenantId, Time, WorkflowId,
+    BackendId, ClassId, End, ModelId, PoolId, RequestId, SessionId, SiteId, SourceId, Span,
+    TenantId, Time, WorkflowId,
 };
 use plimsoll_policy::config::{
-    Admit, Becomes, Capacity, Class, ClassifyRule, EarlyRefusal, Guard, Order, Partition, Per,
-    Place, Share, TokenCost, Window,
+    Admit, Becomes, Capacity, Class, ClassifyRule, Concurrency, Dedicated, EarlyRefusal, Guard,
+    LoadBreak, LocalFirst, Order, Partition, Per, Place, Quota, QuotaGroup, QuotaUnit, Share,
+    TokenCost, Window,
 };
 use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Used};
 use proptest::collection::vec;
@@ -24,7 +26,7 @@ mod storm_feedback;
 pub enum Act {
     Arrive(RequestInfo),
     /// The next to arrive, or an older one, has so many tokens cached there.
-    Match(u64, u32, u32),
+    Match(u64, BackendId, u32),
     /// An arrival whose number is already taken.
     ArriveAgain(usize, RequestInfo),
     /// The n-th request held ends, or is withdrawn.
@@ -43,23 +45,41 @@ pub enum Act {
     Wait(u64, bool),
 }
 
+/// Storms over backends that serve every model, and over such as do not.
 pub fn acts() -> impl Strategy<Value = Vec<Act>> {
+    prop_oneof![2 => Just(0u64), 1 => Just(7)].prop_flat_map(acts_over)
+}
+
+fn acts_over(models: u64) -> impl Strategy<Value = Vec<Act>> {
     let workflow = weighted(0.5, 1u64..6).prop_map(Option::unwrap_or_default);
     let owner = (0u32..4, workflow);
-    let info = (owner, 0u16..2, of(0u16..5), 0u32..60, 0u32..60).prop_map(
-        |((tenant, workflow), source, claims, prompt_tokens, output_cap)| RequestInfo {
-            workflow: WorkflowId(workflow),
-            tenant: TenantId(tenant),
-            source: SourceId(source),
-            claims: claims.map(ClassId),
-            prompt_tokens,
-            output_cap,
-            ..RequestInfo::default()
+    let of_what = (owner, 0u16..2, of(0u16..5), 0u16..3, 0u64..6);
+    let info = (of_what, 0u32..60, 0u32..60).prop_map(
+        |(((tenant, workflow), source, claims, model, session), prompt_tokens, output_cap)| {
+            RequestInfo {
+                workflow: WorkflowId(workflow),
+                tenant: TenantId(tenant),
+                source: SourceId(source),
+                claims: claims.map(ClassId),
+                model: ModelId(model),
+                session: SessionId(session),
+                prompt_tokens,
+                output_cap,
+                ..RequestInfo::default()
+            }
         },
     );
-    let backend = (0u32..5, 20u64..260, 30u32..160).prop_map(|(seats, kv_tokens, context_max)| {
-        BackendInfo { seats, kv_tokens, context_max, ..BackendInfo::default() }
-    });
+    let place = (0u16..3, 0u16..4, 0u64..8);
+    let backend = (0u32..5, 20u64..260, 30u32..160, place).prop_map(
+        move |(seats, kv_tokens, context_max, (pool, site, served))| BackendInfo {
+            pool: PoolId(pool),
+            site: SiteId(site),
+            models: served & models,
+            seats,
+            kv_tokens,
+            context_max,
+        },
+    );
     let used = (0u32..60, 0u32..60)
         .prop_map(|(prompt_tokens, output_tokens)| Used { prompt_tokens, output_tokens });
     let end = prop_oneof![
@@ -68,10 +88,14 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(End::Cancelled),
         1 => Just(End::Evicted)
     ];
+    let place = (0u32..4, prop_oneof![2 => Just(0u32), 1 => 1u32..3])
+        .prop_map(|(slot, generation)| BackendId { slot, generation });
+    // Few tokens, so that several backends have as many.
+    let cached = prop_oneof![1 => 0u32..3, 2 => 0u32..80];
     let act = prop_oneof![
         40 => info.clone().prop_map(Act::Arrive),
-        20 => (prop_oneof![9 => Just(0u64), 1 => Just(1)], 0u32..4, 0u32..80)
-            .prop_map(|(back, slot, tokens)| Act::Match(back, slot, tokens)),
+        25 => (prop_oneof![9 => Just(0u64), 1 => Just(1)], place, cached)
+            .prop_map(|(back, backend, tokens)| Act::Match(back, backend, tokens)),
         1 => (any::<usize>(), info).prop_map(|(n, info)| Act::ArriveAgain(n, info)),
         30 => (any::<usize>(), end, used).prop_map(|(n, end, used)| Act::End(n, end, used)),
         4 => any::<usize>().prop_map(Act::Withdraw),
@@ -92,8 +116,9 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
 fn class() -> impl Strategy<Value = Class> {
     let first = (0i32..3, prop_oneof![Just(1u32), Just(2), Just(4), Just(8)], of(0u64..30));
     let second = (weighted(0.3, 0u32..6), weighted(0.3, 40u64..200), weighted(0.4, 1u32..5));
-    let deadline = weighted(0.7, 1u64..100);
-    let third = (weighted(0.4, 1u64..150), 0u64..60, weighted(0.5, 0u32..60), deadline);
+    let sites = prop_oneof![4 => Just(0u64), 1 => 1u64..16];
+    let last = (weighted(0.7, 1u64..100), sites);
+    let third = (weighted(0.4, 1u64..150), 0u64..60, weighted(0.5, 0u32..60), last);
     (first, second, third).prop_map(|(first, second, third)| Class {
         priority: first.0,
         weight: first.1,
@@ -104,7 +129,8 @@ fn class() -> impl Strategy<Value = Class> {
         tokens_max: third.0,
         boost: Span::from_nanos(third.1),
         output_tokens_expected: third.2,
-        deadline: third.3.map(Span::from_nanos),
+        deadline: third.3.0.map(Span::from_nanos),
+        sites: third.3.1,
         ..Class::default()
     })
 }
@@ -174,8 +200,124 @@ fn classify(classes: u16) -> impl Strategy<Value = Vec<ClassifyRule>> {
     })
 }
 
+fn place() -> impl Strategy<Value = Vec<Place>> {
+    let load = (1_000_000u32..3_000_000, 0u64..60)
+        .prop_map(|(factor_ppm, tokens)| LoadBreak { factor_ppm, tokens });
+    let sites = prop_oneof![Just(vec![1, 0, 2]), Just(vec![2, 1])];
+    let local = (sites, 0u64..30, 0u64..60).prop_map(|(sites, spill_wait, return_after)| {
+        Place::LocalFirst(LocalFirst {
+            sites: sites.into_iter().map(SiteId).collect(),
+            spill_wait: Span::from_nanos(spill_wait),
+            return_after: Span::from_nanos(return_after),
+        })
+    });
+    let prefix = load.clone().prop_map(Place::PrefixAffinity);
+    let session = (1u32..4, load)
+        .prop_map(|(sessions_max, load)| Place::SessionAffinity { sessions_max, load });
+    let last = prop_oneof![
+        Just(Place::RoundRobin),
+        Just(Place::LeastTokens),
+        any::<u64>().prop_map(|seed| Place::PowerOfTwo { seed }),
+    ];
+    let rules = (weighted(0.4, local), weighted(0.2, prefix), weighted(0.2, session), of(last));
+    rules.prop_map(|(local, prefix, session, last)| {
+        [local, session, prefix, last].into_iter().flatten().collect()
+    })
+}
+
+fn partition(classes: u16) -> impl Strategy<Value = Vec<Partition>> {
+    let dedicated =
+        (0..classes, vec(0u16..3, 1..3), any::<bool>()).prop_map(|(class, pools, exclusive)| {
+            let pools = pools.into_iter().map(PoolId).collect();
+            Partition::Dedicated(Dedicated { class: ClassId(class), pools, exclusive })
+        });
+    let concurrency = (0..classes, 1u32..1_000_000).prop_map(|(class, share)| {
+        Partition::Concurrency(Concurrency { shares_ppm: vec![(ClassId(class), share)] })
+    });
+    let rules = (
+        weighted(0.2, vec(dedicated, 1..3)),
+        weighted(0.3, quota(classes, 25)),
+        weighted(0.2, concurrency),
+    );
+    rules.prop_map(|(dedicated, quota, concurrency)| {
+        let mut rules = dedicated.unwrap_or_default();
+        rules.extend(quota);
+        rules.extend(concurrency);
+        rules
+    })
+}
+
+/// Root, two groups below it, and below these the leaves; a leaf may be directly below the root.
+/// A unit of quota is one request, or so many tokens.
+fn quota(classes: u16, tokens: u64) -> impl Strategy<Value = Partition> {
+    let unit = prop_oneof![Just((QuotaUnit::Requests, 1u64)), Just((QuotaUnit::Tokens, tokens))];
+    let leaf = (0u16..3, 0u64..4, of(0u64..4), of(0u64..3));
+    let leaves = vec(leaf, usize::from(classes));
+    let middle = (0u64..3, of(0u64..3), of(0u64..2));
+    (unit, leaves, vec(middle, 2), 0u64..3).prop_map(|((unit, times), leaves, middles, spare)| {
+        let make = |parent, nominal: u64, borrow_max: Option<u64>, lend_max: Option<u64>| {
+            let amount = |n: u64| n * times;
+            QuotaGroup {
+                parent,
+                nominal: amount(nominal),
+                borrow_max: borrow_max.map(amount),
+                lend_max: lend_max.map(|lent| amount(lent.min(nominal))),
+                classes: Vec::new(),
+            }
+        };
+        let below = |parent: u16| {
+            leaves.iter().filter(|leaf| leaf.0 == parent).map(|leaf| leaf.1).sum::<u64>()
+        };
+        let middle = |at: usize| below(at as u16 + 1) + middles[at].0 + 1;
+        let mut groups = vec![make(None, below(0) + middle(0) + middle(1) + spare, None, None)];
+        for (at, (_, borrow_max, lend_max)) in middles.iter().enumerate() {
+            groups.push(make(Some(0), middle(at), *borrow_max, *lend_max));
+        }
+        for (class, (parent, nominal, borrow_max, lend_max)) in (0..).zip(&leaves) {
+            let borrow_max = if *nominal == 0 { None } else { *borrow_max };
+            let leaf = make(Some(*parent), *nominal, borrow_max, *lend_max);
+            groups.push(QuotaGroup { classes: vec![ClassId(class)], ..leaf });
+        }
+        Partition::Quota(Quota { unit, groups })
+    })
+}
+
+/// Policies in which little but quotas keeps anyone waiting.
+pub fn quota_config() -> impl Strategy<Value = Config> {
+    (config(), (20u64..120).prop_flat_map(|tokens| quota(4, tokens))).prop_map(|(config, quota)| {
+        let free = |class: &Class| Class {
+            requests_max: None,
+            tokens_max: None,
+            time_to_live: None,
+            queue_max: None,
+            ..class.clone()
+        };
+        let mut classes: Vec<Class> = config.classes.iter().map(free).collect();
+        classes.resize(4, Class::default());
+        let last = ClassifyRule { class: Becomes::Class(ClassId(3)), ..ClassifyRule::default() };
+        Config {
+            classify: vec![ClassifyRule::default(), last],
+            classes,
+            partition: vec![quota],
+            feedback: vec![],
+            window: Window::None,
+            bypass_max: 0,
+            requests_max: 1_000,
+            ..config
+        }
+    })
+}
+
+/// Storms over a backend that takes everything and stays.
+pub fn roomy_acts() -> impl Strategy<Value = Vec<Act>> {
+    let (seats, kv_tokens, context_max) = (10_000, 1_000_000, 1_000);
+    let info = BackendInfo { seats, kv_tokens, context_max, ..BackendInfo::default() };
+    acts_over(0).prop_map(move |acts| [vec![Act::Join(9, 0, info)], acts].concat())
+}
+
 pub fn config() -> impl Strategy<Value = Config> {
-    let place = prop_oneof![Just(Place::RoundRobin), Just(Place::LeastTokens)];
+    let plain = prop_oneof![Just(vec![Place::RoundRobin]), Just(vec![Place::LeastTokens])];
+    let place = prop_oneof![1 => plain, 1 => place()];
     let window = prop_oneof![4 => Just(Window::Seats), 1 => Just(Window::None)];
     let predict = storm_admit::predict();
     let accounts_max = prop_oneof![Just(3u32), Just(100)];
@@ -183,19 +325,25 @@ pub fn config() -> impl Strategy<Value = Config> {
     let classes = vec(class(), 1..5);
     let rules = classes.prop_flat_map(|classes| {
         let count = classes.len() as u16;
-        (classify(count), Just(classes), storm_admit::admit(count))
+        let partition = prop_oneof![Just(vec![]), partition(count)];
+        (classify(count), partition, Just(classes), storm_admit::admit(count))
     });
     let bypass_max = prop_oneof![3 => Just(0u32), 1 => 1u32..4, 1 => Just(100)];
     let order = (order(), bypass_max, weighted(0.4, (0u64..80, 1u32..3)));
     let rest = (guard, predict, 5u32..60, accounts_max, storm_feedback::feedback());
     (rules, share(), order, place, window, rest).prop_map(
-        |((classify, mut classes, admit), share, order, place, window, rest)| {
+        |((classify, mut partition, mut classes, admit), share, order, mut place, window, rest)| {
             let (guard, predict, requests_max, accounts_max, feedback) = rest;
             let (order, bypass_max, heavy_lane) = order;
-            let partition = heavy_lane
-                .map(|(over_tokens, max)| Partition::HeavyLane { over_tokens, max })
-                .into_iter()
-                .collect();
+            if bypass_max > 0 {
+                // Where classes step aside there is no bypass.
+                classes.iter_mut().for_each(|class| class.sites = 0);
+                place.retain(|rule| !matches!(rule, Place::LocalFirst(_)));
+                partition.retain(|rule| matches!(rule, Partition::Concurrency(_)));
+            }
+            let heavy_lane =
+                heavy_lane.map(|(over_tokens, max)| Partition::HeavyLane { over_tokens, max });
+            partition.extend(heavy_lane);
             let prefixes = matches!(share, Share::DeficitLongestPrefix { .. });
             let order = match order {
                 Order::Fcfs | Order::Aging => order,
@@ -264,9 +412,8 @@ pub fn run(
                 next_id += 1;
                 Input::Arrived(RequestId(next_id - 1), info)
             }
-            Act::Match(back, slot, tokens) => {
-                let id = RequestId((next_id).saturating_sub(back));
-                Input::Matched(id, BackendId::first(slot), tokens)
+            Act::Match(back, backend, tokens) => {
+                Input::Matched(RequestId(next_id.saturating_sub(back)), backend, tokens)
             }
             Act::ArriveAgain(n, info) if !naive.held.is_empty() => {
                 Input::Arrived(nth(n, &naive), info)

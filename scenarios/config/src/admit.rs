@@ -334,7 +334,7 @@ mod tests {
         let node = crate::tree::parse(text, 0).map_err(messages)?;
         let written: PolicySpec = crate::decode(&node).map_err(messages)?;
         let classes: Vec<String> = CLASSES.iter().map(|&name| name.into()).collect();
-        let known = Known { classes: &classes, tenants: &[], sources: &[] };
+        let known = Known { classes: &classes, tenants: &[], sources: &[], pools: &[] };
         let mut found = Vec::new();
         let rules = written.admit.map(|rules| rules.value.0).unwrap_or_default();
         let rules = rules.iter().filter_map(|rule| admit(&rule.value, known, &mut found));

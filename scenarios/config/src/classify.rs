@@ -27,6 +27,10 @@ impl Declared {
     fn of(names: Option<&Vec<At<String>>>) -> Declared {
         Declared(names.into_iter().flatten().map(|name| name.value.clone()).collect())
     }
+    /// The names, indexed by id.
+    pub(crate) fn into_names(self) -> Vec<String> {
+        self.0
+    }
     /// The id of a name; adds to `found` if it was not declared.
     pub fn find(&self, name: &At<String>, what: &str, found: &mut Vec<Diagnostic>) -> Option<u16> {
         find(name, &self.0, what, found).map(|index| u16::try_from(index).unwrap_or(u16::MAX))

@@ -16,7 +16,7 @@ use serde::de::{
 
 use crate::tree::{Entry, Node, Value};
 use crate::units::{self, BYTES_KIND, COEFFICIENT, FRACTION, RATE, SPAN};
-use crate::values::AT;
+use crate::values::{AT, ONE_OR_MANY};
 use crate::{Code, Diagnostic, Place, examples, nearest};
 
 /// Reads a value; all mistakes that could be found if there are any.
@@ -283,6 +283,9 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             BYTES_KIND => visitor.visit_u64(self.quantity(name, units::bytes)),
             COEFFICIENT => visitor.visit_f64(self.quantity(name, units::coefficient)),
             FRACTION => visitor.visit_f64(self.fraction()),
+            ONE_OR_MANY if matches!(self.node.value, Value::Array(_)) => {
+                self.deserialize_seq(visitor)
+            }
             _ => visitor.visit_newtype_struct(self),
         }
     }

@@ -151,7 +151,7 @@ mod tests {
         let node = crate::tree::parse(&format!("feedback = [{rules}]"), 0).map_err(messages)?;
         let written: PolicySpec = crate::decode(&node).map_err(messages)?;
         let classes = ["chat", "batch"].map(str::to_owned);
-        let known = Known { classes: &classes, tenants: &[], sources: &[] };
+        let known = Known { classes: &classes, tenants: &[], sources: &[], pools: &[] };
         let mut found = Vec::new();
         let rules = written.feedback.map(|rules| rules.value.0).unwrap_or_default();
         let read =

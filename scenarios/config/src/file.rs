@@ -95,7 +95,8 @@ fn policy(spec: PolicyFileSpec, effective: Effective) -> Result<PolicyFile, Vec<
     }
     let owned = |names: &[&At<String>]| names.iter().map(|name| name.value.clone()).collect();
     let names = Names { classes: owned(&classes), tenants: owned(&tenants), ..Names::default() };
-    let known = Known { classes: &names.classes, tenants: &names.tenants, sources: &names.sources };
+    let Names { classes, tenants, sources, pools, .. } = &names;
+    let known = Known { classes, tenants, sources, pools };
     let (config, objectives) = build(&spec.class.0, &spec.policy, known, &mut found);
     if !found.is_empty() {
         return Err(found);

@@ -18,6 +18,8 @@ mod layer;
 pub mod nearest;
 pub mod objectives;
 mod order;
+pub mod partition;
+pub mod place;
 pub mod policy;
 mod share;
 mod source;
@@ -34,4 +36,6 @@ pub use file::{PolicyFile, PolicyFileSpec, TenantSpec};
 pub use layer::{Layered, SHIPPED_PREFIX, Shipped, read, reason};
 pub use objectives::{ClassObjectives, Metric, Objective};
 pub use source::{Place, Position, Source, Sources};
-pub use values::{At, BytesValue, CoefficientValue, FractionValue, Items, RateValue, SpanValue};
+pub use values::{
+    At, BytesValue, CoefficientValue, FractionValue, Items, OneOrMany, RateValue, SpanValue,
+};

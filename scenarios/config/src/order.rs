@@ -1,17 +1,15 @@
-//! Who goes first within a turn, and what may be outstanding at once: from files to rules.
+//! Who goes first within a turn: from files to rules.
 
 use plimsoll_base::Span;
-use plimsoll_policy::config::{Order, Partition};
+use plimsoll_policy::config::Order;
 
 use crate::objectives::{Metric, objectives};
 use crate::policy::at_least_one;
 use crate::share::price;
-use crate::spec::{ClassSpec, OrderSpec, PartitionSpec};
-use crate::{At, Code, Diagnostic, Items, SpanValue};
+use crate::spec::{ClassSpec, OrderSpec};
+use crate::{At, Code, Diagnostic, SpanValue};
 
 const WORKFLOWS_MAX_DEFAULT: u32 = 65_536;
-/// Classes beside a heavy lane: each has a second queue.
-const CLASSES_MAX: usize = 32;
 
 /// The order within a turn.
 pub(crate) fn order(
@@ -92,35 +90,4 @@ pub(crate) fn deadline(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Option<
     let highest = first_tokens.max_by(|a, b| a.percentile.total_cmp(&b.percentile))?;
     let deadline = Span::from_secs_f64(highest.limit);
     (deadline > Span::ZERO).then_some(deadline)
-}
-
-/// What may be outstanding at once.
-pub(crate) fn partition(
-    spec: Option<&Items<At<PartitionSpec>>>,
-    classes: usize,
-    found: &mut Vec<Diagnostic>,
-) -> Vec<Partition> {
-    let rules = spec.map_or(&[][..], |rules| &rules.0);
-    for second in rules.iter().skip(1) {
-        found.push(
-            Diagnostic::new(Code::Conflict, Some(second.place), "there is a heavy lane already")
-                .label("the second")
-                .help("keep one `heavy-lane`"),
-        );
-    }
-    if let Some(rule) = rules.first()
-        && classes > CLASSES_MAX
-    {
-        let message = format!(
-            "there are {classes} classes, at most {CLASSES_MAX} are supported beside a heavy lane"
-        );
-        found.push(Diagnostic::new(Code::TooMany, Some(rule.place), message));
-    }
-    let rules = rules.iter().map(|rule| match rule.value {
-        PartitionSpec::HeavyLane { over_tokens, max } => Partition::HeavyLane {
-            over_tokens,
-            max: at_least_one("max", Some(max), found).unwrap_or(1),
-        },
-    });
-    rules.collect()
 }

@@ -2,15 +2,18 @@
 
 use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::ConfigError;
-use plimsoll_policy::config::{Admit, Class, Config, Feedback, Guard, Place, Window};
+use plimsoll_policy::config::{Admit, Class, Config, Feedback, Guard, Window};
 
 use crate::admit;
+use crate::classify::{self, Declared};
 use crate::feedback;
 use crate::objectives::objectives;
-use crate::order::{deadline, order, partition};
+use crate::order::{deadline, order};
+use crate::partition::{self, PartitionSpec};
+use crate::place;
 use crate::share::share;
-use crate::spec::{ClassSpec, PlaceSpec, PolicySpec, WindowSpec};
-use crate::{At, ClassObjectives, Code, Diagnostic, classify, nearest};
+use crate::spec::{ClassSpec, PolicySpec, WindowSpec};
+use crate::{At, ClassObjectives, Code, Diagnostic, nearest};
 
 /// The allocator holds at most this many requests where the file says nothing.
 pub const REQUESTS_MAX_DEFAULT: u32 = 100_000;
@@ -27,6 +30,8 @@ pub struct Known<'a> {
     pub tenants: &'a [String],
     /// Workloads, indexed by [`SourceId`].
     pub sources: &'a [String],
+    /// Pools, indexed by `PoolId`.
+    pub pools: &'a [String],
 }
 
 /// The policy and each class's objectives. What is wrong is added to `found`; the result is then
@@ -48,19 +53,20 @@ pub fn build(
         objectives: objectives(&spec.slo, found),
     });
     let owed = owed.collect();
+    let sites = place::site_names(policy);
+    check_names(&policy.sites.0.iter().collect::<Vec<_>>(), "site", found);
     let (classify, labels) = classify::rules(policy, known, found);
     let config = Config {
-        classes: classes.iter().map(|spec| class(spec, found)).collect(),
+        classes: classes.iter().map(|spec| class(spec, &sites, found)).collect(),
         classify,
         labels,
         admit: admit(policy, known, found),
         share: share(policy.share.as_ref(), found),
         order: order(policy.order, classes, found),
-        partition: partition(policy.partition.as_ref(), classes.len(), found),
-        place: match policy.place {
-            Some(PlaceSpec::RoundRobin) => Place::RoundRobin,
-            None | Some(PlaceSpec::LeastTokens) => Place::LeastTokens,
-        },
+        partition: partition::rules(&policy.partition.0, known, found),
+        place: place::rules(policy, found),
+        sites,
+        models: Declared::models(policy).into_names(),
         window: match policy.window {
             None | Some(WindowSpec::Seats) => Window::Seats,
             Some(WindowSpec::None) => Window::None,
@@ -109,6 +115,21 @@ fn disagreement(
             let rule = rules.and_then(|rules| rules.value.0.get(index));
             let place = rule.map_or(written.place, |rule| rule.place);
             (place, format!("admit rule {}", index + 1), field, problem)
+        }
+        ConfigError::Place(index, field, problem) => {
+            let rule = written.value.place.as_ref().and_then(|rules| rules.0.get(index));
+            let place = rule.map_or(written.place, |rule| rule.place);
+            (place, format!("place rule {}", index + 1), field, problem)
+        }
+        ConfigError::Partition(index, field, problem) => {
+            let place = written.value.partition.0.get(index).map_or(written.place, |r| r.place);
+            (place, format!("partition rule {}", index + 1), field, problem)
+        }
+        ConfigError::Group(index, group, field, problem) => {
+            let rule = &written.value.partition.0.get(index)?.value;
+            let PartitionSpec::Quota { groups, .. } = rule else { return None };
+            let group = groups.0.get(group)?;
+            (group.place, format!("group `{}`", group.value.name.value), field, problem)
         }
     };
     let key = field.name();
@@ -159,7 +180,7 @@ pub fn check_names(names: &[&At<String>], what: &str, found: &mut Vec<Diagnostic
     }
 }
 
-fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
+fn class(spec: &ClassSpec, sites: &[String], found: &mut Vec<Diagnostic>) -> Class {
     let intensity = spec.intensity.as_ref().and_then(|intensity| intensity.output_tokens);
     Class {
         priority: spec.priority,
@@ -173,6 +194,7 @@ fn class(spec: &ClassSpec, found: &mut Vec<Diagnostic>) -> Class {
         output_tokens_expected: at_least_one("output_tokens", intensity, found),
         sheddable: spec.sheddable,
         deadline: deadline(spec, found),
+        sites: place::site_bits(spec.sites.as_ref(), sites, found),
     }
 }
 

@@ -10,7 +10,9 @@ use serde::de::{self, Deserializer, Visitor};
 
 pub use crate::admit::{AdmitSpec, PredictSpec};
 pub use crate::feedback::FeedbackSpec;
-use crate::{At, FractionValue, Items, RateValue, SpanValue};
+use crate::partition::PartitionSpec;
+pub use crate::place::PlaceSpec;
+use crate::{At, FractionValue, Items, OneOrMany, RateValue, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -41,6 +43,8 @@ pub struct ClassSpec {
     /// Whether it may be shed first. Default false.
     #[serde(default)]
     pub sheddable: bool,
+    /// The sites its requests may go to. Default: all.
+    pub sites: Option<At<Items<At<String>>>>,
     /// What a request of the class is stated to need.
     pub intensity: Option<IntensitySpec>,
     /// Objectives: `ttft_p99 = "500ms"`, `tpot_p99 = "40ms"`, `attainment = 0.99`.
@@ -138,10 +142,14 @@ pub struct PolicySpec {
     pub share: Option<ShareSpec>,
     /// Who goes first within a turn. Default "fcfs".
     pub order: Option<At<OrderSpec>>,
-    /// What may be outstanding at once.
-    pub partition: Option<Items<At<PartitionSpec>>>,
-    /// Which backend. Default "least-tokens".
-    pub place: Option<PlaceSpec>,
+    /// Names of the sites where backends stand; at most 32.
+    #[serde(default)]
+    pub sites: Items<At<String>>,
+    /// What each class may hold, and how many heavy requests may be outstanding; all must agree.
+    #[serde(default)]
+    pub partition: Items<At<PartitionSpec>>,
+    /// Which backend: a rule, or a list of preferences and a last rule. Default "least-tokens".
+    pub place: Option<OneOrMany<At<PlaceSpec>>>,
     /// How much may be outstanding at a backend. Default "seats".
     pub window: Option<WindowSpec>,
     /// How many requests that fit may go past one that is next and does not fit. Default 0.
@@ -332,31 +340,6 @@ pub enum OrderSpec {
         /// that are cached nowhere starve.
         token: Option<At<SpanValue>>,
     },
-}
-
-/// What may be outstanding at once.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
-#[schemars(rename = "PartitionSpec", tag = "rule")]
-pub enum PartitionSpec {
-    /// At most so many heavy requests at once; they queue apart from the light ones.
-    HeavyLane {
-        /// Heavy is what is estimated to compute more tokens: prompt - cached + predicted output.
-        over_tokens: u64,
-        /// How many, at least 1.
-        max: At<u32>,
-    },
-}
-
-/// Which backend.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename = "rule", rename_all = "kebab-case", deny_unknown_fields)]
-#[schemars(rename = "PlaceSpec", tag = "rule", transform = or_bare_rule)]
-pub enum PlaceSpec {
-    /// In turn.
-    RoundRobin,
-    /// The one with the fewest outstanding tokens.
-    LeastTokens,
 }
 
 /// How much may be outstanding at a backend.

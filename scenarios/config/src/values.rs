@@ -101,6 +101,50 @@ impl<T: JsonSchema> JsonSchema for Items<T> {
     }
 }
 
+/// The name under which [`crate::decode`] is asked for one value or a list of them.
+pub(crate) const ONE_OR_MANY: &str = "$plimsoll::one-or-many";
+
+/// A list, or its only element by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OneOrMany<T>, D::Error> {
+        struct Either<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = OneOrMany<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or a list")
+            }
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                one: D,
+            ) -> Result<OneOrMany<T>, D::Error> {
+                Ok(OneOrMany(vec![T::deserialize(one)?]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<OneOrMany<T>, A::Error> {
+                let many = Items::deserialize(de::value::SeqAccessDeserializer::new(seq))?;
+                Ok(OneOrMany(many.0))
+            }
+        }
+        deserializer.deserialize_newtype_struct(ONE_OR_MANY, Either(std::marker::PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMany{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        let many = <Vec<T>>::json_schema(generator);
+        json_schema!({ "anyOf": [one, many] })
+    }
+}
+
 macro_rules! quantity {
     ($(#[$doc:meta])* $name:ident($inner:ty) = $key:ident, $visit:ident($raw:ty) $make:expr, $schema:tt) => {
         $(#[$doc])*

@@ -45,7 +45,7 @@ fn policy(settings: &[&str]) -> Result<Config, String> {
     let built = decode::<File>(&layered.root).map(|file| {
         let classes: Vec<String> =
             file.class.0.iter().map(|class| class.name.value.clone()).collect();
-        let known = Known { classes: &classes, tenants: &[], sources: &[] };
+        let known = Known { classes: &classes, tenants: &[], sources: &[], pools: &[] };
         build(&file.class.0, &file.policy, known, &mut found).0
     });
     match built {

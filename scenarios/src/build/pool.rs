@@ -1,6 +1,9 @@
 //! `[[pool]]`.
 
-use plimsoll_config::{At, Code, CoefficientValue, Diagnostic};
+use plimsoll_base::SiteId;
+use plimsoll_config::policy::find;
+use plimsoll_config::{At, Code, CoefficientValue, Diagnostic, Items};
+use plimsoll_policy::Config;
 use plimsoll_sim::model::{Admission, EngineModel, Pool, StepCostSpec};
 
 use crate::spec::{AdmissionSpec, EngineSpec, PoolSpec, StepTimeSpec};
@@ -8,8 +11,8 @@ use crate::spec::{AdmissionSpec, EngineSpec, PoolSpec, StepTimeSpec};
 const BLOCK_TOKENS_DEFAULT: u32 = 16;
 const BLOCK_TOKENS_MAX: u32 = 256;
 
-/// One pool.
-pub(crate) fn pool(spec: &PoolSpec, found: &mut Vec<Diagnostic>) -> Pool {
+/// One pool, of sites and models that the policy names.
+pub(crate) fn pool(spec: &PoolSpec, policy: &Config, found: &mut Vec<Diagnostic>) -> Pool {
     at_least_one("replicas", spec.replicas, found);
     if spec.provenance.value.trim().is_empty() {
         found.push(
@@ -20,8 +23,36 @@ pub(crate) fn pool(spec: &PoolSpec, found: &mut Vec<Diagnostic>) -> Pool {
     Pool {
         replicas: spec.replicas.value,
         engine: engine(&spec.engine, &spec.step_time, found),
+        site: site(spec.site.as_ref(), &policy.sites, found),
+        models: models(spec.models.as_ref(), &policy.models, found),
         provenance: spec.provenance.value.clone(),
     }
+}
+
+fn site(written: Option<&At<String>>, known: &[String], found: &mut Vec<Diagnostic>) -> SiteId {
+    let index = written.and_then(|site| find(site, known, "site", found));
+    SiteId(u16::try_from(index.unwrap_or(0)).unwrap_or(u16::MAX))
+}
+
+/// A bit a model; 0, which is all, where the file says nothing.
+fn models(
+    written: Option<&At<Items<At<String>>>>,
+    known: &[String],
+    found: &mut Vec<Diagnostic>,
+) -> u64 {
+    let Some(written) = written else { return 0 };
+    if written.value.0.is_empty() {
+        found.push(
+            Diagnostic::new(
+                Code::Range,
+                Some(written.place),
+                "a pool with no model serves nothing",
+            )
+            .help("name the models that it serves, or leave `models` out to serve all"),
+        );
+    }
+    let named = written.value.0.iter().filter_map(|model| find(model, known, "model", found));
+    named.fold(0, |bits, index| bits | 1u64.checked_shl(index as u32).unwrap_or(0))
 }
 
 fn engine(

@@ -141,7 +141,8 @@ impl<B: Batch, O: Observer> World<B, O> {
                     seats: engine.seats,
                     kv_tokens: engine.kv_tokens(),
                     context_max: engine.context_max,
-                    ..BackendInfo::default()
+                    site: spec.site,
+                    models: spec.models,
                 };
                 self.tell(Time::ZERO, Input::Joined(id, info));
                 assert!(self.heed(Time::ZERO).is_none(), "nobody waits before the run begins");

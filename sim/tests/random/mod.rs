@@ -1,9 +1,10 @@
 //! Random scenarios, and the facts of their runs.
 
-use plimsoll_base::{ClassId, Fact, Names, Span, Stream, StreamKey, TenantId, Time};
+use plimsoll_base::{ClassId, Fact, Names, SiteId, Span, Stream, StreamKey, TenantId, Time};
 use plimsoll_policy::config::{
-    Adapt, Admit, BucketPer, BucketUnit, Class, Config, EarlyRefusal, Feedback, Guard, Order, Per,
-    Place, Predict, SaturationGate, Share, SloCaps, Stale, TokenBucket, TokenCost, Window,
+    Adapt, Admit, BucketPer, BucketUnit, Class, Concurrency, Config, EarlyRefusal, Feedback, Guard,
+    LocalFirst, Order, Partition, Per, Place, Predict, Quota, QuotaGroup, QuotaUnit,
+    SaturationGate, Share, SloCaps, Stale, TokenBucket, TokenCost, Window,
 };
 use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
@@ -80,11 +81,24 @@ pub fn random_model(seed: u64) -> Model {
         drain_max: Span::from_secs(draw(0, 60)),
         stepping: Stepping::Macro,
     };
+    let partition = partition(&mut draw);
+    let steps_aside = partition.iter().any(|rule| matches!(rule, Partition::Quota(_)));
+    let sites = draw(1, 2) as u16;
+    let mut place = vec![if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens }];
+    if sites > 1 && draw(0, 1) == 0 {
+        place.insert(0, Place::LocalFirst(local_first(&mut draw)));
+    }
+    if sites > 1 && draw(0, 1) == 0 {
+        // One that may not leave the first site.
+        classes[draw(0, 2) as usize].sites = 1;
+    }
     let policy = Config {
+        partition,
+        bypass_max: if steps_aside || sites > 1 { 0 } else { draw(0, 3) as u32 },
         admit: admit(&mut draw),
         feedback: feedback(&mut draw, &mut classes),
         order: if draw(0, 1) == 0 { Order::Fcfs } else { Order::Aging },
-        place: if draw(0, 1) == 0 { Place::RoundRobin } else { Place::LeastTokens },
+        place,
         window: if draw(0, 3) == 0 { Window::None } else { Window::Seats },
         guard,
         predict: match draw(0, 3) {
@@ -97,8 +111,46 @@ pub fn random_model(seed: u64) -> Model {
         ..Config::plain(share, classes)
     };
     let replicas = draw(1, 3) as u32;
-    let pools = vec![Pool { replicas, engine, provenance: "invented".into() }];
+    let pool = |site| {
+        let (engine, provenance) = (engine.clone(), "invented".into());
+        Pool { replicas, engine, site: SiteId(site), models: 0, provenance }
+    };
+    let pools = (0..sites).map(pool).collect();
     Model { names: Names::default(), pools, workloads, policy, plan }
+}
+
+/// What keeps classes apart.
+fn partition(draw: &mut impl FnMut(u64, u64) -> u64) -> Vec<Partition> {
+    let leaf = |nominal, class| QuotaGroup {
+        parent: Some(0),
+        nominal,
+        classes: vec![ClassId(class)],
+        ..QuotaGroup::default()
+    };
+    match draw(0, 4) {
+        0 => vec![Partition::HeavyLane { over_tokens: draw(50, 300), max: draw(1, 3) as u32 }],
+        1 => {
+            let leaves = [draw(1, 4), draw(1, 4), draw(1, 4)];
+            let root = QuotaGroup { nominal: leaves.iter().sum(), ..QuotaGroup::default() };
+            let leaves = (0..).zip(leaves).map(|(class, nominal)| leaf(nominal, class));
+            let groups = std::iter::once(root).chain(leaves).collect();
+            vec![Partition::Quota(Quota { unit: QuotaUnit::Requests, groups })]
+        }
+        2 => {
+            let shares_ppm = vec![(ClassId(0), 300_000), (ClassId(2), draw(1, 700_000) as u32)];
+            vec![Partition::Concurrency(Concurrency { shares_ppm })]
+        }
+        _ => vec![],
+    }
+}
+
+fn local_first(draw: &mut impl FnMut(u64, u64) -> u64) -> LocalFirst {
+    let (spill_wait, return_after) = (draw(1, 1_000), draw(1, 5_000));
+    LocalFirst {
+        sites: vec![SiteId(1), SiteId(0)],
+        spill_wait: Span::from_millis(spill_wait),
+        return_after: Span::from_millis(return_after),
+    }
 }
 
 /// Rules of admission that need reports or learn from what ends.

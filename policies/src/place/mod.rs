@@ -1,12 +1,27 @@
 //! Which backend: the dispatch window and the placement rules over it.
 //!
-//! One dense row a backend, so that the scan over them reads memory in order.
+//! First the filter ([`reach`]), then preferences ([`local_first`], [`affinity`]), then a last rule
+//! that breaks ties. One dense row a backend, so that the scan over them reads memory in order; what
+//! only some rules look at stands in rows of its own ([`choice`]).
 
-use plimsoll_base::{BackendId, Bound};
+mod affinity;
+mod check;
+mod choice;
+mod local_first;
+mod power_of_two;
+mod reach;
+
+use plimsoll_base::{BackendId, Bound, ClassId, ModelId, SessionId, Time};
 
 use crate::allocator::BackendState;
-use crate::config::{Place, Window};
+use crate::book::Entry;
+use crate::class_set::ClassSet;
+use crate::config::{Config, Place, Window};
+use crate::hints::Match;
 use crate::message::BackendInfo;
+use choice::Choice;
+
+pub(crate) use check::{MODELS_MAX, SITES_MAX, check};
 
 /// Backend slots the allocator knows at most; a slot at or past this is ignored.
 pub(crate) const SLOTS_MAX: usize = 1 << 16;
@@ -21,12 +36,46 @@ pub(crate) enum Placed {
     Never,
 }
 
+/// What the rules of placement look at in a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// Estimated tokens.
+    pub tokens: u64,
+    /// The longest context it may grow to.
+    pub context: u64,
+    pub class: ClassId,
+    pub model: ModelId,
+    pub session: SessionId,
+    pub matched: Match,
+    pub now: Time,
+    /// When the oldest waiting request of its class arrived.
+    pub oldest: Time,
+}
+
+impl Asked {
+    /// What counts of a request that is the oldest of its class.
+    pub fn of(entry: &Entry, now: Time) -> Asked {
+        Asked {
+            tokens: entry.tokens(),
+            context: entry.context(),
+            class: entry.class,
+            model: entry.info.model,
+            session: entry.info.session,
+            matched: entry.matched,
+            now,
+            oldest: entry.arrived,
+        }
+    }
+}
+
 /// A slot: the backend in it, or the traces of the latest one. Without one it has no seats.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     /// The newest generation seen.
     seen: Option<u32>,
     joined: bool,
+    /// What the window would allow if it counted seats.
+    seats: u32,
     /// Outstanding requests, and how many the window allows.
     requests: u32,
     requests_max: u32,
@@ -81,19 +130,41 @@ impl Slot {
 /// All backends, by slot.
 #[derive(Debug)]
 pub(crate) struct Backends {
-    place: Place,
+    takes_turns: bool,
     window: Window,
     slots: Vec<Slot>,
     joined_count: usize,
     /// Backends whose window has room for one more request.
     open_count: usize,
+    /// Seats of all backends.
+    seats: u64,
     /// Where round robin goes on.
     turn: usize,
+    /// What the rules need beside the slots.
+    choice: Choice,
+    /// Whether loads and turns are all that counts.
+    is_plain: bool,
 }
 
 impl Backends {
-    pub fn new(place: Place, window: Window) -> Backends {
-        Backends { place, window, slots: Vec::new(), joined_count: 0, open_count: 0, turn: 0 }
+    pub fn new(config: &Config) -> Backends {
+        let choice = Choice::new(config);
+        Backends {
+            is_plain: choice.is_plain(),
+            takes_turns: config.place.last() == Some(&Place::RoundRobin),
+            window: config.window,
+            slots: Vec::new(),
+            joined_count: 0,
+            open_count: 0,
+            seats: 0,
+            turn: 0,
+            choice,
+        }
+    }
+
+    /// Seats of all backends that are there.
+    pub fn seats(&self) -> u64 {
+        self.seats
     }
 
     /// The backends that are there, to be looked at.
@@ -107,6 +178,7 @@ impl Backends {
     }
 
     /// What stops every request alike, if anything.
+    #[inline]
     pub fn closed(&self) -> Option<Bound> {
         match (self.joined_count, self.open_count) {
             (0, _) => Some(Bound::NoBackend),
@@ -124,35 +196,59 @@ impl Backends {
     }
 
     /// Whether some backend that is there could take such a request when empty. True while none
-    /// is there: the one to come might.
-    pub fn could_take(&self, tokens: u64, context: u64) -> bool {
+    /// is there to which it may go: the one to come might.
+    #[inline]
+    pub fn could_take(&self, tokens: u64, context: u64, asked: impl FnOnce() -> Asked) -> bool {
+        if !self.is_plain {
+            return self.choice.could_take(&self.slots, &asked());
+        }
         self.joined_count == 0 || self.slots.iter().any(|slot| slot.is_capable(tokens, context))
     }
 
-    /// A backend for a request of `tokens` estimated tokens that may grow to `context`.
-    pub fn place(&self, tokens: u64, context: u64) -> Placed {
-        match self.find_room(tokens, context) {
-            Some(backend) => Placed::At(backend),
+    /// A backend for a request of `tokens` estimated tokens that may grow to `context` and waits.
+    #[inline]
+    pub fn place(&mut self, tokens: u64, context: u64, asked: impl FnOnce() -> Asked) -> Placed {
+        if !self.is_plain {
+            return self.choice.place(&self.slots, self.turn, &asked());
+        }
+        match self.find_plainly(tokens, context) {
+            Some(at) => Placed::At(self.slots[at].id(at)),
             None => self.why_not(tokens, context),
         }
     }
 
-    /// Where such a request can go now, by the rule of placement.
-    #[inline(always)]
-    pub fn find_room(&self, tokens: u64, context: u64) -> Option<BackendId> {
+    /// Where a request that does not wait can go now, by the rules of placement.
+    #[inline]
+    pub fn find_room(
+        &self,
+        tokens: u64,
+        context: u64,
+        asked: impl FnOnce() -> Asked,
+    ) -> Option<BackendId> {
+        let at = match self.is_plain {
+            true => self.find_plainly(tokens, context),
+            false => self.choice.find_room(&self.slots, self.turn, &asked()),
+        };
+        at.map(|at| self.slots[at].id(at))
+    }
+
+    #[inline]
+    fn find_plainly(&self, tokens: u64, context: u64) -> Option<usize> {
         match &self.slots[..] {
-            [only] => only.has_room(tokens, context).then(|| only.id(0)),
-            _ => self.choose(tokens, context),
+            [only] => only.has_room(tokens, context).then_some(0),
+            _ if self.takes_turns => self.next_in_turn(tokens, context),
+            _ => self.least_loaded(tokens, context),
         }
     }
 
-    #[inline(never)]
-    fn choose(&self, tokens: u64, context: u64) -> Option<BackendId> {
-        let at = match self.place {
-            Place::RoundRobin => self.next_in_turn(tokens, context),
-            Place::LeastTokens => self.least_loaded(tokens, context),
-        };
-        at.map(|at| self.slots[at].id(at))
+    /// Whether some rule keeps track of who waits and who goes where.
+    #[inline]
+    pub fn remembers(&self) -> bool {
+        !self.is_plain
+    }
+    /// A request is about to go there.
+    pub fn went(&mut self, backend: BackendId, asked: &Asked) {
+        self.choice.went(&self.slots, backend, asked);
     }
 
     pub fn take(&mut self, backend: BackendId, tokens: u64) {
@@ -163,6 +259,54 @@ impl Backends {
         slot.peak = slot.peak.max(slot.requests);
         self.open_count -= usize::from(!slot.is_open());
         self.turn = backend.index() + 1;
+    }
+
+    /// Whether some request may go where another may not, so that one that waits for room does not
+    /// stop everyone.
+    #[inline]
+    pub fn reaches_differ(&self) -> bool {
+        !self.is_plain && self.choice.reaches_differ()
+    }
+    /// The classes that wait with `class` when a request of it fits nowhere.
+    pub fn stopped_with(&self, class: ClassId) -> ClassSet {
+        self.choice.stopped_with(class)
+    }
+    /// Classes that wait for room which is not for others meanwhile.
+    #[inline]
+    pub fn holding(&self) -> ClassSet {
+        if self.is_plain { ClassSet::EMPTY } else { self.choice.holding() }
+    }
+    /// These classes are asked for anew.
+    #[inline]
+    pub fn ask_anew(&mut self, classes: ClassSet, now: Time) {
+        if !self.is_plain {
+            self.choice.ask_anew(classes, now);
+        }
+    }
+    /// Classes that may go farther now, given when the oldest request of each arrived.
+    #[inline]
+    pub fn spilling(&self, now: Time, oldest: impl Fn(ClassId) -> Option<Time>) -> ClassSet {
+        if self.is_plain { ClassSet::EMPTY } else { self.choice.spilling(now, oldest) }
+    }
+    /// Nobody of the class waits any more.
+    pub fn rest(&mut self, class: ClassId, now: Time) {
+        self.choice.rest(class, now);
+    }
+    /// There is no room anywhere for these classes.
+    #[inline]
+    pub fn close(&mut self, classes: ClassSet) {
+        if !self.is_plain {
+            self.choice.close(classes);
+        }
+    }
+    /// When time alone next lets a class go farther, given when its oldest request arrived.
+    #[inline]
+    pub fn next_spill(&self, oldest: impl Fn(ClassId) -> Option<Time>) -> Option<Time> {
+        if self.is_plain { None } else { self.choice.next_spill(oldest) }
+    }
+    /// Whether placement looks at where prompts are cached.
+    pub fn needs_matches(&self) -> bool {
+        self.choice.needs_matches()
     }
 
     /// Gives back what a request held. One that ran on a backend that left holds nothing.
@@ -231,6 +375,7 @@ impl Backends {
         self.slots[at] = Slot {
             seen: Some(backend.generation),
             joined: true,
+            seats: info.seats,
             requests: 0,
             requests_max,
             window_max: requests_max,
@@ -243,7 +388,10 @@ impl Backends {
             context_max: u64::from(info.context_max),
         };
         self.joined_count += 1;
+        self.seats += u64::from(info.seats);
         self.open_count += usize::from(requests_max > 0);
+        self.choice.join(at, info);
+        self.is_plain = self.choice.is_plain();
         true
     }
 
@@ -257,13 +405,32 @@ impl Backends {
         was_here
     }
 
-    /// Whether a request of `tokens` estimated tokens that may grow to `context` could go to a
-    /// backend if a request that runs there made room. More than one may have to.
-    pub fn could_make_room(&self, backend: BackendId, tokens: u64, context: u64) -> bool {
+    /// Whether a request that waits could go to a backend if a request that runs there made room.
+    /// More than one may have to.
+    pub fn could_make_room(&self, backend: BackendId, asked: &Asked) -> bool {
         let slot = self.slots.get(backend.index()).filter(|slot| slot.holds(backend));
         slot.is_some_and(|slot| {
-            slot.is_capable(tokens, context) && slot.requests <= slot.requests_max
+            slot.is_capable(asked.tokens, asked.context)
+                && slot.requests <= slot.requests_max
+                && self.choice.allows(backend.index(), asked)
         })
+    }
+
+    /// What keeps a request from the backends it may use; `None` if one of them has room.
+    pub fn lacks(&self, asked: &Asked) -> Option<Bound> {
+        let (mut why, mut has_seat) = (None, false);
+        for (at, slot) in self.slots.iter().enumerate() {
+            if slot.is_capable(asked.tokens, asked.context) && self.choice.allows(at, asked) {
+                if slot.has_room(asked.tokens, asked.context) {
+                    return None;
+                }
+                match slot.is_open() {
+                    true => has_seat = true,
+                    false => why = Some(lesser(why, slot.stop())),
+                }
+            }
+        }
+        if has_seat { Some(Bound::KvMemory) } else { why }
     }
 
     pub fn is_here(&self, backend: BackendId) -> bool {
@@ -273,7 +440,12 @@ impl Backends {
     fn vacate(&mut self, at: usize) {
         let slot = &mut self.slots[at];
         self.joined_count -= usize::from(slot.joined);
+        self.seats -= u64::from(slot.seats);
         self.open_count -= usize::from(slot.is_open());
+        if slot.joined {
+            self.choice.leave(at);
+            self.is_plain = self.choice.is_plain();
+        }
         *slot = Slot { seen: slot.seen, ..Slot::default() };
     }
 
@@ -307,11 +479,15 @@ impl Backends {
             if slot.is_open() {
                 return Placed::Stopped(Bound::KvMemory);
             }
-            let stop = slot.stop();
-            why = why.filter(|&other| weight(other) <= weight(stop)).or(Some(stop));
+            why = Some(lesser(why, slot.stop()));
         }
         why.map_or(Placed::Never, Placed::Stopped)
     }
+}
+
+/// What is named of two things that stop a request at two backends.
+fn lesser(one: Option<Bound>, other: Bound) -> Bound {
+    one.filter(|&one| weight(one) <= weight(other)).unwrap_or(other)
 }
 
 /// Of several things that stop a request at several backends the least is named.
