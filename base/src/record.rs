@@ -98,6 +98,6 @@ impl RequestRecord {
     }
     /// Whether it ended with all its tokens.
     pub fn finished(&self) -> bool {
-        self.outcome == Outcome::Ended(crate::End::Finished)
+        matches!(self.outcome, Outcome::Ended(crate::End::Finished))
     }
 }

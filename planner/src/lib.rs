@@ -145,7 +145,7 @@ where
                 break;
             }
         }
-        if let Some(log) = run.writer().take() {
+        if let Some(log) = run.take_writer() {
             keeper.keep(replication, &log.finish()).map_err(StudyError::Log)?;
         }
         run.finish().map_err(StudyError::Source)

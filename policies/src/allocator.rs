@@ -60,6 +60,12 @@ pub struct Allocator {
     lives: Vec<Option<Span>>,
     /// Queues with a time-to-live.
     mortal: ClassSet,
+    /// Whether time alone can bring something about: a time-to-live, a deadline or a breaker.
+    heeds_time: bool,
+    /// Whether it matters to nobody's turn who waits and who goes: then who can go at once does.
+    is_unwatched: bool,
+    /// What a pick by the share is called.
+    share_reason: Reason,
     /// What stopped those who wait.
     stops: Stops,
     /// Whether more than time has passed since dispatching last came to rest, or someone else is
@@ -94,30 +100,36 @@ impl Allocator {
         let owed = queues.owed(&config.classes);
         let ids = (0..).map(ClassId).zip(&owed);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
+        let mortal: ClassSet = mortal.collect();
         let admission = Admission::new(&config);
         let ids = (0..).map(ClassId).zip(&config.classes);
         let bounded = ids.filter(|(_, class)| class.queue_max.is_some()).map(|(id, _)| id);
         let measured = bounded.chain(admission.paced()).collect();
         let order = Order::new(&config);
+        let feedback = Feedback::new(&config);
+        let share = Share::new(&Config { classes: owed.clone(), ..config.clone() });
         Ok(Allocator {
             classifier: Classifier::new(&config.classify, config.classes.len()),
             predictions: Predictions::new(config.predict, &config.classes),
             hints: Hints::default(),
             admission,
             drains: Drains::new(config.classes.len(), measured),
-            feedback: Feedback::new(&config),
             evict: Evict::new(&config),
+            heeds_time: !mortal.is_empty() || order.relegates() || feedback.heeds_time(),
+            is_unwatched: share.keeps_no_accounts() && config.guard.is_none(),
+            share_reason: share.reason(),
+            feedback,
+            share,
             queues,
             book: Book::new(queues, order.lanes(queues)),
             order,
-            share: Share::new(&Config { classes: owed.clone(), ..config.clone() }),
             guard: config.guard.as_ref().map(|guard| Guard::new(guard, &owed)),
             caps: Caps::new(&config.classes),
             heavy_lane: HeavyLane::new(&config.partition, queues),
             partitions: Partitions::new(&config),
             backends: Backends::new(&config),
             lives: owed.iter().map(|class| class.time_to_live).collect(),
-            mortal: mortal.collect(),
+            mortal,
             stops: Stops::default(),
             changed: false,
             too_large: ClassSet::EMPTY,
@@ -141,15 +153,8 @@ impl Allocator {
         assert!(now >= self.now, "the driver's clock never runs backwards");
         self.now = now;
         self.sequence_fresh = self.sequence;
-        if self.mortal.meets(self.book.waiting()) {
-            self.expire();
-        }
-        if self.order.relegates() {
-            self.relegate();
-        }
-        if self.feedback.deadline() <= now {
-            self.feedback.tick(now, &mut self.backends);
-            self.changed = true;
+        if self.heeds_time {
+            self.pass_time();
         }
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
@@ -167,6 +172,21 @@ impl Allocator {
             Input::Deadline => {}
         }
         self.dispatch();
+    }
+
+    /// Does what time alone brings about.
+    #[inline(never)]
+    fn pass_time(&mut self) {
+        if self.mortal.meets(self.book.waiting()) {
+            self.expire();
+        }
+        if self.order.relegates() {
+            self.relegate();
+        }
+        if self.feedback.deadline() <= self.now {
+            self.feedback.tick(self.now, &mut self.backends);
+            self.changed = true;
+        }
     }
 
     fn resized(&mut self) {
@@ -333,7 +353,7 @@ impl Allocator {
             evict.dispatched(slot, class);
         }
         self.remember(slot, backend);
-        self.commit((id, class, tokens), backend, self.share.reason(), None);
+        self.commit((id, class, tokens), backend, self.share_reason, None);
     }
 
     /// Where a request can go now if the rules could not but pick it next: nobody waits, its
@@ -345,8 +365,7 @@ impl Allocator {
         asked: impl FnOnce() -> Asked,
     ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
-            && self.share.keeps_no_accounts()
-            && self.guard.is_none()
+            && self.is_unwatched
             && self.has_room((class, queue), tokens);
         if is_next { self.backends.find_room(tokens, context, asked) } else { None }
     }

@@ -30,11 +30,22 @@ impl Classifier {
     }
 
     /// The class by the first rule that matches; `uncached` prompt tokens are cached nowhere.
+    #[inline(always)]
     pub fn classify(&self, info: &RequestInfo, uncached: u32) -> Option<ClassId> {
         let claimed = info.claims.filter(|class| class.index() < self.classes);
         if self.claims_win && claimed.is_some() {
             return claimed;
         }
+        self.first_match(info, uncached, claimed)
+    }
+
+    #[inline(never)]
+    fn first_match(
+        &self,
+        info: &RequestInfo,
+        uncached: u32,
+        claimed: Option<ClassId>,
+    ) -> Option<ClassId> {
         let named = |rule| matches(rule, info, uncached).then(|| becomes(rule, claimed)).flatten();
         self.rules.iter().find_map(named)
     }

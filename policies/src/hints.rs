@@ -27,7 +27,11 @@ impl Hints {
     }
 
     /// What is known of the request that arrives; then forgotten.
+    #[inline(always)]
     pub fn take(&mut self, id: RequestId) -> Match {
+        if self.0.is_none() {
+            return Match::default();
+        }
         let known = self.0.take().filter(|(of, _)| *of == id);
         known.map_or(Match::default(), |(_, best)| best)
     }

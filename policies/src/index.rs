@@ -73,6 +73,7 @@ impl Index {
 
     /// Takes out an id, found since the index last changed, and closes the gap, so that no search
     /// ends early.
+    #[inline(always)]
     pub fn remove(&mut self, found: Found) {
         let mut gap = found.place;
         assert!(self.places[gap].1 == found.slot, "what is removed stands where it was found");

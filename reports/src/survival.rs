@@ -1,6 +1,6 @@
 //! Waits that were cut off, taken into account: the product-limit estimator.
 
-use crate::histogram::{Histogram, bucket_range};
+use crate::histogram::{Histogram, bucket_range, rank};
 use crate::tally::Spans;
 
 /// The quantiles that are reported.
@@ -12,6 +12,10 @@ pub(crate) const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 /// not reached. In nanoseconds, in the middle of a bucket.
 pub(crate) fn quantiles(spans: &Spans) -> [Option<u64>; 3] {
     let mut at_risk = spans.observed.count() + spans.censored.count();
+    if spans.censored.count() == 0 {
+        // Nearest ranks: those are looked up by the page, not by the bucket.
+        return QUANTILES.map(|quantile| spans.observed.at_rank(rank(100.0 * quantile, at_risk)));
+    }
     let mut censored = spans.censored.buckets().peekable();
     let mut survival = 1.0;
     let mut found = [None; 3];

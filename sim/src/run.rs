@@ -68,12 +68,19 @@ impl<O: Observer> Run<O> {
         }))
     }
 
-    /// The log, if one is written: to carry its bytes away between portions, and to take it out
-    /// before the end.
-    pub fn writer(&mut self) -> &mut Option<Box<Writer>> {
+    /// The log, if one is written: to carry its bytes away between portions.
+    pub fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.0 {
             Stepped::Macro(portions) => portions.world.writer(),
             Stepped::Single(portions) => portions.world.writer(),
+        }
+    }
+
+    /// Ends the log, if one is written. To be called before [`finish`](Run::finish).
+    pub fn take_writer(&mut self) -> Option<Box<Writer>> {
+        match &mut self.0 {
+            Stepped::Macro(portions) => portions.world.take_writer(),
+            Stepped::Single(portions) => portions.world.take_writer(),
         }
     }
 

@@ -13,6 +13,7 @@ use plimsoll_policy::config::{Per, Share, TokenCost, Window};
 use plimsoll_policy::{gap_bound, gap_bound_void};
 use plimsoll_report::{ClassPlan, Errors, Ledger, Plan, PoolPlan, Price, Promise, Summary};
 use plimsoll_sim::Model;
+use plimsoll_sim::model::Pool;
 use random::{CLASSES, facts, random_model};
 
 fn plan(model: &Model) -> Plan {
@@ -21,24 +22,25 @@ fn plan(model: &Model) -> Plan {
         weight: class.weight,
         ..ClassPlan::default()
     };
-    let pool = &model.pools[0];
+    let pools = || (0..).map(PoolId).zip(&model.pools);
+    let pool_plan = |pool: &Pool| PoolPlan {
+        replicas: pool.replicas,
+        seats: pool.engine.seats,
+        kv_tokens: pool.engine.kv_tokens(),
+        ..PoolPlan::default()
+    };
     Plan {
         warm_up: model.plan.warm_up,
         duration: model.plan.duration,
         names: Names {
             tenants: ["a", "b"].map(str::to_owned).to_vec(),
             classes: (0..CLASSES).map(|class| format!("c{class}")).collect(),
-            pools: vec!["gpu".to_owned()],
+            pools: model.pools.iter().map(|_| "gpu".to_owned()).collect(),
             ..Names::default()
         },
         classes: model.policy.classes.iter().map(class).collect(),
-        backends: vec![PoolId(0); pool.replicas as usize],
-        pools: vec![PoolPlan {
-            replicas: pool.replicas,
-            seats: pool.engine.seats,
-            kv_tokens: pool.engine.kv_tokens(),
-            ..PoolPlan::default()
-        }],
+        backends: pools().flat_map(|(id, pool)| (0..pool.replicas).map(move |_| id)).collect(),
+        pools: pools().map(|(_, pool)| pool_plan(pool)).collect(),
         promise: gap_bound(&model.policy).map(|bound| Promise {
             rule: "the rule".to_owned(),
             formula: bound.formula.to_owned(),

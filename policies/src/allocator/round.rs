@@ -228,7 +228,7 @@ impl Allocator {
         let (flow, picked) = self.share.pick(&self.book, open);
         let head = picked.or_else(|| self.book.head(flow, open));
         let slot = head.expect("the flow picked has an open queue");
-        (due, slot, self.share.reason())
+        (due, slot, self.share_reason)
     }
 
     /// Sends a request. After that the guard may have the credit to send what stepped aside; if the

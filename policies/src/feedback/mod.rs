@@ -83,6 +83,11 @@ impl Feedback {
         }
     }
 
+    /// Whether time alone can let something go.
+    pub fn heeds_time(&self) -> bool {
+        self.breaker.is_some()
+    }
+
     /// When time alone lets something go, if anything waits.
     pub fn deadline(&self) -> Time {
         self.breaker.as_ref().map_or(Time::MAX, Breaker::deadline)

@@ -80,6 +80,7 @@ impl Accounts {
     }
 
     /// Charges a dispatch: what it is expected to cost.
+    #[inline(never)]
     pub fn charge(&mut self, workflow: WorkflowId, prompt_tokens: u32, output_predicted: u32) {
         if workflow == WorkflowId(0) {
             return;
@@ -96,6 +97,7 @@ impl Accounts {
     }
 
     /// Settles an end: adds what it cost minus what it was charged, either way.
+    #[inline(never)]
     pub fn settle(&mut self, workflow: WorkflowId, charged: (u32, u32), used: (u32, u32)) {
         let Some(row) = self.find(workflow) else { return };
         let attained = &mut self.rows[row as usize].attained;

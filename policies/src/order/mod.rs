@@ -67,6 +67,7 @@ impl Order {
     }
 
     /// Whether requests are relegated when their key's instant has come.
+    #[inline]
     pub fn relegates(&self) -> bool {
         matches!(self, Order::Deadline(_))
     }
@@ -77,7 +78,7 @@ impl Order {
     }
 
     /// Books a dispatch: what it is expected to use.
-    #[inline]
+    #[inline(always)]
     pub fn charge(&mut self, workflow: WorkflowId, prompt_tokens: u32, output_predicted: u32) {
         if let Order::Attained(accounts) = self {
             accounts.charge(workflow, prompt_tokens, output_predicted);
@@ -85,7 +86,7 @@ impl Order {
     }
 
     /// Books an end: what was charged, and what was used.
-    #[inline]
+    #[inline(always)]
     pub fn settle(&mut self, workflow: WorkflowId, charged: (u32, u32), used: (u32, u32)) {
         if let Order::Attained(accounts) = self {
             accounts.settle(workflow, charged, used);

@@ -195,11 +195,15 @@ impl Blame {
     #[inline(always)]
     fn reach(&mut self, now: Time) {
         if now > self.now {
-            self.settle_fresh();
-            self.now = now;
-            if self.lanes.is_due(now) {
-                self.mark();
-            }
+            self.pass(now);
+        }
+    }
+    #[inline(never)]
+    fn pass(&mut self, now: Time) {
+        self.settle_fresh();
+        self.now = now;
+        if self.lanes.is_due(now) {
+            self.mark();
         }
     }
 

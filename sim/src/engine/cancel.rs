@@ -15,7 +15,7 @@ pub(super) struct Cancel {
     /// Its order of arrival at the engine: keys are used again.
     serial: u64,
     /// Not before this instant.
-    due: Time,
+    pub due: Time,
 }
 
 impl<B: Batch> Engine<B> {
@@ -30,12 +30,8 @@ impl<B: Batch> Engine<B> {
         }
     }
 
-    /// The earliest instant at which something is to be cut off.
-    pub(super) fn next_cancel(&self) -> Option<Time> {
-        self.cancels.first().map(|cancel| cancel.due)
-    }
-
     /// A boundary has come: cuts off what is due.
+    #[inline(never)]
     pub(super) fn leave_cancelled(&mut self, now: Time, ear: &mut impl Listener) {
         let mut cancels = std::mem::take(&mut self.cancels);
         cancels.retain(|cancel| {

@@ -205,25 +205,20 @@ impl<B: Batch> Engine<B> {
     /// Returns when [`complete`](Engine::complete) is due if that is new or has changed.
     pub fn begin(&mut self, now: Time, ear: &mut impl Listener) -> Option<Time> {
         let cut = std::mem::take(&mut self.cut);
-        let goes_on = self.segment.is_some();
-        if !goes_on {
-            if self.clock.ceil() < now {
-                self.clock = Clock::at(now);
-            }
-            self.segment = self.compose(now, ear);
+        if let Some(segment) = &mut self.segment {
+            let at = if cut { now } else { self.cancels.first()?.due };
+            return (segment.steps > 1).then(|| segment.cut(self.clock, at));
         }
-        let at = if cut && goes_on { Some(now) } else { self.next_cancel() };
-        let segment = self.segment.as_mut()?;
-        match at {
-            Some(at) if segment.steps > 1 => {
-                // Cut at the first boundary that shows at or after this instant.
-                let ticks = self.clock.ticks_until(at).saturating_sub(Ticks::PER_NANO - 1);
-                segment.steps = segment.series.steps_to_reach(ticks.max(1), segment.steps);
-            }
-            Some(_) | None if goes_on => return None,
-            Some(_) | None => {}
+        if self.clock.ceil() < now {
+            self.clock = Clock::at(now);
         }
-        Some(self.clock.after(segment.series.sum(segment.steps)).ceil())
+        let mut segment = self.compose(now, ear)?;
+        let end = match self.cancels.first() {
+            Some(cancel) if segment.steps > 1 => segment.cut(self.clock, cancel.due),
+            Some(_) | None => segment.end(self.clock),
+        };
+        self.segment = Some(segment);
+        Some(end)
     }
 
     /// The boundary that `begin` announced has come.

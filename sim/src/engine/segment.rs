@@ -6,7 +6,7 @@
 use plimsoll_base::{Ticks, Time};
 
 use super::batch::{Batch, Departed, Sequence, leaves_before};
-use super::clock::Series;
+use super::clock::{Clock, Series};
 use super::cost::BatchShape;
 use super::meter::ChunkShare;
 use super::{Engine, Listener, Note};
@@ -35,6 +35,21 @@ pub(super) struct Segment {
     prefill_part: u64,
     /// KV tokens held at the end of the first step.
     pub held: u64,
+}
+
+impl Segment {
+    /// When it shows that the segment is over, if it begins at `start`.
+    pub fn end(&self, start: Clock) -> Time {
+        start.after(self.series.sum(self.steps)).ceil()
+    }
+
+    /// Ends it at the first boundary that shows at or after `at`; returns when that is.
+    #[inline(never)]
+    pub fn cut(&mut self, start: Clock, at: Time) -> Time {
+        let ticks = start.ticks_until(at).saturating_sub(Ticks::PER_NANO - 1);
+        self.steps = self.series.steps_to_reach(ticks.max(1), self.steps);
+        self.end(start)
+    }
 }
 
 impl<B: Batch> Engine<B> {
@@ -133,8 +148,10 @@ impl<B: Batch> Engine<B> {
         // Between steps at most one prompt is left.
         let spent = self.prefills.first().map_or(0, |partial| partial.chunk);
         let mut budget = self.model.step_tokens_max - self.batch.len() - spent;
-        while budget > 0 && self.running() < self.model.seats {
-            let Some(first) = self.waiting.first() else { return };
+        while let Some(first) = self.waiting.first()
+            && budget > 0
+            && self.running() < self.model.seats
+        {
             let (key, whole) = (first.key, first.prefill_target());
             // An unchunked prompt larger than the budget may run as the only one of its step.
             let chunk = match self.model.chunked_prefill {
@@ -221,28 +238,28 @@ impl<B: Batch> Engine<B> {
             return;
         }
         self.divide_shared();
-        let mut prefills = std::mem::take(&mut self.prefills);
-        let mut unfinished = None;
-        for prefill in &mut prefills {
+        let mut done = 0;
+        while let Some(prefill) = self.prefills.get_mut(done) {
             prefill.sequence.context += prefill.chunk;
             prefill.chunk = 0;
-            assert!(unfinished.is_none(), "only the last prompt of a step can be left unfinished");
             if prefill.remaining() > 0 {
-                unfinished = Some(*prefill);
-            } else {
-                self.deliver_after_prefill(&mut prefill.sequence, now, ear);
+                break;
             }
+            let sequence = prefill.sequence;
+            self.deliver_after_prefill(sequence, now, ear);
+            done += 1;
         }
-        prefills.clear();
-        if let Some(unfinished) = unfinished {
-            prefills.push(unfinished);
+        let left = self.prefills.len() - done;
+        assert!(left <= 1, "only the last prompt of a step can be left unfinished");
+        if left > 0 {
+            self.prefills.swap(0, done);
         }
-        self.prefills = prefills;
+        self.prefills.truncate(left);
     }
 
     fn deliver_after_prefill(
         &mut self,
-        sequence: &mut Sequence,
+        mut sequence: Sequence,
         now: Time,
         ear: &mut impl Listener,
     ) {
@@ -256,9 +273,9 @@ impl<B: Batch> Engine<B> {
         sequence.delivered += 1;
         self.meter.count_token();
         if sequence.remaining() == 0 {
-            self.release(Departed::of(sequence), ear);
+            self.release(Departed::of(&sequence), ear);
         } else {
-            self.batch.join(sequence);
+            self.batch.join(&sequence);
         }
     }
 }

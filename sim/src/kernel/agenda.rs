@@ -176,6 +176,7 @@ impl<E> Agenda<E> {
     }
 
     /// Takes off the earliest event, whose key is `least`.
+    #[inline(always)]
     pub(super) fn take(&mut self, least: Key) -> E {
         self.now = time_of(least);
         if self.is_listed() {
@@ -232,19 +233,30 @@ impl<E> Agenda<E> {
         self.slots[id.slot as usize].generation == id.generation
     }
 
+    #[inline(always)]
     fn vacate(&mut self, slot: u32) -> E {
-        let hole = self.hole.replace(slot);
+        if let Some(hole) = self.hole.replace(slot) {
+            self.close(hole);
+        }
         if !self.is_listed() {
-            hole.into_iter().for_each(|hole| self.replay(hole, VACANT));
             let leaf = self.slots.len() + slot as usize;
             self.tree[leaf] = VACANT;
         }
-        self.free.extend(hole);
         let place = &mut self.slots[slot as usize];
         place.generation = place.generation.wrapping_add(1);
         place.event.take().expect("a slot with a key holds an event")
     }
 
+    /// Nothing was scheduled into a hole before the next one came about.
+    #[inline(never)]
+    fn close(&mut self, hole: u32) {
+        if !self.is_listed() {
+            self.replay(hole, VACANT);
+        }
+        self.free.push(hole);
+    }
+
+    #[inline(never)]
     fn take_free(&mut self) -> u32 {
         if self.free.is_empty() {
             self.grow(self.slots.len() * 2);

@@ -46,31 +46,31 @@ pub fn advance<W: World>(
     let mut now = Time::ZERO;
     // Handled so far, and before this instant.
     let (mut events, mut events_before) = (0, 0);
-    // Keys below happen at this instant, before its telemetry.
-    let mut telemetry = 0;
     let mut next = agenda.least();
-    loop {
-        if next >= telemetry {
-            if next == VACANT || events >= events_max {
-                return Progress { events, now, done: next == VACANT };
-            }
-            if time_of(next) > now {
-                (now, events_before) = (time_of(next), events);
-            }
-            telemetry = floor(now, Rank::Telemetry);
+    while next != VACANT && events < events_max {
+        if time_of(next) > now {
+            (now, events_before) = (time_of(next), events);
         }
-        let unsettled = next < telemetry;
-        let event = agenda.take(next);
-        world.handle(now, event, agenda);
-        events += 1;
-        assert!(events - events_before < INSTANT_EVENTS_MAX, "time moves on past {now:?}");
-        // The hole that `take` left stays for what handling or settling schedules.
-        next = agenda.least();
-        if unsettled && next >= telemetry {
-            world.settle(now, agenda);
+        // Keys below happen at this instant, before its telemetry.
+        let telemetry = floor(now, Rank::Telemetry);
+        loop {
+            let unsettled = next < telemetry;
+            let event = agenda.take(next);
+            world.handle(now, event, agenda);
+            events += 1;
+            assert!(events - events_before < INSTANT_EVENTS_MAX, "time moves on past {now:?}");
+            // The hole that `take` left stays for what handling or settling schedules.
             next = agenda.least();
+            if unsettled && next >= telemetry {
+                world.settle(now, agenda);
+                next = agenda.least();
+            }
+            if next >= telemetry {
+                break;
+            }
         }
     }
+    Progress { events, now, done: next == VACANT }
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ impl Process {
     }
 
     /// The next arrival; `None` if there is none before the end of time.
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Time> {
         let next = match &mut self.gaps {
             Gaps::Exponential { mean_secs } => {

@@ -38,6 +38,7 @@ impl Draw {
     }
 
     /// A length in tokens, at least 1.
+    #[inline]
     pub(super) fn tokens(&self, stream: &mut Stream) -> u32 {
         match self {
             Draw::Fixed(tokens) => *tokens,

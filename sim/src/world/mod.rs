@@ -6,6 +6,7 @@
 //! happened ([`kernel::World::settle`]).
 
 mod arrivals;
+mod audience;
 mod bounds;
 mod detection;
 mod flight;
@@ -26,8 +27,7 @@ use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
 use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
-use bounds::Bounds;
-use detection::Detection;
+use audience::Audience;
 use flight::{Flight, Flights};
 use hearing::Hearing;
 use sampling::Sampling;
@@ -81,16 +81,12 @@ pub struct World<B, O> {
     timetable: Timetable,
     planned: Option<EventId>,
     sampling: Sampling,
-    /// What facts last said of what stops whom.
-    bounds: Bounds,
-    /// Where attribution is on.
-    detection: Option<Box<Detection>>,
+    /// Who listens to the allocator, if anybody does.
+    audience: Option<Box<Audience>>,
     telling: Telling,
     /// Keys of the requests that an engine has just ended, and how; nobody else was told of it.
     finished: Vec<(u32, End)>,
     observer: O,
-    /// Writes down what the allocator is told and decides, where that was asked for.
-    log: Option<Box<Writer>>,
 }
 
 impl<B: Batch, O: Observer> World<B, O> {
@@ -107,6 +103,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     ) -> Result<World<B, O>, StartError> {
         let plan = model.plan;
         let classes = model.policy.classes.len();
+        let attributed = plan.attribution.is_on().then_some(&model.policy);
         let mut world = World {
             plan,
             allocator: Allocator::new(model.policy.clone()).map_err(StartError::Policy)?,
@@ -123,12 +120,10 @@ impl<B: Batch, O: Observer> World<B, O> {
             timetable: Timetable::new(&plan),
             planned: None,
             sampling: Sampling::new(classes),
-            bounds: Bounds::new(classes),
-            detection: plan.attribution.is_on().then(|| Box::new(Detection::new(&model.policy))),
+            audience: Audience::new(log, attributed),
             telling: Telling::default(),
             finished: Vec::new(),
             observer,
-            log,
         };
         world.join_backends(model, classes);
         let needs = world.allocator.needs();
@@ -175,6 +170,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// Does what the timetable has for this instant.
+    #[inline(never)]
     fn follow_timetable(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         self.planned = None;
         self.sample(now);
@@ -188,7 +184,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             self.end_arrivals(now, agenda);
         }
         match self.timetable.drain_end {
-            Some(at) if at <= now => self.end(agenda),
+            Some(at) if at <= now || self.flights.is_empty() => self.end(agenda),
             Some(_) | None => self.keep_timetable(agenda),
         }
     }
@@ -208,9 +204,14 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
-    /// The log, to carry its bytes away.
-    pub fn writer(&mut self) -> &mut Option<Box<Writer>> {
-        &mut self.log
+    /// The log, if one is written: to carry its bytes away.
+    pub fn writer(&mut self) -> Option<&mut Writer> {
+        self.audience.as_mut()?.log.as_deref_mut()
+    }
+
+    /// Ends the log, if one is written.
+    pub fn take_writer(&mut self) -> Option<Box<Writer>> {
+        self.audience.as_mut()?.log.take()
     }
 
     /// Requests offered so far.
@@ -218,6 +219,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.offered
     }
 
+    #[inline(always)]
     fn arrive(&mut self, source: u16, now: Time, agenda: &mut Agenda<Event>) {
         let request = self.arrivals.take(source);
         let id = RequestId(self.offered);
@@ -238,45 +240,17 @@ impl<B: Batch, O: Observer> World<B, O> {
         while let Some(decision) = self.heed(now) {
             if decision.id == id && !decided {
                 decided = true;
-                self.carry_out(key, &decision, now, agenda);
+                self.carry_out(key, decision, now, agenda);
             } else {
-                self.carry_out_queued(&decision, now, agenda);
+                self.carry_out_queued(decision, now, agenda);
             }
         }
         if !decided {
             self.queued.insert(id, key);
         }
-        self.tell_standing(now);
+        self.rest(now);
         self.arrivals.announce(source, now, agenda);
         self.end_arrivals_when_dry(now, agenda);
-    }
-
-    /// Hands the allocator an input.
-    #[inline(always)]
-    fn tell(&mut self, now: Time, input: Input) {
-        if let Some(log) = &mut self.log {
-            log.input(now, &input);
-        }
-        if let Some(detection) = &mut self.detection {
-            detection.detector.input(now, &input, &self.allocator);
-        }
-        self.allocator.handle(now, input);
-    }
-
-    /// The allocator's next decision.
-    #[inline(always)]
-    fn heed(&mut self, now: Time) -> Option<Decision> {
-        let decision = self.allocator.poll();
-        if let (Some(detection), Some(decision)) = (&mut self.detection, &decision) {
-            detection.detector.decision(now, decision, &self.allocator);
-        }
-        if let Some(log) = &mut self.log {
-            match &decision {
-                Some(decision) => log.decision(decision),
-                None => self.tell_advice(now),
-            }
-        }
-        decision
     }
 
     #[inline(always)]
@@ -284,15 +258,15 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.consulted = true;
         self.tell(now, input);
         while let Some(decision) = self.heed(now) {
-            self.carry_out_queued(&decision, now, agenda);
+            self.carry_out_queued(decision, now, agenda);
         }
-        self.tell_standing(now);
+        self.rest(now);
     }
 
     // The usual way of a request, dispatched as it arrives, is one piece of code; the others are
     // apart.
     #[inline(never)]
-    fn carry_out_queued(&mut self, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
+    fn carry_out_queued(&mut self, decision: Decision, now: Time, agenda: &mut Agenda<Event>) {
         if let Action::Cancel(backend) = decision.action {
             return self.cut_off(decision.id, backend, now);
         }
@@ -301,7 +275,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     #[inline(always)]
-    fn carry_out(&mut self, key: u32, decision: &Decision, now: Time, agenda: &mut Agenda<Event>) {
+    fn carry_out(&mut self, key: u32, decision: Decision, now: Time, agenda: &mut Agenda<Event>) {
         let flight = &mut self.flights[key];
         flight.record.reason = Some(decision.reason);
         flight.record.bound = decision.bound;
@@ -395,6 +369,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         from
     }
 
+    #[inline(always)]
     fn reach_boundary(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
         let (backend, mut ear) = self.listen(engine, now);
         backend.boundary = None;
@@ -468,12 +443,20 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
+    /// The allocator is woken, as it asked to be.
+    #[inline(never)]
+    fn wake(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        self.deadline = None;
+        self.decide(now, Input::Deadline, agenda);
+    }
+
     fn end_arrivals_when_dry(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         if self.plan.duration.is_none() && self.arrivals.are_dry() {
             self.end_arrivals(now, agenda);
         }
     }
 
+    #[inline(never)]
     fn end_arrivals(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         if self.timetable.drain_end.is_none() {
             self.arrivals.stop(agenda);
@@ -490,6 +473,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         }
     }
 
+    #[inline(never)]
     fn end(&mut self, agenda: &mut Agenda<Event>) {
         while agenda.pop().is_some() {}
         self.dirty.clear();
@@ -500,14 +484,13 @@ impl<B: Batch, O: Observer> World<B, O> {
 impl<B: Batch, O: Observer> kernel::World for World<B, O> {
     type Event = Event;
 
+    // Part of the loop that runs the world: arrivals and boundaries are, all else is apart.
+    #[inline(always)]
     fn handle(&mut self, now: Time, event: Event, agenda: &mut Agenda<Event>) {
         match event {
             Event::Boundary(engine) => self.reach_boundary(engine, now, agenda),
             Event::Arrival(source) => self.arrive(source, now, agenda),
-            Event::Deadline => {
-                self.deadline = None;
-                self.decide(now, Input::Deadline, agenda);
-            }
+            Event::Deadline => self.wake(now, agenda),
             Event::Planned => self.follow_timetable(now, agenda),
             Event::Watch => self.watch(now),
             Event::Gather => self.gather(now, agenda),
@@ -518,6 +501,7 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
         }
     }
 
+    #[inline(always)]
     fn settle(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         self.begin_engines(now, agenda);
         self.keep_deadline(now, agenda);

@@ -107,6 +107,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// Each backend writes down how full it is.
+    #[inline(never)]
     pub(super) fn gather(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for slot in 0..self.backends.len() {
             let (backend, mut ear) = self.listen(slot as u32, now);
@@ -125,6 +126,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     /// The allocator hears what was gathered.
+    #[inline(never)]
     pub(super) fn report(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for slot in 0..self.backends.len() {
             let (load, as_of) = (self.telling.loads[slot], self.telling.as_of);
@@ -141,7 +143,8 @@ impl<B: Batch, O: Observer> World<B, O> {
     #[inline(never)]
     pub(super) fn tell_advice(&mut self, now: Time) {
         while let Some(signal) = self.allocator.poll_signal() {
-            if let Some(log) = &mut self.log {
+            let audience = self.audience.as_deref_mut();
+            if let Some(log) = audience.and_then(|audience| audience.log.as_mut()) {
                 log.signal(&signal);
             }
             match signal {
