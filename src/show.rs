@@ -1,6 +1,6 @@
 //! Inputs and decisions as JSON, with names in place of ids where there are names.
 
-use plimsoll_base::{BackendId, ClassId, Names, Span, Time};
+use plimsoll_base::{BackendId, ClassId, Names, Scale, Span, Time};
 use plimsoll_policy::log::Record;
 use plimsoll_policy::{Action, BackendInfo, Decision, Input, Load, RequestInfo, Signal, Used};
 use serde_json::{Value, json};
@@ -27,9 +27,10 @@ pub fn decisions(list: &[Decision], names: &Names) -> Value {
 /// Signals, in order.
 pub fn signals(list: &[Signal], names: &Names) -> Value {
     let one = |signal: &Signal| match *signal {
-        Signal::Scale(pool, backends) => {
-            json!({ "kind": "scale", "pool": names.pool(pool), "backends": backends })
-        }
+        Signal::Scale(Scale { pool, present, wanted, load_ppm }) => json!({
+            "kind": "scale", "pool": names.pool(pool),
+            "present": present, "wanted": wanted, "load_ppm": load_ppm,
+        }),
         Signal::Alarm(alarm) => json!({
             "kind": "alarm", "alarm": alarm.kind.name(),
             "victim": names.class(alarm.victim),
@@ -98,6 +99,7 @@ fn arrived(id: u64, info: &RequestInfo, names: &Names) -> Value {
         "prompt_tokens": info.prompt_tokens, "output_cap": info.output_cap,
         "model": info.model, "stage": info.stage, "labels": info.labels,
         "session": info.session, "workflow": info.workflow,
+        "attempt": info.attempt,
     })
 }
 

@@ -388,4 +388,118 @@ mod rules {
             assert!(told < 0.7 * believed, "seed {seed}: {told} s, {believed} s");
         }
     }
+
+    fn refused(summary: &Value, name: &str, how: &str) -> f64 {
+        class(summary, name)["numbers"]["counts"]["refused"][how].as_f64().unwrap_or(0.0)
+    }
+
+    #[test]
+    fn the_saturation_gate_turns_batch_away_and_not_chat() {
+        for seed in SEEDS {
+            let (gated, open) = (
+                run("rule-admission", seed),
+                run_with("rule-admission", &["policy.admit=[]"], seed),
+            );
+            let slow = |summary: &Value| ttft(summary, "chat", "p95");
+            assert!(slow(&gated) < 2.0 && slow(&open) > 60.0, "seed {seed}: {} s", slow(&gated));
+            let offered = number(&class(&gated, "batch")["numbers"]["counts"]["offered"]);
+            let turned_away = refused(&gated, "batch", "saturated") / offered;
+            assert!((0.4..0.8).contains(&turned_away), "seed {seed}: {turned_away}");
+            assert_eq!(refused(&gated, "chat", "saturated"), 0.0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn who_comes_in_past_early_refusal_is_in_time() {
+        for seed in SEEDS {
+            let (early, late) = (
+                run("rule-early-refusal", seed),
+                run_with("rule-early-refusal", &["policy.admit=[]"], seed),
+            );
+            assert!(ttft(&early, "chat", "p99") < 5.0, "seed {seed}");
+            assert!(ttft(&late, "chat", "p50") > 60.0, "seed {seed}");
+            // Nothing is wasted: of what is offered at half as much again a third is refused.
+            let offered = number(&class(&early, "chat")["numbers"]["counts"]["offered"]);
+            let hopeless = refused(&early, "chat", "infeasible") / offered;
+            assert!((0.15..0.33).contains(&hopeless), "seed {seed}: {hopeless}");
+            // In time: what came in, against next to nobody.
+            let in_time = |summary: &Value| {
+                number(&class(summary, "chat")["numbers"]["slo_attainment"]["value"])
+            };
+            let (most, none) = (in_time(&early), in_time(&late));
+            assert!(most > 0.7 && none < 0.05, "seed {seed}: {most} and {none}");
+        }
+    }
+
+    #[test]
+    fn an_adaptive_limit_keeps_the_queue_where_priority_acts() {
+        for seed in SEEDS {
+            let alone = "policy.feedback=[]";
+            let slow = |summary: &Value| ttft(summary, "chat", "p95");
+            let (adaptive, without) = both("rule-adaptive", alone, seed, slow);
+            assert!(adaptive < 1.5 && without > 60.0, "seed {seed}: {adaptive} s, {without} s");
+            // It costs no throughput: the same batch is done in the same time.
+            let done = |summary: &Value| finished(summary, "batch");
+            let (adaptive, without) = both("rule-adaptive", alone, seed, done);
+            assert!(adaptive >= without, "seed {seed}: {adaptive} and {without}");
+        }
+    }
+
+    #[test]
+    fn eviction_makes_room_for_chat() {
+        for seed in SEEDS {
+            let slow = |summary: &Value| ttft(summary, "chat", "p95");
+            let (evicting, waiting) = both("rule-evict", "policy.feedback=[]", seed, slow);
+            assert!(
+                evicting < 2.0 && waiting > 2.5 * evicting,
+                "seed {seed}: {evicting}, {waiting}"
+            );
+            let summary = run("rule-evict", seed);
+            let counts =
+                |name: &str| class(&summary, name)["numbers"]["counts"]["evicted"].as_f64();
+            let batch = counts("batch").unwrap_or(0.0);
+            assert!((40.0..200.0).contains(&batch), "seed {seed}: {batch}");
+            assert_eq!(counts("chat").unwrap_or(0.0), 0.0, "seed {seed}");
+        }
+    }
+
+    /// A wave of work: more replicas are wanted once it comes, and no more once it has gone. It is
+    /// advice, and nothing else of the run changes.
+    #[test]
+    fn autoscaling_is_advice() {
+        let wave = "workload.chat.arrivals={ process = \"piecewise\", repeat = true, \
+                    pieces = [{ for = \"5m\", rate = \"2/s\" }, { for = \"5m\", rate = \"6/s\" }] }";
+        let advise = "policy.feedback=[{ rule = \"autoscale\", max = 8, cool_down = \"1m\", down_after = \"2m\" }]";
+        for seed in SEEDS {
+            let common = ["policy.admit=[]", wave];
+            let plain = run_with("rule-early-refusal", &common, seed);
+            let advised = run_with("rule-early-refusal", &[&common[..], &[advise]].concat(), seed);
+            assert_eq!(plain["classes"], advised["classes"], "seed {seed}");
+            assert!(plain["advice"].is_null(), "seed {seed}");
+            let advice = advised["advice"].as_array().expect("advice");
+            let first = &advice[0];
+            assert!((300.0..420.0).contains(&number(&first["at_s"])), "seed {seed}: {first}");
+            assert_eq!((&first["present"], &first["wanted"]), (&1.into(), &2.into()), "{first}");
+            let words = first["sentence"].as_str().expect("words");
+            assert!(words.contains("gpu wanted 1 more replica (2, not 1)"), "{words}");
+            assert_eq!(advice[1]["wanted"], 1, "seed {seed}: {advice:?}");
+            let apart =
+                advice.windows(2).map(|two| number(&two[1]["at_s"]) - number(&two[0]["at_s"]));
+            assert!(apart.into_iter().all(|seconds| seconds >= 60.0), "seed {seed}: {advice:?}");
+        }
+    }
+
+    /// If nobody but those who try again comes, three in ten seconds come in.
+    #[test]
+    fn retries_come_in_by_their_budget() {
+        let budget = "policy.admit=[{ rule = \"retry-budget\", min = 3, window = \"10s\" }]";
+        for seed in SEEDS {
+            let storm = run_with("rule-early-refusal", &[budget, "workload.chat.attempt=1"], seed);
+            // Nineteen minutes are measured: 342, and three more or less at either end.
+            let came_in = finished(&storm, "chat");
+            assert!((336.0..349.0).contains(&came_in), "seed {seed}: {came_in}");
+            let first = run_with("rule-early-refusal", &[budget], seed);
+            assert_eq!(refused(&first, "chat", "rate_limited"), 0.0, "seed {seed}");
+        }
+    }
 }

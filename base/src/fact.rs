@@ -2,7 +2,8 @@
 //! folds over facts and know nothing else.
 
 use crate::{
-    Alarm, BackendId, Bound, ClassId, Reason, RequestId, RequestRecord, Span, TenantId, Ticks, Time,
+    Alarm, BackendId, Bound, ClassId, Reason, RequestId, RequestRecord, Scale, Span, TenantId,
+    Ticks, Time,
 };
 
 /// Something that happened.
@@ -106,6 +107,8 @@ pub enum Fact {
     },
     /// A detector beside the allocator raised an alarm.
     Alarmed(Alarm),
+    /// The allocator gave advice on the number of backends.
+    Advised(Scale),
     /// The run has warmed up: what arrives from now on is measured.
     WarmedUp,
     /// The last arrival has happened or the horizon was reached; what is in flight drains.

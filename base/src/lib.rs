@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock, starts a thread or draws entropy. A word that two crates
 //! must agree on (an instant, an id, an outcome, a fact) is defined here once.
 
+pub mod advice;
 pub mod alarm;
 pub mod attribution;
 pub mod decision;
@@ -15,6 +16,7 @@ pub mod record;
 pub mod stream;
 pub mod time;
 
+pub use advice::Scale;
 pub use alarm::{Alarm, AlarmKind};
 pub use attribution::Attribution;
 pub use decision::{Bound, Reason};

@@ -149,9 +149,8 @@ impl Allocator {
         }
         if self.feedback.deadline() <= now {
             self.feedback.tick(now, &mut self.backends);
+            self.changed = true;
         }
-        // It opens and closes backends.
-        self.changed |= self.feedback.moves_backends();
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
             Input::Withdrawn(id) => self.withdrawn(id),
@@ -239,7 +238,7 @@ impl Allocator {
 
     /// The next piece of advice.
     pub fn poll_signal(&mut self) -> Option<Signal> {
-        None
+        self.feedback.poll_signal()
     }
 
     /// The class that the request which arrived last was given.
@@ -303,7 +302,8 @@ impl Allocator {
             return self.decline(id, Some(class), refusal, reason);
         }
         if !self.admission.is_empty() {
-            let who = Candidate { class, tenant: info.tenant, tokens };
+            let is_retry = info.attempt > 0;
+            let who = Candidate { class, tenant: info.tenant, tokens, is_retry };
             if !self.admit(id, who) {
                 return self.dispatch();
             }
@@ -347,11 +347,17 @@ impl Allocator {
         let is_next = self.book.waiting().is_empty()
             && self.share.keeps_no_accounts()
             && self.guard.is_none()
-            && !self.caps.full().contains(class)
+            && self.has_room((class, queue), tokens);
+        if is_next { self.backends.find_room(tokens, context, asked) } else { None }
+    }
+
+    /// Whether no cap and no partition keeps such a request from going.
+    #[inline]
+    fn has_room(&self, (class, queue): (ClassId, ClassId), tokens: u64) -> bool {
+        !self.caps.full().contains(class)
             && self.caps.has_room(class, tokens)
             && !self.heavy_lane.full().contains(queue)
-            && self.partitions.has_room(class, tokens);
-        if is_next { self.backends.find_room(tokens, context, asked) } else { None }
+            && self.partitions.has_room(class, tokens)
     }
 
     /// What speaks against taking a request in that could go `at_once`, if there is such a place.
@@ -532,6 +538,8 @@ impl Allocator {
         self.admission.reported(backend, load, as_of);
         if self.backends.is_here(backend) {
             self.feedback.reported(self.now, (backend, load, as_of), &mut self.backends);
+            self.changed |= self.feedback.limits();
+            self.feedback.look(self.now, self.admission.held(), &self.backends);
         }
     }
 

@@ -69,7 +69,8 @@ impl Entry {
     }
     /// What the rules of admission see of it.
     pub fn candidate(&self) -> Candidate {
-        Candidate { class: self.class, tenant: self.info.tenant, tokens: self.tokens() }
+        let is_retry = self.info.attempt > 0;
+        Candidate { class: self.class, tenant: self.info.tenant, tokens: self.tokens(), is_retry }
     }
     /// The longest context it may grow to: prompt + cap.
     pub fn context(&self) -> u64 {

@@ -6,8 +6,10 @@
 mod admit;
 mod feedback;
 
-pub use admit::{Admit, BucketPer, BucketUnit, EarlyRefusal, SaturationGate, Stale, TokenBucket};
-pub use feedback::{Adapt, Feedback, SloCaps};
+pub use admit::{
+    Admit, BucketPer, BucketUnit, EarlyRefusal, RetryBudget, SaturationGate, Stale, TokenBucket,
+};
+pub use feedback::{Adapt, Autoscale, Feedback, SloCaps};
 
 use plimsoll_base::{ClassId, ModelId, PoolId, SiteId, SourceId, Span, StageId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -83,6 +85,15 @@ impl Config {
 }
 
 impl Config {
+    /// Whether classes or lanes depend on how much of a prompt is cached.
+    pub fn looks_at_caches(&self) -> bool {
+        let by_cost = |rule: &ClassifyRule| {
+            rule.uncached_tokens_min.is_some() || rule.uncached_tokens_max.is_some()
+        };
+        let lanes = |rule: &Partition| matches!(rule, Partition::HeavyLane { .. });
+        self.classify.iter().any(by_cost) || self.partition.iter().any(lanes)
+    }
+
     /// Whether decisions rest on the true output length, which no gateway knows. Every report of
     /// such a run says so.
     pub fn uses_oracle(&self) -> bool {

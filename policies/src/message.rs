@@ -1,8 +1,8 @@
 //! What goes in and what comes out.
 
 use plimsoll_base::{
-    BackendId, Bound, ClassId, End, ModelId, PoolId, Reason, Refusal, RequestId, SessionId, SiteId,
-    SourceId, Span, StageId, TenantId, Time, WorkflowId,
+    BackendId, Bound, ClassId, End, ModelId, PoolId, Reason, Refusal, RequestId, Scale, SessionId,
+    SiteId, SourceId, Span, StageId, TenantId, Time, WorkflowId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct RequestInfo {
     pub session: SessionId,
     /// Which requests it does one piece of work with.
     pub workflow: WorkflowId,
+    /// How often it was tried before: 0 is a first attempt, all others are retries. A gateway
+    /// knows it from a header, such as Envoy's `x-envoy-attempt-count` less one.
+    pub attempt: u8,
 }
 
 /// A set of at most 64 labels. A label is a condition that only the driver can see (a header with
@@ -174,8 +177,9 @@ pub struct Decision {
 /// Advice that concerns no single request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// A pool should have so many backends.
-    Scale(PoolId, u32),
+    /// A pool should have so many backends. It is the allocator's own word: the same inputs give
+    /// the same advice.
+    Scale(Scale),
     /// Something goes wrong with a class; from a [`Detector`](crate::Detector).
     Alarm(crate::detect::Alarm),
 }

@@ -21,6 +21,7 @@
 //! | token bucket (`admit/bucket.rs`) | in any interval T at most `burst + rate · T` is admitted as predicted, less what came back | knows nothing of how full the backends are; predictions that are too high hold back until the end |
 //! | saturation gate (`admit/gate.rs`) | with `stale = "open"` an outage of metrics halts nothing | overshoots by what arrives between two reports |
 //! | early refusal (`admit/early.rs`) | who is let in waits about the limit at most while the pace holds | the pace is that of the last dozens of dispatches |
+//! | retry budget (`admit/retry_budget.rs`) | of the last `window` at most `min + ratio ·` first attempts are retries that were let in | believes the mark of who asks; a retry refused later has used its part |
 //!
 //! # Predict
 //! How much output a request is expected to deliver counts in windows, caps, shares and buckets:
@@ -122,6 +123,7 @@
 //! | circuit breaker (`feedback/breaker.rs`) | a backend that fails everything costs `failures`, what was out when it opened, and one a rest | every other failure never opens it; a bad request sent again and again opens all |
 //! | caps by objective (`feedback/slo_caps.rs`) | `min ≤ cap ≤ requests_max`; each step judged by requests that saw it | caps at `min` help nothing where lesser work is not the cause |
 //! | evict sheddable (`feedback/evict.rs`) | at most `T / every + 1` evictions in any T, one out at a time, each request once; nothing that is not sheddable | what was computed is wasted; the seat goes to whoever is next, which the share decides |
+//! | autoscaling advice (`feedback/autoscale.rs`) | within `min` and `max`, once in `cool_down` a pool, never inside the tolerance; down only if no look of `down_after` wanted more | follows what has come; a burst shorter than `cool_down` gets its backends too late |
 //!
 //! Nothing is tried again here: a request that failed is over, and whether to send it once more is
 //! the driver's business, which knows what the client has received.

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::config::{
-    Adapt, Admit, BucketPer, BucketUnit, Capacity, Config, Feedback, LoadBreak, Order, Partition,
-    Per, Place, Predict, QuotaUnit, Share, TokenCost, Window,
+    Adapt, Admit, Autoscale, BucketPer, BucketUnit, Capacity, Config, Feedback, LoadBreak, Order,
+    Partition, Per, Place, Predict, QuotaUnit, Share, TokenCost, Window,
 };
 
 /// `share by virtual token counter per tenant (1 a prompt token, 2 an output token); …`
@@ -84,6 +84,11 @@ fn admit(rule: &Admit) -> String {
             Some(limit) => format!("early refusal (predicted wait above {limit})"),
             None => "early refusal (predicted wait above the class's deadline)".to_owned(),
         },
+        Admit::RetryBudget(rule) => {
+            let (percent, min) = (f64::from(rule.ratio_ppm) / 1e4, rule.min);
+            let window = rule.window;
+            format!("retry budget ({percent} % of first attempts and {min} in {window})")
+        }
     }
 }
 
@@ -100,6 +105,13 @@ fn feedback(rule: &Feedback) -> String {
         }
         Feedback::EvictSheddable { after, every } => {
             format!("evict sheddable work (after a wait of {after}, one in {every} at most)")
+        }
+        Feedback::Autoscale(rule) => {
+            let Autoscale { target_ppm, tolerance_ppm: _, min, max, cool_down, .. } = *rule;
+            let percent = f64::from(target_ppm) / 1e4;
+            format!(
+                "autoscaling advice ({min} to {max} a pool, load of {percent} %, once in {cool_down})"
+            )
         }
         Feedback::SloCaps(rule) => {
             let percent = f64::from(rule.misses_max_ppm) / 1e4;

@@ -39,7 +39,8 @@
 //! backends that rest one takes its probe. What fails may cost nothing, so shares that count cost
 //! have no bound then. Caps that follow an objective stay at 1 at least, which is all that is
 //! assumed of caps. Admission refuses those who come, and never who waits. Who is evicted does
-//! not wait again, but work that is cut off is paid back too.
+//! not wait again, but work that is cut off is paid back too. Advice on the number of backends is no
+//! promise of any.
 
 use std::fmt;
 
@@ -176,7 +177,7 @@ fn left_by_feedback(config: &Config, mut machine: Machine) -> Machine {
                 machine.parallel = 1;
                 machine.residence = machine.residence.saturating_add(open_for);
             }
-            Feedback::SloCaps(_) | Feedback::EvictSheddable { .. } => {}
+            Feedback::SloCaps(_) | Feedback::EvictSheddable { .. } | Feedback::Autoscale(_) => {}
         }
     }
     machine
@@ -294,7 +295,9 @@ impl Study<'_> {
     fn pays_back(&self) -> bool {
         self.config.feedback.iter().any(|rule| match rule {
             Feedback::CircuitBreaker { .. } | Feedback::EvictSheddable { .. } => true,
-            Feedback::AdaptiveConcurrency { .. } | Feedback::SloCaps(_) => false,
+            Feedback::AdaptiveConcurrency { .. }
+            | Feedback::SloCaps(_)
+            | Feedback::Autoscale(_) => false,
         })
     }
 

@@ -1,4 +1,18 @@
 //! The rules of admission and of prediction: scripts, and what each promises under random loads.
+//!
+//! The rules of admission were broken by hand, one change at a time, and each change made a test
+//! here fail:
+//!
+//! - token bucket: take nothing on arrival; come back a nanosecond too early; no debt; save up
+//!   without bound; give nothing back after a refusal, or for what never ran;
+//! - saturation gate: believe the older report; stale a nanosecond too early, or never; let one that
+//!   drowns count as more than full; `open` believes what is stale;
+//! - early refusal: refuse at the limit;
+//! - retry budget: refuse first attempts too; one retry too many; nothing leaves the window; a slice
+//!   stays in it; come back a slice too late; forget which classes; first attempts earn nothing.
+//!
+//! One change is none: a bucket that is given back more than it holds is cut to its size when it is
+//! looked at next, so that the bound at the giving back is for the reader.
 
 #[path = "support/script.rs"]
 mod script;
@@ -6,8 +20,8 @@ mod support;
 
 use plimsoll_base::{BackendId, ClassId, End, RequestId, Span, TenantId, Time};
 use plimsoll_policy::config::{
-    Admit, BucketPer, BucketUnit, Class, EarlyRefusal, Per, Predict, SaturationGate, Share, Stale,
-    TokenBucket, TokenCost,
+    Admit, BucketPer, BucketUnit, Class, EarlyRefusal, Per, Predict, RetryBudget, SaturationGate,
+    Share, Stale, TokenBucket, TokenCost,
 };
 use plimsoll_policy::{
     Action, Allocator, Config, ConfigError, Decision, Field, Input, Load, Problem, RequestInfo,
@@ -523,6 +537,95 @@ fn shares_are_charged_what_is_predicted() {
     assert_eq!(order, [0, 2, 3, 4], "class 1 has three turns for class 0's fifty tokens");
 }
 
+/// Half of the first attempts, and one, of the last second.
+fn budget(ratio_ppm: u32, min: u32) -> Admit {
+    let window = Span::from_secs(1);
+    Admit::RetryBudget(RetryBudget { ratio_ppm, window, min, classes: vec![ClassId(0)] })
+}
+fn again(id: u64, class: u16) -> Input {
+    arrive(id, RequestInfo { attempt: 2, ..request(class, 1, 0) })
+}
+
+#[test]
+fn retries_come_in_by_the_first_attempts() {
+    check(
+        admitting(vec![budget(500_000, 1)], plain()),
+        vec![
+            (0, join(0, 99, 10_000), ""),
+            (250 * MS, again(0, 0), "0>0 arrival_order"),
+            // It leaves the window when the eleventh slice after its own begins: at 1.2 s.
+            (250 * MS, again(1, 0), "1 rate_limited in 950 ms: retry_budget"),
+            (260 * MS, new(2, 0, 1), "2>0 arrival_order"),
+            (399 * MS, again(3, 0), "3 rate_limited in 801 ms: retry_budget"),
+            // Two first attempts are worth one more.
+            (399 * MS, new(4, 0, 1), "4>0 arrival_order"),
+            (399 * MS, again(5, 0), "5>0 arrival_order"),
+            // The other class is not asked.
+            (400 * MS, again(6, 1), "6>0 arrival_order"),
+            // At 1.2 s the first retry leaves, and so does the first attempt of 260 ms; at 1.3 s all.
+            (400 * MS, again(7, 0), "7 rate_limited in 900 ms: retry_budget"),
+            (1_299 * MS, again(8, 0), "8 rate_limited in 1.00 ms: retry_budget"),
+            (1_300 * MS, again(9, 0), "9>0 arrival_order"),
+            // A first attempt is never refused.
+            (1_300 * MS, new(10, 0, 1), "10>0 arrival_order"),
+            // Long after.
+            (9 * SEC, again(11, 0), "11>0 arrival_order"),
+            (9 * SEC, again(12, 0), "12 rate_limited in 1.00 s: retry_budget"),
+        ],
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whenever a retry is let in, those of the window are within the budget; over a whole run
+    /// they are within it for each window; first attempts are never refused; and who comes back
+    /// when told, if nobody else did, comes in.
+    #[test]
+    fn retries_stay_within_their_budget(
+        acts in vec((0u64..400, any::<bool>()), 20..300), ratio in 0u32..1_000_001, min in 1u32..5,
+    ) {
+        let policy = admitting(vec![budget(ratio, min)], plain());
+        let mut allocator = Allocator::new(policy).expect("valid");
+        step(&mut allocator, 0, join(0, 1_000, 10_000));
+        let (mut now, mut firsts, mut retries) = (0, Vec::new(), Vec::new());
+        let mut back = None;
+        for (id, (gap, is_retry)) in (0..).zip(acts) {
+            // Sometimes somebody comes back to the nanosecond.
+            let (at, is_retry) = match back.take() {
+                Some(at) if gap % 3 == 0 => (at, true),
+                _ => (now + gap * MS, is_retry),
+            };
+            let told = at != now + gap * MS;
+            now = at;
+            let input = if is_retry { again(id, 0) } else { new(id, 0, 1) };
+            let action = step(&mut allocator, now, input)[0].action;
+            match action {
+                Action::Dispatch(..) if is_retry => retries.push(now),
+                Action::Dispatch(..) => firsts.push(now),
+                Action::Reject(_, after) => {
+                    prop_assert!(is_retry && !told, "{id} at {now}");
+                    prop_assert!(after > Span::ZERO && after <= Span::from_secs(1));
+                    back = Some(now + after.nanos());
+                    continue;
+                }
+                other => panic!("{other:?}"),
+            }
+            if is_retry {
+                // The window is nine slices and what has passed of the tenth.
+                let start = (now / (100 * MS) * 100 * MS).saturating_sub(900 * MS);
+                let lately = |times: &[u64]| times.iter().filter(|&&at| at >= start).count() as u64;
+                let budget = u64::from(min) * 1_000_000 + lately(&firsts) * u64::from(ratio);
+                prop_assert!(lately(&retries) * 1_000_000 <= budget, "at {now}");
+            }
+        }
+        // Every first attempt counts in two windows that follow each other, at most.
+        let windows = now / SEC + 2;
+        let most = windows * u64::from(min) * 1_000_000 + 2 * firsts.len() as u64 * u64::from(ratio);
+        prop_assert!(retries.len() as u64 * 1_000_000 <= most);
+    }
+}
+
 #[test]
 fn rules_that_make_no_sense_are_errors() {
     let rate = |rate, burst| bucket(BucketUnit::Tokens, BucketPer::All, rate, burst);
@@ -532,6 +635,10 @@ fn rules_that_make_no_sense_are_errors() {
             Admit::SaturationGate(SaturationGate { ceilings, ..rule.clone() })
         }
         other => panic!("{other:?}"),
+    };
+    let in_window = |nanos| {
+        let (window, classes) = (Span::from_nanos(nanos), vec![]);
+        Admit::RetryBudget(RetryBudget { ratio_ppm: 0, window, min: 1, classes })
     };
     for (rule, field, problem) in [
         (rate(0, 1), Field::Rate, Problem::Below(1)),
@@ -550,6 +657,9 @@ fn rules_that_make_no_sense_are_errors() {
             Field::Ceilings,
             Problem::NamedTwice(ClassId(0)),
         ),
+        (budget(1_000_001, 1), Field::Ratio, Problem::Above(1_000_000)),
+        (budget(0, 0), Field::Min, Problem::Below(1)),
+        (in_window(9), Field::Window, Problem::Below(10)),
     ] {
         let found = admitting(vec![rate(1, 1), rule], plain()).check();
         assert_eq!(found, Err(ConfigError::Admit(1, field, problem)));

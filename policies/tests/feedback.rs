@@ -1,4 +1,14 @@
 //! The rules of feedback: scripts, and what each promises.
+//!
+//! They were broken by hand, one change at a time, and each change made a test here fail
+//! (autoscaling: `autoscale.rs`):
+//!
+//! - adaptive concurrency: fall twice on one gauge; believe a report of nothing; fall by a quarter;
+//!   look at old reports;
+//! - circuit breaker: open one failure late; success forgives nothing; more than one probe; count
+//!   what failed at the backend before;
+//! - eviction: no pace; evict before the last has let go; ask at once;
+//! - caps by objective: caps below `min`, or above what is stated; judge by who came before.
 
 #[path = "support/script.rs"]
 mod script;
@@ -192,8 +202,20 @@ fn the_others_go_on() {
     let again = BackendId { slot: 0, generation: 1 };
     let found = go(&mut allocator, 4, Input::Joined(again, support::backend(1, 100)));
     assert_eq!(found, [(3, Some(Bound::Seats))]);
-    // An end at the one that is gone is not counted against the new one.
     assert_eq!(allocator.next_deadline(), None);
+}
+
+/// A failure at a backend that is gone is not counted against the one in its slot.
+#[test]
+fn a_new_backend_does_not_answer_for_the_one_before() {
+    let mut allocator = Allocator::new(with(vec![breaker(1, 100)])).expect("valid");
+    step(&mut allocator, 0, join(0, 2, 1_000));
+    step(&mut allocator, 0, new(0));
+    step(&mut allocator, 1, Input::Left(BackendId::first(0)));
+    let again = BackendId { slot: 0, generation: 1 };
+    step(&mut allocator, 2, Input::Joined(again, support::backend(2, 100)));
+    step(&mut allocator, 3, end(0, End::Failed));
+    assert_eq!(go(&mut allocator, 4, new(1)), [(1, None)]);
 }
 
 /// Chat (0, of priority 2) is not sheddable, batch (1) and trials (2) are.

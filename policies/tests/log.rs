@@ -10,8 +10,8 @@ mod storm;
 
 use flate2::FlushDecompress;
 use plimsoll_base::{
-    BackendId, Bound, ClassId, End, ModelId, Names, PoolId, Reason, Refusal, RequestId, SessionId,
-    SiteId, SourceId, Span, StageId, TenantId, Time, WorkflowId,
+    BackendId, Bound, ClassId, End, ModelId, Names, PoolId, Reason, Refusal, RequestId, Scale,
+    SessionId, SiteId, SourceId, Span, StageId, TenantId, Time, WorkflowId,
 };
 use plimsoll_policy::config::{Class, Config, Share};
 use plimsoll_policy::log::{
@@ -95,7 +95,7 @@ fn end() -> impl Strategy<Value = End> {
 
 fn info() -> impl Strategy<Value = RequestInfo> {
     let first = (small(), tiny(), of(tiny()), tiny(), tiny());
-    let second = (small(), small(), number(), number(), number());
+    let second = (small(), small(), number(), number(), number(), any::<u8>());
     (first, second).prop_map(|(first, second)| RequestInfo {
         tenant: TenantId(first.0),
         source: SourceId(first.1),
@@ -107,6 +107,7 @@ fn info() -> impl Strategy<Value = RequestInfo> {
         labels: Labels(second.2),
         session: SessionId(second.3),
         workflow: WorkflowId(second.4),
+        attempt: second.5,
     })
 }
 
@@ -187,7 +188,10 @@ fn alarm() -> impl Strategy<Value = Alarm> {
 }
 
 fn records(count: usize) -> impl Strategy<Value = Vec<Record>> {
-    let scale = (tiny(), small()).prop_map(|(pool, n)| Signal::Scale(PoolId(pool), n));
+    let scale =
+        (tiny(), small(), small(), small()).prop_map(|(pool, present, wanted, load_ppm)| {
+            Signal::Scale(Scale { pool: PoolId(pool), present, wanted, load_ppm })
+        });
     let signal = prop_oneof![scale, alarm().prop_map(Signal::Alarm)];
     let few = prop_oneof![5 => vec(decision(), 0..3), 1 => vec(decision(), 3..9)];
     let advice = prop_oneof![5 => Just(vec![]), 1 => vec(signal, 1..3)];

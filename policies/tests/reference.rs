@@ -34,6 +34,12 @@ proptest! {
         storm::run(config, acts, |_, _, _, _| {});
     }
 
+    /// Where advice is given again and again.
+    #[test]
+    fn agrees_on_advice(config in storm::advised_config(), acts in storm::acts()) {
+        storm::run(config, acts, |_, _, _, _| {});
+    }
+
     /// The same where quotas are what stops requests: borrowing, claims and reclaim.
     #[test]
     fn quotas_agree_with_the_plain_allocator(
@@ -129,13 +135,17 @@ fn storms_reach_every_decision() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
+    let (mut ups, mut downs) = (0, 0);
     for number in 0..1_200 {
         let config = match number % 4 {
             0 => storm::queueing_config().new_tree(&mut runner).expect("a policy").current(),
             _ => storm::config().new_tree(&mut runner).expect("a policy").current(),
         };
         let acts = storm::acts().new_tree(&mut runner).expect("a storm").current();
-        storm::run(config, acts, |_, _, _, decisions| {
+        let mut advice = Vec::new();
+        storm::run(config, acts, |_, naive, _, decisions| {
+            advice.clear();
+            advice.extend(naive.advice());
             for decision in decisions {
                 let action = match decision.action {
                     Action::Dispatch(..) => "dispatch".to_owned(),
@@ -147,6 +157,8 @@ fn storms_reach_every_decision() {
                 seen.insert((action, decision.reason.name(), decision.bound.map(|b| b.name())));
             }
         });
+        ups += advice.iter().filter(|scale| scale.wanted > scale.present).count();
+        downs += advice.iter().filter(|scale| scale.wanted < scale.present).count();
     }
     let all = |rule: &str| seen.iter().filter(|(_, reason, _)| *reason == rule).count();
     // At least six kinds of bound (none included) for each rule that picks; five for what waited.
@@ -168,11 +180,13 @@ fn storms_reach_every_decision() {
     {
         assert!(all(rule) >= least, "{rule}: {seen:?}");
     }
+    assert!(ups > 60 && downs > 5, "advice: {ups} up and {downs} down");
     for bound in ["adaptive", "breaker"] {
         let stopped = seen.iter().filter(|(_, _, found)| *found == Some(bound)).count();
         assert!(stopped >= 4, "{bound}: {seen:?}");
     }
-    let admission = ["rate_limit", "saturated", "stale_signal", "hopeless", "evicted"];
+    let admission =
+        ["retry_budget", "rate_limit", "saturated", "stale_signal", "hopeless", "evicted"];
     for rule in ["queue_bound", "no_rule", "draining"].into_iter().chain(admission) {
         assert!(all(rule) > 0, "{rule}: {seen:?}");
     }

@@ -1,10 +1,11 @@
 //! The fold: facts of one replication in, counts out, in memory that does not grow with the run.
 
 use plimsoll_base::{
-    Alarm, BackendSample, ClassId, ClassSample, Fact, Observer, Outcome, RequestRecord, Span,
-    TenantId, Time,
+    Alarm, BackendSample, ClassId, ClassSample, Fact, Observer, Outcome, RequestRecord, Scale,
+    Span, TenantId, Time,
 };
 
+use crate::advice::ADVICE_MAX;
 use crate::alarms::ALARMS_MAX;
 use crate::bins::{Series, first_width};
 use crate::blame::{Blame, Blamed};
@@ -30,6 +31,8 @@ pub struct Ledger {
     pub(crate) fairness: Fairness,
     /// The first alarms.
     pub(crate) alarms: Vec<(Time, Alarm)>,
+    /// The first pieces of advice.
+    pub(crate) advice: Vec<(Time, Scale)>,
     /// Tokens of the largest finished request.
     pub(crate) largest: u64,
     dispatched: u64,
@@ -105,6 +108,7 @@ impl Ledger {
             fairness: Fairness::new(&plan.weights()),
             largest: 0,
             alarms: Vec::new(),
+            advice: Vec::new(),
             dispatched: 0,
             busy: Span::ZERO,
             now: Time::ZERO,
@@ -238,6 +242,13 @@ impl Ledger {
             class.count.close(group, record, &class.limits);
         } else {
             class.early.close(record.outcome);
+        }
+    }
+
+    #[cold]
+    fn advise(&mut self, now: Time, scale: &Scale) {
+        if self.advice.len() < ADVICE_MAX {
+            self.advice.push((now, *scale));
         }
     }
 
@@ -385,6 +396,7 @@ impl Observer for Ledger {
                 self.sample_class(now, class.index(), sample);
             }
             Fact::Alarmed(alarm) => self.alarm(now, alarm),
+            Fact::Advised(scale) => self.advise(now, scale),
             Fact::WarmedUp => {
                 self.warm = true;
                 self.fairness.warm();

@@ -4,6 +4,7 @@
 //! [`summarise`] turns the ledgers of all replications into a [`Summary`]; everything that a
 //! person reads is written from these two and the [`Plan`]. Nothing here knows who made the facts.
 
+pub mod advice;
 pub mod alarms;
 mod bins;
 mod blame;

@@ -60,6 +60,7 @@ pub fn page(
             tenants => tenants(summary),
             tenants_left_out => summary.tenants.len().saturating_sub(TENANTS_MAX),
             alarms => crate::alarms::lines(&summary.alarms),
+            advice => crate::advice::lines(&summary.advice),
             next => summary.next.iter().map(|line| code(line)).collect::<Vec<_>>(),
             provenance => provenance(summary),
         },

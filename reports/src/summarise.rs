@@ -66,6 +66,7 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
         tenants: tenants(plan, ledgers, &measured),
         pools: pools(plan, ledgers),
         alarms: crate::alarms::alarms(plan, ledgers),
+        advice: crate::advice::advice(plan, ledgers),
         next: Vec::new(),
         assumptions: plan.assumptions.clone(),
         definitions: definitions(),

@@ -50,6 +50,10 @@ pub struct Summary {
     /// The detector's alarms, in the order in which they were raised; the first 1,000 of each
     /// replication. Empty without attribution.
     pub alarms: Vec<AlarmSummary>,
+    /// Advice on the number of replicas, in the order in which it was given; the first 1,000
+    /// pieces of each replication. The simulated machine kept its size. Left out if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<AdviceSummary>,
     /// What to do next, a sentence each.
     pub next: Vec<String>,
     /// What was assumed where nothing was measured.
@@ -497,6 +501,25 @@ pub struct ServiceGap {
     pub seconds: f64,
     /// In which replication, from 0.
     pub replication: u32,
+}
+
+/// How many replicas the policy advised a pool to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AdviceSummary {
+    /// Which pool.
+    pub pool: String,
+    /// How many it had.
+    pub present: u32,
+    /// How many it should have had.
+    pub wanted: u32,
+    /// What was running and waiting, in parts of what the pool holds: above 1, some waited.
+    pub load: f64,
+    /// When it was advised.
+    pub at_s: f64,
+    /// In which replication.
+    pub replication: u32,
+    /// In one sentence.
+    pub sentence: String,
 }
 
 /// An alarm of the detector that stood beside the allocator.

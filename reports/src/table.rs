@@ -77,6 +77,9 @@ pub fn table(summary: &Summary, format: Format, width: usize) -> String {
             for line in crate::alarms::lines(&summary.alarms) {
                 text.push_str(&wrap(&format!("! {line}"), format, width));
             }
+            for line in crate::advice::lines(&summary.advice) {
+                text.push_str(&wrap(&format!("± {line}"), format, width));
+            }
             text.push_str(&wrap(&conservation(summary), format, width));
             text.push_str(&wrap(&notes(summary), format, width));
             for line in &summary.next {

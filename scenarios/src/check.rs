@@ -1,6 +1,7 @@
 //! What must hold between the parts of a scenario.
 
 use plimsoll_base::{ClassId, ModelId, SourceId, TenantId};
+use plimsoll_config::spec::{OrderSpec, PlaceSpec, PolicySpec, ShareSpec};
 use plimsoll_config::{At, Code, Diagnostic, Place};
 use plimsoll_policy::RequestInfo;
 use plimsoll_policy::config::ClassifyRule;
@@ -30,6 +31,7 @@ pub(crate) fn check(
     traces: &[Option<Trace>],
     found: &mut Vec<Diagnostic>,
 ) {
+    signals(&spec.policy, found);
     let largest = limit(model.pools.iter());
     for (index, written) in spec.workload.0.iter().enumerate() {
         let trace = traces[index].as_ref();
@@ -42,6 +44,29 @@ pub(crate) fn check(
         }
         let source = SourceId(u16::try_from(index).unwrap_or(u16::MAX));
         classified(written, spec, model, (source, trace, largest), found);
+    }
+}
+
+/// Rules that read where prompts are cached, which the simulated engine does not tell.
+fn signals(policy: &At<PolicySpec>, found: &mut Vec<Diagnostic>) {
+    let PolicySpec { share, order, place, .. } = &policy.value;
+    let share =
+        share.as_ref().filter(|share| matches!(share, ShareSpec::DeficitLongestPrefix { .. }));
+    let order =
+        order.as_ref().filter(|order| matches!(order.value, OrderSpec::LongestPrefix { .. }));
+    let rules = place.iter().flat_map(|rules| &rules.0);
+    let affinities = rules.filter(|rule| matches!(rule.value, PlaceSpec::PrefixAffinity { .. }));
+    let shares = share.map(|_| ("deficit-longest-prefix", policy.place));
+    let orders = order.map(|order| ("longest-prefix", order.place));
+    let affinities = affinities.map(|rule| ("prefix-affinity", rule.place));
+    for (rule, place) in shares.into_iter().chain(orders).chain(affinities) {
+        let message =
+            format!("`{rule}` needs to know what is cached, and the engine does not tell");
+        found.push(
+            Diagnostic::new(Code::NoSignal, Some(place), message)
+                .label("the simulated engine has no prefix cache")
+                .help("choose a rule that does not look at caches"),
+        );
     }
 }
 

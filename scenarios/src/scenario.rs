@@ -236,6 +236,12 @@ fn assumptions(spec: &Spec, policy: &Config, traces: &[Option<Trace>]) -> Vec<St
                 .to_owned(),
         );
     }
+    if policy.looks_at_caches() {
+        assumptions.push(
+            "Nothing is cached: rules that count tokens that are cached nowhere see whole prompts."
+                .to_owned(),
+        );
+    }
     for trace in traces.iter().flatten() {
         let file = trace.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         assumptions.push(format!(

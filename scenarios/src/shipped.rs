@@ -20,6 +20,10 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "rule-edf"
     "rule-least-attained"
     "rule-cost-bucket"
+    "rule-admission"
+    "rule-early-refusal"
+    "rule-adaptive"
+    "rule-evict"
     "local-first"
     "quota"
 };

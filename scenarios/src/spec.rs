@@ -107,6 +107,8 @@ pub struct WorkloadSpec {
     pub key: Option<String>,
     /// The service tier they ask for.
     pub service_tier: Option<String>,
+    /// How often they were tried before: 0 (default) are first attempts, others are retries.
+    pub attempt: Option<u8>,
     /// What the requests of one user of a closed loop are together. Default "session".
     pub users_are: Option<At<UsersSpec>>,
     /// When requests arrive. Needed unless `trace` is given.

@@ -39,13 +39,12 @@ fn every_rule_is_read_as_it_is_written() {
     );
     let sites = vec![SiteId(0), SiteId(1), SiteId(2)];
     let (spill_wait, return_after) = (Span::from_secs(5), Span::from_secs(30));
-    let load = |tokens| LoadBreak { factor_ppm: 1_500_000, tokens };
+    let load = LoadBreak { factor_ppm: 1_500_000, tokens: 4_096 };
     assert_eq!(
         policy.place,
         [
             Place::LocalFirst(LocalFirst { sites, spill_wait, return_after }),
-            Place::PrefixAffinity(load(4_096)),
-            Place::SessionAffinity { sessions_max: 10, load: load(8_192) },
+            Place::SessionAffinity { sessions_max: 10, load },
             Place::PowerOfTwo { seed: 1 },
         ]
     );

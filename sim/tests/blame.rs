@@ -121,6 +121,7 @@ impl State {
             | Fact::BackendSampled { .. }
             | Fact::ClassSampled { .. }
             | Fact::Alarmed(_)
+            | Fact::Advised(_)
             | Fact::WarmedUp
             | Fact::ArrivalsEnded
             | Fact::RunEnded => {}

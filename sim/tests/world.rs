@@ -114,6 +114,7 @@ fn check_conservation(
             | Fact::Gaps { .. }
             | Fact::ClassSampled { .. }
             | Fact::Alarmed(_)
+            | Fact::Advised(_)
             | Fact::WarmedUp
             | Fact::ArrivalsEnded
             | Fact::RunEnded => {}

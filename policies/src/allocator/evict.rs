@@ -49,10 +49,15 @@ impl Allocator {
         instants.filter(|&at| at > self.now).min()
     }
 
-    /// The oldest of a class, if it waits for what backends have.
+    /// The oldest of a class, if it waits for what backends have and nothing of its own keeps it.
+    /// Time alone changes no answer: what stopped the class when it was asked last may be told
+    /// anew once its oldest is due.
     fn asker(&self, class: ClassId) -> Option<(&Entry, Bound)> {
         let oldest = self.book.oldest(class)?;
-        let bound = self.stops.bound(class, oldest.queue)?;
+        if !self.has_room((class, oldest.queue), oldest.tokens()) {
+            return None;
+        }
+        let bound = self.backends.lacks(&Asked::of(oldest, self.now))?;
         matches!(bound, Bound::Seats | Bound::KvMemory).then_some((oldest, bound))
     }
 

@@ -3,7 +3,8 @@
 use plimsoll_base::ClassId;
 
 use super::{Field, Problem, within};
-use crate::config::{Admit, Class, EarlyRefusal, SaturationGate, TokenBucket};
+use crate::admit::SLICES;
+use crate::config::{Admit, Class, EarlyRefusal, RetryBudget, SaturationGate, TokenBucket};
 
 /// The greatest rate: 10¹² units a second; keeps 584 years of it inside 127 bits.
 const RATE_MAX: u64 = 1_000_000_000_000_000_000;
@@ -18,7 +19,15 @@ pub(super) fn check(rule: &Admit, classes: &[Class]) -> Result<(), (Field, Probl
         Admit::TokenBucket(rule) => token_bucket(rule, classes.len()),
         Admit::SaturationGate(rule) => saturation_gate(rule, classes.len()),
         Admit::EarlyRefusal(rule) => early_refusal(rule, classes),
+        Admit::RetryBudget(rule) => retry_budget(rule, classes.len()),
     }
+}
+
+fn retry_budget(rule: &RetryBudget, classes: usize) -> Result<(), (Field, Problem)> {
+    within(Field::Ratio, rule.ratio_ppm.into(), 0, WHOLE)?;
+    within(Field::Window, rule.window.nanos(), SLICES, u64::MAX)?;
+    within(Field::Min, rule.min.into(), 1, u64::MAX)?;
+    exist(Field::Classes, &rule.classes, classes)
 }
 
 fn token_bucket(rule: &TokenBucket, classes: usize) -> Result<(), (Field, Problem)> {

@@ -4,7 +4,10 @@ use std::mem::discriminant;
 
 use super::admit::exist;
 use super::{Field, Problem, within};
-use crate::config::{Adapt, Class, Feedback, SloCaps};
+use crate::config::{Adapt, Autoscale, Class, Feedback, SloCaps};
+
+/// Looks that autoscaling remembers at most.
+const LOOKS_MAX: u64 = 10_000;
 
 /// Whether a rule of feedback makes sense after these and over these classes.
 pub(super) fn check(
@@ -28,6 +31,7 @@ pub(super) fn check(
             within(Field::OpenFor, open_for.nanos(), 1, u64::MAX)
         }
         Feedback::SloCaps(rule) => slo_caps(rule, classes),
+        Feedback::Autoscale(rule) => autoscale(rule),
         Feedback::EvictSheddable { after, every } => {
             within(Field::After, after.nanos(), 1, u64::MAX)?;
             within(Field::Every, every.nanos(), 1, u64::MAX)?;
@@ -38,6 +42,17 @@ pub(super) fn check(
             }
         }
     }
+}
+
+fn autoscale(rule: &Autoscale) -> Result<(), (Field, Problem)> {
+    within(Field::Target, rule.target_ppm.into(), 1, 1_000_000)?;
+    within(Field::Tolerance, rule.tolerance_ppm.into(), 0, 999_999)?;
+    within(Field::Every, rule.every.nanos(), 1, u64::MAX)?;
+    within(Field::CoolDown, rule.cool_down.nanos(), 1, u64::MAX)?;
+    let longest = rule.every.nanos().saturating_mul(LOOKS_MAX);
+    within(Field::DownAfter, rule.down_after.nanos(), 0, longest)?;
+    within(Field::Min, rule.min.into(), 1, u64::MAX)?;
+    within(Field::Max, rule.max.into(), rule.min.into(), u64::MAX)
 }
 
 fn slo_caps(rule: &SloCaps, classes: &[Class]) -> Result<(), (Field, Problem)> {

@@ -13,6 +13,8 @@ pub enum Admit {
     SaturationGate(SaturationGate),
     /// Refuses what would wait longer than its objective allows.
     EarlyRefusal(EarlyRefusal),
+    /// Refuses retries beyond a part of first attempts.
+    RetryBudget(RetryBudget),
 }
 
 /// A rate limit with reservation.
@@ -92,5 +94,19 @@ pub struct EarlyRefusal {
     /// The longest predicted wait that is let in; `None`: each class's `deadline`.
     pub wait_limit: Option<Span>,
     /// The classes it asks; none named: all (of those with a deadline, without a limit).
+    pub classes: Vec<ClassId>,
+}
+
+/// A bound on retries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryBudget {
+    /// Retries let in for each first attempt, in millionths.
+    pub ratio_ppm: u32,
+    /// Over how long; at least 10 ns.
+    pub window: Span,
+    /// Retries of a window that are let in however few first attempts there are; at least 1.
+    pub min: u32,
+    /// The classes it counts; none named: all.
     pub classes: Vec<ClassId>,
 }

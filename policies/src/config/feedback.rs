@@ -24,6 +24,8 @@ pub enum Feedback {
     },
     /// Lowers the caps of lesser classes while a class misses its deadline.
     SloCaps(SloCaps),
+    /// Advises how many backends each pool should have.
+    Autoscale(Autoscale),
     /// Cuts off running requests of sheddable classes, one at a time, while a class that is not
     /// sheddable waits for what they hold.
     EvictSheddable {
@@ -66,4 +68,25 @@ pub enum Adapt {
         /// Added to both waits, so that a wait near zero is not a reference; above zero.
         base: Span,
     },
+}
+
+/// When a pool should have more backends, or fewer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Autoscale {
+    /// The load that is aimed at, in millionths of what a pool holds.
+    pub target_ppm: u32,
+    /// By what part of the target, in millionths, the load may differ from it.
+    pub tolerance_ppm: u32,
+    /// How often it is looked; above zero.
+    pub every: Span,
+    /// The shortest time from one advice for a pool to the next, in which a new backend comes to
+    /// be there; above zero.
+    pub cool_down: Span,
+    /// For how long none must have wanted more before fewer are advised; at most 10,000 looks.
+    pub down_after: Span,
+    /// Never fewer of a pool; at least 1.
+    pub min: u32,
+    /// Never more of a pool.
+    pub max: u32,
 }

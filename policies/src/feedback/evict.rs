@@ -68,7 +68,8 @@ impl Evict {
             Feedback::EvictSheddable { after, every } => Some((after, every)),
             Feedback::AdaptiveConcurrency { .. }
             | Feedback::CircuitBreaker { .. }
-            | Feedback::SloCaps(_) => None,
+            | Feedback::SloCaps(_)
+            | Feedback::Autoscale(_) => None,
         });
         let (after, every) = spans?;
         let of = |is: fn(&Class) -> bool| -> Vec<ClassId> {

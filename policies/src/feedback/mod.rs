@@ -1,6 +1,7 @@
 //! What adapts to what happens: the rules of [`Config::feedback`]. Without rules an input pays
 //! for a branch or two.
 
+mod autoscale;
 mod breaker;
 mod concurrency;
 mod evict;
@@ -8,10 +9,12 @@ mod slo_caps;
 
 use plimsoll_base::{BackendId, ClassId, End, RequestId, Span, Time};
 
+use crate::admit::Held;
 use crate::caps::Caps;
 use crate::config::{Config, Feedback as Rule};
-use crate::message::{BackendInfo, Load, REPORT_EVERY};
+use crate::message::{BackendInfo, Load, REPORT_EVERY, Signal};
 use crate::place::Backends;
+use autoscale::Autoscale;
 use breaker::Breaker;
 use concurrency::Concurrency;
 pub(crate) use evict::Evict;
@@ -23,11 +26,13 @@ pub(crate) struct Feedback {
     concurrency: Option<Concurrency>,
     breaker: Option<Breaker>,
     slo_caps: Option<SloCaps>,
+    autoscale: Option<Autoscale>,
 }
 
 impl Feedback {
     pub fn new(config: &Config) -> Feedback {
-        let mut feedback = Feedback { concurrency: None, breaker: None, slo_caps: None };
+        let mut feedback =
+            Feedback { concurrency: None, breaker: None, slo_caps: None, autoscale: None };
         for rule in &config.feedback {
             match rule {
                 Rule::AdaptiveConcurrency { by, min } => {
@@ -36,6 +41,7 @@ impl Feedback {
                 Rule::CircuitBreaker { failures, open_for } => {
                     feedback.breaker = Some(Breaker::new(*failures, *open_for));
                 }
+                Rule::Autoscale(rule) => feedback.autoscale = Some(Autoscale::new(rule)),
                 // Its state is the allocator's: it looks at who waits.
                 Rule::EvictSheddable { .. } => {}
                 Rule::SloCaps(rule) => {
@@ -48,7 +54,14 @@ impl Feedback {
 
     /// How often some rule wants reports.
     pub fn reports_every(&self) -> Option<Span> {
-        self.concurrency.as_ref().map(|_| REPORT_EVERY)
+        let adapts = self.concurrency.as_ref().map(|_| REPORT_EVERY);
+        let scales = self.autoscale.as_ref().map(Autoscale::every);
+        adapts.into_iter().chain(scales).min()
+    }
+
+    /// Whether some rule limits what may be outstanding at backends, by their reports.
+    pub fn limits(&self) -> bool {
+        self.concurrency.is_some()
     }
 
     /// Whether some rule looks at first tokens.
@@ -75,12 +88,6 @@ impl Feedback {
         self.breaker.as_ref().map_or(Time::MAX, Breaker::deadline)
     }
 
-    /// Whether what may go to a backend can change without an end there.
-    #[inline]
-    pub fn moves_backends(&self) -> bool {
-        self.concurrency.is_some() || self.breaker.is_some()
-    }
-
     /// The deadline has passed.
     pub fn tick(&mut self, now: Time, backends: &mut Backends) {
         if let Some(breaker) = &mut self.breaker {
@@ -95,6 +102,9 @@ impl Feedback {
         }
         if let Some(breaker) = &mut self.breaker {
             breaker.joined(backend);
+        }
+        if let Some(autoscale) = &mut self.autoscale {
+            autoscale.joined(backend, info);
         }
     }
 
@@ -115,6 +125,18 @@ impl Feedback {
         if let Some(concurrency) = &mut self.concurrency {
             concurrency.reported(now, (backend, load, as_of), backends);
         }
+    }
+
+    /// A backend spoke: it may be time to look how many are needed.
+    pub fn look(&mut self, now: Time, held: Held, backends: &Backends) {
+        if let Some(autoscale) = &mut self.autoscale {
+            autoscale.look(now, held, backends.states());
+        }
+    }
+
+    /// The next piece of advice.
+    pub fn poll_signal(&mut self) -> Option<Signal> {
+        self.autoscale.as_mut()?.poll().map(Signal::Scale)
     }
 
     /// A request was sent to a backend, which has taken its seat.

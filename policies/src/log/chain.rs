@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use plimsoll_base::Scale;
 use twox_hash::xxhash3_128::Hasher;
 
 use super::codes::Coded;
@@ -61,8 +62,8 @@ impl Chain {
     /// A signal that followed the input of this number.
     pub fn signal(&mut self, input: u64, signal: &Signal) {
         match *signal {
-            Signal::Scale(pool, backends) => {
-                self.words(input, [u64::from(pool.0), 0], [backends, 0, 128]);
+            Signal::Scale(Scale { pool, present, wanted, load_ppm }) => {
+                self.words(input, [pool.0.into(), load_ppm.into()], [wanted, present, 128]);
             }
             Signal::Alarm(Alarm { kind, victim, culprit, resource, since }) => {
                 let culprit = culprit.map_or(0, |class| u64::from(class.0) + 1);

@@ -1,6 +1,6 @@
 //! Decisions and signals as bytes.
 
-use plimsoll_base::{ClassId, PoolId, RequestId, Span, Time};
+use plimsoll_base::{ClassId, PoolId, RequestId, Scale, Span, Time};
 
 use super::bytes::{Cursor, Malformed, put, put_way, zigzag};
 use super::codes::Coded;
@@ -89,10 +89,10 @@ pub(super) fn read(from: &mut Cursor<'_>, subject: RequestId) -> Result<Decision
 /// Appends a signal.
 pub(super) fn write_signal(out: &mut Vec<u8>, signal: &Signal) {
     match *signal {
-        Signal::Scale(pool, backends) => {
+        Signal::Scale(Scale { pool, present, wanted, load_ppm }) => {
             out.push(0);
-            put(out, pool.0.into());
-            put(out, backends.into());
+            let numbers = [pool.0.into(), present, wanted, load_ppm];
+            numbers.into_iter().for_each(|number: u32| put(out, number.into()));
         }
         Signal::Alarm(Alarm { kind, victim, culprit, resource, since }) => {
             out.extend([1, kind.code(), resource.map_or(0, Coded::code)]);
@@ -106,7 +106,12 @@ pub(super) fn write_signal(out: &mut Vec<u8>, signal: &Signal) {
 /// Reads what [`write_signal`] wrote.
 pub(super) fn read_signal(from: &mut Cursor<'_>) -> Result<Signal, Malformed> {
     match from.byte("a signal")? {
-        0 => Ok(Signal::Scale(PoolId(from.small("a pool id")?), from.small("backends")?)),
+        0 => Ok(Signal::Scale(Scale {
+            pool: PoolId(from.small("a pool id")?),
+            present: from.small("backends that are there")?,
+            wanted: from.small("backends that are wanted")?,
+            load_ppm: from.small("a load")?,
+        })),
         1 => read_alarm(from).map(Signal::Alarm),
         other => Err(Malformed::Unknown("signal", other)),
     }

@@ -182,12 +182,13 @@ mod unusual {
     pub const LABELS: u8 = 8;
     pub const SESSION: u8 = 16;
     pub const WORKFLOW: u8 = 32;
-    pub const ALL: u8 = 63;
+    pub const ATTEMPT: u8 = 64;
+    pub const ALL: u8 = 127;
 }
 
 fn write_info(out: &mut Vec<u8>, info: &RequestInfo) {
     let RequestInfo { tenant, source, claims, model, stage, .. } = *info;
-    let RequestInfo { prompt_tokens, output_cap, labels, session, workflow, .. } = *info;
+    let RequestInfo { prompt_tokens, output_cap, labels, session, workflow, attempt, .. } = *info;
     // The fields by name once more, so that a new one cannot be forgotten here.
     let _: RequestInfo = RequestInfo {
         tenant,
@@ -200,6 +201,7 @@ fn write_info(out: &mut Vec<u8>, info: &RequestInfo) {
         labels,
         session,
         workflow,
+        attempt,
     };
     let extras = [
         (unusual::CLAIMS, claims.map_or(0, |class| u64::from(class.0) + 1)),
@@ -208,6 +210,7 @@ fn write_info(out: &mut Vec<u8>, info: &RequestInfo) {
         (unusual::LABELS, labels.0),
         (unusual::SESSION, session.0),
         (unusual::WORKFLOW, workflow.0),
+        (unusual::ATTEMPT, attempt.into()),
     ];
     let there = extras.iter().filter(|(_, number)| *number > 0);
     out.push(there.clone().map(|(bit, _)| bit).sum());
@@ -234,6 +237,7 @@ fn read_info(from: &mut Cursor<'_>) -> Result<RequestInfo, Malformed> {
     let labels = extra(unusual::LABELS, "labels")?;
     let session = extra(unusual::SESSION, "a session id")?;
     let workflow = extra(unusual::WORKFLOW, "a workflow id")?;
+    let attempt = narrow(extra(unusual::ATTEMPT, "an attempt")?, "an attempt")?;
     Ok(RequestInfo {
         tenant: TenantId(from.small("a tenant id")?),
         source: SourceId(from.small("a source id")?),
@@ -245,6 +249,7 @@ fn read_info(from: &mut Cursor<'_>) -> Result<RequestInfo, Malformed> {
         labels: Labels(labels),
         session: SessionId(session),
         workflow: WorkflowId(workflow),
+        attempt,
     })
 }
 

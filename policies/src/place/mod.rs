@@ -416,6 +416,23 @@ impl Backends {
         })
     }
 
+    /// What keeps a request from the backends it may use; `None` if one of them has room.
+    pub fn lacks(&self, asked: &Asked) -> Option<Bound> {
+        let (mut why, mut has_seat) = (None, false);
+        for (at, slot) in self.slots.iter().enumerate() {
+            if slot.is_capable(asked.tokens, asked.context) && self.choice.allows(at, asked) {
+                if slot.has_room(asked.tokens, asked.context) {
+                    return None;
+                }
+                match slot.is_open() {
+                    true => has_seat = true,
+                    false => why = Some(lesser(why, slot.stop())),
+                }
+            }
+        }
+        if has_seat { Some(Bound::KvMemory) } else { why }
+    }
+
     pub fn is_here(&self, backend: BackendId) -> bool {
         self.slots.get(backend.index()).is_some_and(|slot| slot.holds(backend))
     }

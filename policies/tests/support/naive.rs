@@ -8,19 +8,23 @@ pub mod quota;
 use std::collections::BTreeMap;
 
 use plimsoll_base::{
-    BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span, Time, WorkflowId,
+    BackendId, Bound, ClassId, End, PoolId, Reason, Refusal, RequestId, Scale, Span, Time,
+    WorkflowId,
 };
 use plimsoll_policy::config::{Becomes, Feedback, Order, Partition, Per, Share, TokenCost, Window};
 use plimsoll_policy::{
-    Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Used,
+    Action, BackendInfo, Config, Decision, EnginePriority, Input, RequestInfo, Signal, Used,
 };
 
 #[path = "naive_admit.rs"]
 mod admit;
+#[path = "naive_autoscale.rs"]
+mod autoscale;
 #[path = "naive_feedback.rs"]
 mod feedback;
 
 use admit::{Asker, Memory};
+use autoscale::{Advised, Seen};
 use feedback::Adapted;
 
 #[derive(Clone, Debug)]
@@ -53,7 +57,8 @@ impl Held {
         u64::from(self.info.prompt_tokens) + u64::from(self.predicted)
     }
     fn asker(&self) -> Asker {
-        Asker { class: self.class, tenant: self.info.tenant, tokens: self.tokens() }
+        let is_retry = self.info.attempt > 0;
+        Asker { class: self.class, tenant: self.info.tenant, tokens: self.tokens(), is_retry }
     }
     fn context(&self) -> u64 {
         u64::from(self.info.prompt_tokens) + u64::from(self.info.output_cap)
@@ -101,6 +106,8 @@ pub struct Naive {
     too_large: Vec<ClassId>,
     memory: Memory,
     adapted: Adapted,
+    advised: Advised,
+    signals: Vec<Signal>,
     decisions: Vec<Decision>,
     /// Workflows and what they were given; the one used last is last.
     given: Vec<(WorkflowId, u64)>,
@@ -141,6 +148,8 @@ impl Naive {
             denied: Vec::new(),
             too_large: Vec::new(),
             memory: Memory::default(),
+            advised: Advised::default(),
+            signals: Vec::new(),
             decisions: Vec::new(),
             given: Vec::new(),
             passed_over: Vec::new(),
@@ -152,11 +161,7 @@ impl Naive {
         let fresh = self.sequence;
         self.expire();
         self.relegate();
-        self.adapted.tick(now);
-        let moves = |rule: &Feedback| {
-            matches!(rule, Feedback::AdaptiveConcurrency { .. } | Feedback::CircuitBreaker { .. })
-        };
-        self.changed |= self.config.feedback.iter().any(moves);
+        self.changed |= self.adapted.tick(now);
         match input {
             Input::Arrived(id, info) => self.arrived(id, info),
             Input::Withdrawn(id) => {
@@ -181,6 +186,7 @@ impl Naive {
                     self.backends.insert(id, info);
                     self.memory.keep(&self.backends);
                     self.adapted.joined(id, &info);
+                    self.advised.joined(info.pool);
                     self.adapted.keep(&self.backends);
                 }
             }
@@ -196,6 +202,10 @@ impl Naive {
                     self.memory.reported(id, load, as_of);
                     let room = (self.load(id).0, self.window(&self.backends[&id]));
                     self.adapted.reported(now, (id, load, as_of), room);
+                    let limits =
+                        |rule: &Feedback| matches!(rule, Feedback::AdaptiveConcurrency { .. });
+                    self.changed |= self.config.feedback.iter().any(limits);
+                    self.look();
                 }
             }
             Input::Draining => self.draining = true,
@@ -205,6 +215,38 @@ impl Naive {
         self.dispatch(fresh);
         self.refuse_over_bound(fresh);
         std::mem::take(&mut self.decisions)
+    }
+
+    /// Which advice was given, up or down, in all.
+    pub fn advice(&self) -> impl Iterator<Item = Scale> {
+        self.advised.all()
+    }
+
+    /// What was advised since this was last asked.
+    pub fn take_signals(&mut self) -> Vec<Signal> {
+        std::mem::take(&mut self.signals)
+    }
+
+    fn look(&mut self) {
+        let rule = self.config.feedback.iter().find_map(|rule| match rule {
+            Feedback::Autoscale(rule) => Some(rule),
+            _ => None,
+        });
+        let Some(rule) = rule else { return };
+        let mut pools: BTreeMap<PoolId, Seen> = BTreeMap::new();
+        for (&id, info) in &self.backends {
+            let (requests, tokens) = self.load(id);
+            let pool = pools.entry(info.pool).or_default();
+            pool.backends += 1;
+            pool.requests.0 += u128::from(requests);
+            pool.requests.1 += u128::from(info.seats);
+            pool.tokens.0 += u128::from(tokens);
+            pool.tokens.1 += u128::from(info.kv_tokens);
+        }
+        let tokens: u128 = self.held.iter().map(|held| u128::from(held.tokens())).sum();
+        let held = (self.held.len() as u128, tokens);
+        let said = self.advised.look(rule, self.now, held, &pools);
+        self.signals.extend(said.into_iter().map(Signal::Scale));
     }
 
     pub fn waiting(&self) -> impl Iterator<Item = &Held> {
@@ -1008,6 +1050,18 @@ impl Naive {
         self.decisions.push(Decision { id, class, action, reason, bound });
     }
 
+    /// What keeps a request from the backends that could take it.
+    fn lacks(&self, held: &Held) -> Option<Bound> {
+        let capable =
+            |(_, info): &(&BackendId, &BackendInfo)| self.may(info, held) && fits_empty(info, held);
+        let capable: Vec<_> = self.backends.iter().filter(capable).collect();
+        if capable.iter().any(|(id, info)| self.has_room(**id, info, held)) {
+            return None;
+        }
+        let seat = capable.iter().any(|(id, info)| self.has_seat(**id, info));
+        if seat { Some(Bound::KvMemory) } else { self.why_no_seat(capable.into_iter()) }
+    }
+
     /// One running sheddable request makes room for the most important who waited long enough.
     fn evict(&mut self) {
         let spans = self.config.feedback.iter().find_map(|rule| match *rule {
@@ -1024,10 +1078,8 @@ impl Naive {
             askers.extend(self.waiting().filter(|h| h.class == id).min_by_key(|h| h.sequence));
         }
         askers.retain(|h| {
-            let bound = self.stops.get(&(h.class, self.is_heavy(h)));
-            !class(h).sheddable
-                && self.now >= h.arrived + after
-                && matches!(bound, Some(Bound::Seats | Bound::KvMemory))
+            let lacks = matches!(self.lacks(h), Some(Bound::Seats | Bound::KvMemory));
+            !class(h).sheddable && self.now >= h.arrived + after && self.may_go(h) && lacks
         });
         askers.sort_by_key(|h| (-class(h).priority, h.class));
         let victim = askers.iter().find_map(|asker| {
@@ -1047,7 +1099,7 @@ impl Naive {
                     fits_empty(info, asker) && self.may(info, asker) && stop.is_none()
                 })
             });
-            Some((victim?, self.stops[&(asker.class, self.is_heavy(asker))]))
+            Some((victim?, self.lacks(asker).expect("it asks")))
         });
         let Some((victim, bound)) = victim else { return };
         let (id, class, bound) = (victim.id, Some(victim.class), Some(bound));

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{BackendId, ClassId, End, Reason, Refusal, RequestId, Span, TenantId, Time};
 use plimsoll_policy::config::{
-    Admit, BucketPer, BucketUnit, Class, EarlyRefusal, Predict, SaturationGate, Stale, TokenBucket,
+    Admit, BucketPer, BucketUnit, Class, EarlyRefusal, Predict, RetryBudget, SaturationGate, Stale,
+    TokenBucket,
 };
 use plimsoll_policy::{BackendInfo, Config, Load, RequestInfo};
 
@@ -18,6 +19,7 @@ pub struct Asker {
     pub class: ClassId,
     pub tenant: TenantId,
     pub tokens: u64,
+    pub is_retry: bool,
 }
 
 /// Everything that admission and prediction may remember.
@@ -25,6 +27,8 @@ pub struct Asker {
 pub struct Memory {
     /// By rule and owner: what was taken out of the bucket (negative: came back), and when.
     taken: BTreeMap<(usize, usize), Vec<(Time, i128)>>,
+    /// By rule: who was let in, whether it was a retry, and when.
+    tried: BTreeMap<usize, Vec<(Time, bool)>>,
     /// The newest report of each backend that is there, and when it was true.
     reports: BTreeMap<BackendId, (Load, Time)>,
     /// By class: the gaps between dispatches while it had work, and where the last began.
@@ -115,7 +119,7 @@ impl Memory {
     pub fn measures(config: &Config, class: ClassId) -> bool {
         let early = |rule: &Admit| match rule {
             Admit::EarlyRefusal(rule) => rule.classes.is_empty() || rule.classes.contains(&class),
-            Admit::TokenBucket(_) | Admit::SaturationGate(_) => false,
+            Admit::TokenBucket(_) | Admit::SaturationGate(_) | Admit::RetryBudget(_) => false,
         };
         config.classes[class.index()].queue_max.is_some() || config.admit.iter().any(early)
     }
@@ -132,6 +136,7 @@ impl Memory {
                 Admit::TokenBucket(rule) => self.reserve(at, rule, now, who),
                 Admit::SaturationGate(rule) => self.gate(rule, now, who, backends),
                 Admit::EarlyRefusal(rule) => early(rule, &config.classes, who, wait),
+                Admit::RetryBudget(rule) => self.retry(at, rule, now, who),
             };
             if answer.is_err() {
                 self.take(config, now, who, (at, |unit| -unit));
@@ -173,6 +178,38 @@ impl Memory {
                 self.taken.entry((at, owner(rule, who))).or_default().push((now, amount));
             }
         }
+    }
+
+    /// Retries against first attempts of the present slice and the nine before it.
+    fn retry(
+        &mut self,
+        at: usize,
+        rule: &RetryBudget,
+        now: Time,
+        who: Asker,
+    ) -> Result<(), (Refusal, Reason, Span)> {
+        if !rule.classes.is_empty() && !rule.classes.contains(&who.class) {
+            return Ok(());
+        }
+        let slice = rule.window.nanos() / 10;
+        let number = |at: Time| at.nanos() / slice;
+        let tried = self.tried.entry(at).or_default();
+        // Whether one more would fit if nothing came until then.
+        let fits = |then: u64| {
+            let count = |retries: bool| {
+                let lately = tried.iter().filter(|(at, _)| number(*at) + 10 > then);
+                lately.filter(|(_, is_retry)| *is_retry == retries).count() as u128
+            };
+            (count(true) + 1) * 1_000_000
+                <= u128::from(rule.min) * 1_000_000 + count(false) * u128::from(rule.ratio_ppm)
+        };
+        if who.is_retry && !fits(number(now)) {
+            let then = (number(now)..).find(|&then| fits(then)).expect("an empty window has room");
+            let wait = Span::from_nanos(then * slice - now.nanos());
+            return Err((Refusal::RateLimited, Reason::RetryBudget, wait));
+        }
+        tried.push((now, who.is_retry));
+        Ok(())
     }
 
     fn reserve(

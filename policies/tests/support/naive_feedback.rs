@@ -83,12 +83,16 @@ impl Adapted {
         }
     }
 
-    pub fn tick(&mut self, now: Time) {
+    /// Whether the rest of some backend is over.
+    pub fn tick(&mut self, now: Time) -> bool {
+        let mut is_over = false;
         for known in self.known.values_mut() {
             if known.open_until.is_some_and(|until| until <= now) {
                 (known.open_until, known.is_half_open) = (None, true);
+                is_over = true;
             }
         }
+        is_over
     }
 
     pub fn joined(&mut self, id: BackendId, info: &BackendInfo) {

@@ -9,7 +9,9 @@ use plimsoll_policy::config::{
     LoadBreak, LocalFirst, Order, Partition, Per, Place, Quota, QuotaGroup, QuotaUnit, Share,
     TokenCost, Window,
 };
-use plimsoll_policy::{Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Used};
+use plimsoll_policy::{
+    Allocator, BackendInfo, Config, Decision, Input, Load, RequestInfo, Signal, Used,
+};
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
@@ -52,11 +54,17 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 fn acts_over(models: u64) -> impl Strategy<Value = Vec<Act>> {
     let workflow = weighted(0.5, 1u64..6).prop_map(Option::unwrap_or_default);
-    let owner = (0u32..4, workflow);
+    let attempt = prop_oneof![2 => Just(0u8), 1 => 1u8..4];
+    let owner = (0u32..4, workflow, attempt);
     let of_what = (owner, 0u16..2, of(0u16..5), 0u16..3, 0u64..6);
     let info = (of_what, 0u32..60, 0u32..60).prop_map(
-        |(((tenant, workflow), source, claims, model, session), prompt_tokens, output_cap)| {
+        |(
+            ((tenant, workflow, attempt), source, claims, model, session),
+            prompt_tokens,
+            output_cap,
+        )| {
             RequestInfo {
+                attempt,
                 workflow: WorkflowId(workflow),
                 tenant: TenantId(tenant),
                 source: SourceId(source),
@@ -392,6 +400,17 @@ pub fn queueing_config() -> impl Strategy<Value = Config> {
     })
 }
 
+/// Policies that advise and refuse retries, and do little else.
+pub fn advised_config() -> impl Strategy<Value = Config> {
+    let rules = storm_admit::retry_budget(1)
+        .prop_flat_map(|admit| (Just(admit), storm_feedback::autoscale()));
+    (config(), rules).prop_map(|(mut config, (admit, autoscale))| {
+        config.admit = vec![admit];
+        config.feedback = vec![autoscale];
+        config
+    })
+}
+
 /// Runs the storm through the allocator and the naive one, and calls `after` with every input.
 pub fn run(
     config: Config,
@@ -469,5 +488,7 @@ fn both(allocator: &mut Allocator, naive: &mut Naive, at: u64, input: Input) -> 
     let found: Vec<Decision> = std::iter::from_fn(|| allocator.poll()).collect();
     let expected = naive.handle(Time::from_nanos(at), input.clone());
     assert_eq!(found, expected, "at {at} after {input:?}");
+    let advice: Vec<Signal> = std::iter::from_fn(|| allocator.poll_signal()).collect();
+    assert_eq!(advice, naive.take_signals(), "at {at} after {input:?}");
     found
 }

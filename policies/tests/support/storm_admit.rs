@@ -3,14 +3,20 @@
 use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::Load;
 use plimsoll_policy::config::{
-    Admit, BucketPer, BucketUnit, EarlyRefusal, Predict, SaturationGate, Stale, TokenBucket,
+    Admit, BucketPer, BucketUnit, EarlyRefusal, Predict, RetryBudget, SaturationGate, Stale,
+    TokenBucket,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// No rule as a rule, so that the others are seen.
 pub fn admit(classes: u16) -> impl Strategy<Value = Vec<Admit>> {
-    let rule = prop_oneof![2 => bucket(classes), 2 => gate(classes), 2 => early(classes)];
+    let rule = prop_oneof![
+        2 => bucket(classes),
+        2 => gate(classes),
+        2 => early(classes),
+        2 => retry_budget(classes)
+    ];
     prop_oneof![3 => Just(vec![]), 2 => vec(rule, 1..4)]
 }
 
@@ -49,6 +55,14 @@ fn early(classes: u16) -> impl Strategy<Value = Admit> {
     (0u64..8, only(classes)).prop_map(|(limit, classes)| {
         let wait_limit = Some(Span::from_nanos(limit));
         Admit::EarlyRefusal(EarlyRefusal { wait_limit, classes })
+    })
+}
+
+pub fn retry_budget(classes: u16) -> impl Strategy<Value = Admit> {
+    let ratio = prop_oneof![Just(0u32), 1u32..1_000_001];
+    (ratio, 10u64..300, 1u32..4, only(classes)).prop_map(|(ratio_ppm, window, min, classes)| {
+        let window = Span::from_nanos(window);
+        Admit::RetryBudget(RetryBudget { ratio_ppm, window, min, classes })
     })
 }
 

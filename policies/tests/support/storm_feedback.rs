@@ -1,7 +1,7 @@
 //! Random rules of feedback.
 
 use plimsoll_base::{ClassId, Span};
-use plimsoll_policy::config::{Adapt, Class, Feedback, SloCaps};
+use plimsoll_policy::config::{Adapt, Autoscale, Class, Feedback, SloCaps};
 use proptest::option::weighted;
 use proptest::prelude::*;
 
@@ -17,13 +17,32 @@ pub fn feedback() -> impl Strategy<Value = Rules> {
     let concurrency = (by, 1u32..4).prop_map(|(by, min)| Feedback::AdaptiveConcurrency { by, min });
     let breaker = (1u32..4, span)
         .prop_map(|(failures, open_for)| Feedback::CircuitBreaker { failures, open_for });
-    let rules = (weighted(0.35, concurrency), weighted(0.35, breaker))
-        .prop_map(|(concurrency, breaker)| concurrency.into_iter().chain(breaker).collect());
+    let rules = (weighted(0.35, concurrency), weighted(0.35, breaker), weighted(0.35, autoscale()))
+        .prop_map(|(concurrency, breaker, autoscale)| {
+            concurrency.into_iter().chain(breaker).chain(autoscale).collect()
+        });
     let evict = (1u64..30, 1u64..40).prop_map(|(after, every)| Feedback::EvictSheddable {
         after: Span::from_nanos(after),
         every: Span::from_nanos(every),
     });
     (rules, weighted(0.35, slo_caps()), weighted(0.4, evict))
+}
+
+pub fn autoscale() -> impl Strategy<Value = Feedback> {
+    let spans = (1u64..30, 1u64..60, 0u64..100);
+    (200_000u32..1_000_001, 0u32..400_000, spans, 1u32..3, 0u32..6).prop_map(
+        |(target_ppm, tolerance_ppm, (every, cool_down, down_after), min, more)| {
+            Feedback::Autoscale(Autoscale {
+                target_ppm,
+                tolerance_ppm,
+                every: Span::from_nanos(every),
+                cool_down: Span::from_nanos(cool_down),
+                down_after: Span::from_nanos(down_after),
+                min,
+                max: min + more,
+            })
+        },
+    )
 }
 
 /// Everyone gives way to class 0, whose deadline is the span.

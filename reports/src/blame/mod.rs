@@ -179,6 +179,7 @@ impl Blame {
             | Fact::BackendSampled { .. }
             | Fact::ClassSampled { .. }
             | Fact::Alarmed(_)
+            | Fact::Advised(_)
             | Fact::ArrivalsEnded => {}
         }
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, Span};
 use plimsoll_policy::config::{
-    Admit, BucketPer, BucketUnit, EarlyRefusal, Predict, SaturationGate, Stale, TokenBucket,
+    Admit, BucketPer, BucketUnit, EarlyRefusal, Predict, RetryBudget, SaturationGate, Stale,
+    TokenBucket,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -17,6 +18,9 @@ use crate::{At, Code, Diagnostic, FractionValue, Items, SpanValue, units};
 const WAITING_FULL_DEFAULT: u32 = 5;
 const KV_FULL_PPM_DEFAULT: u32 = 800_000;
 const STALE_AFTER_DEFAULT: Span = Span::from_secs(1);
+const RATIO_PPM_DEFAULT: u32 = 200_000;
+const BUDGET_WINDOW_DEFAULT: Span = Span::from_secs(10);
+const RETRIES_MIN_DEFAULT: u32 = 10;
 const QUANTILE_PPM_DEFAULT: u32 = 900_000;
 const SAMPLES_MIN_DEFAULT: u32 = 32;
 const ERROR_MAX: f64 = 10.0;
@@ -56,6 +60,17 @@ pub enum AdmitSpec {
     EarlyRefusal {
         /// The longest predicted wait. Default: the class's deadline.
         wait_limit: Option<At<SpanValue>>,
+        /// Only these classes. Default all.
+        classes: Option<Items<At<String>>>,
+    },
+    /// Refuses retries beyond a part of first attempts.
+    RetryBudget {
+        /// Retries let in for each first attempt. Default 0.2.
+        ratio: Option<At<FractionValue>>,
+        /// Over how long. Default "10s".
+        window: Option<At<SpanValue>>,
+        /// Retries of a window that are let in however few first attempts there are. Default 10.
+        min: Option<At<u32>>,
         /// Only these classes. Default all.
         classes: Option<Items<At<String>>>,
     },
@@ -204,6 +219,12 @@ pub(crate) fn admit(
         }
         AdmitSpec::EarlyRefusal { wait_limit, classes } => Admit::EarlyRefusal(EarlyRefusal {
             wait_limit: wait_limit.map(|limit| limit.value.0),
+            classes: class_ids(classes.as_ref(), known, found),
+        }),
+        AdmitSpec::RetryBudget { ratio, window, min, classes } => Admit::RetryBudget(RetryBudget {
+            ratio_ppm: ratio.map_or(RATIO_PPM_DEFAULT, |part| millionths(part.value.0)),
+            window: span("window", *window, found).unwrap_or(BUDGET_WINDOW_DEFAULT),
+            min: at_least_one("min", *min, found).unwrap_or(RETRIES_MIN_DEFAULT),
             classes: class_ids(classes.as_ref(), known, found),
         }),
     })
@@ -355,11 +376,16 @@ mod tests {
               { rule = "token-bucket", rate = "90/min", burst = 3, classes = ["batch"] },
               { rule = "saturation-gate", ceilings = { chat = 1.0, batch = "60%" } },
               { rule = "early-refusal", wait_limit = "2s" },
+              { rule = "retry-budget" },
+              { rule = "retry-budget", ratio = 0.5, window = "1m", min = 3, classes = ["chat"] },
             ]
             predict = { rule = "noisy-oracle", error = 0.3 }
         "#;
         let bucket = |unit, per, rate_micros, burst, classes| {
             Admit::TokenBucket(TokenBucket { unit, per, rate_micros, burst, classes })
+        };
+        let budget = |ratio_ppm, window, min, classes| {
+            Admit::RetryBudget(RetryBudget { ratio_ppm, window, min, classes })
         };
         let gate = SaturationGate {
             waiting_full: 5,
@@ -376,6 +402,8 @@ mod tests {
                 wait_limit: Some(Span::from_secs(2)),
                 classes: vec![],
             }),
+            budget(200_000, Span::from_secs(10), 10, vec![]),
+            budget(500_000, Span::from_secs(60), 3, vec![ClassId(0)]),
         ];
         assert_eq!(read(text), Ok((expected, Predict::NoisyOracle { error_ppm: 300_000 })));
         let quantile = Predict::ClassQuantile { quantile_ppm: 900_000, samples_min: 32 };
@@ -397,6 +425,9 @@ mod tests {
             (r#"{ rule = "saturation-gate", ceilings = { chat = 1 }, stale = "shut" }"#, "shut"),
             (r#"{ rule = "early-refusal", classes = ["x"] }"#, "no class is named `x`"),
             (r#"{ rule = "early-refusal", wait_limit = 5 }"#, "lacks a unit"),
+            (r#"{ rule = "retry-budget", min = 0 }"#, "`min` must be"),
+            (r#"{ rule = "retry-budget", window = "0s" }"#, "`window` must be above 0"),
+            (r#"{ rule = "retry-budget", ratio = 1.5 }"#, "1.5"),
         ];
         for (rule, expected) in cases {
             let found = read(&format!("admit = [{rule}]")).expect_err(rule);

@@ -75,6 +75,8 @@ codes! {
     Conflict = "P0209": "The table states two keys that exclude each other, or one that needs another which is not there.";
     /// Too many of something.
     TooMany = "P0210": "There are more tables of a kind than the program supports: 64 classes, 65,535 workloads and pools.";
+    /// A rule reads what the backends do not tell.
+    NoSignal = "P0211": "The rule reads which part of a prompt a backend has cached. The simulated engine has no prefix cache and tells nothing of the kind, so the rule would silently do something else. Use it in a policy file, in front of servers that tell.";
     /// The trace cannot be opened.
     TraceUnreadable = "P0301": "The trace file cannot be opened. Its path is relative to the scenario file that names it. Trace files do not come with the program.";
     /// The format of the trace is unknown.

@@ -1,11 +1,11 @@
 //! `policy.feedback`: as written, and what it means.
 
 use plimsoll_base::Span;
-use plimsoll_policy::config::{Adapt, Feedback, SloCaps};
+use plimsoll_policy::config::{Adapt, Autoscale, Feedback, SloCaps};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::admit::{class_id, class_ids, millionths, span};
+use crate::admit::{class_id, class_ids, millionths, positive, span};
 use crate::policy::{Known, at_least_one};
 use crate::{At, Code, Diagnostic, FractionValue, Items, SpanValue};
 
@@ -13,6 +13,11 @@ const BASE_DEFAULT: Span = Span::from_millis(20);
 const OPEN_FOR_DEFAULT: Span = Span::from_secs(10);
 const FAILURES_DEFAULT: u32 = 5;
 const AFTER_DEFAULT: Span = Span::from_secs(1);
+const TARGET_PPM_DEFAULT: u32 = 700_000;
+const TOLERANCE_PPM_DEFAULT: u32 = 100_000;
+const LOOK_DEFAULT: Span = Span::from_secs(15);
+const COOL_DOWN_DEFAULT: Span = Span::from_secs(180);
+const DOWN_AFTER_DEFAULT: Span = Span::from_secs(300);
 const EVERY_DEFAULT: Span = Span::from_millis(500);
 const WINDOW_DEFAULT: u32 = 32;
 const MISSES_MAX_PPM_DEFAULT: u32 = 100_000;
@@ -47,6 +52,25 @@ pub enum FeedbackSpec {
         after: Option<At<SpanValue>>,
         /// The shortest time from one eviction to the next. Default "500ms".
         every: Option<At<SpanValue>>,
+    },
+    /// Advises how many replicas each pool should have; nothing is resized.
+    Autoscale {
+        /// The load that is aimed at: what runs and waits in parts of what a pool holds. Default
+        /// 0.7.
+        target: Option<At<FractionValue>>,
+        /// By what fraction of the target the load may differ from it. Default 0.1.
+        tolerance: Option<At<FractionValue>>,
+        /// How often it is looked. Default "15s".
+        every: Option<At<SpanValue>>,
+        /// The shortest time from one advice for a pool to the next, in which a new replica comes
+        /// to be there. Default "3m".
+        cool_down: Option<At<SpanValue>>,
+        /// For how long none must have wanted more before fewer are advised. Default "5m".
+        down_after: Option<At<SpanValue>>,
+        /// Never fewer. Default 1.
+        min: Option<At<u32>>,
+        /// Never more.
+        max: At<u32>,
     },
     /// Lowers the caps of lesser classes while a class misses its deadline.
     SloCaps {
@@ -112,6 +136,18 @@ pub(crate) fn feedback(
             after: span("after", after, found).unwrap_or(AFTER_DEFAULT),
             every: span("every", every, found).unwrap_or(EVERY_DEFAULT),
         },
+        &FeedbackSpec::Autoscale { target, tolerance, every, cool_down, down_after, min, max } => {
+            Feedback::Autoscale(Autoscale {
+                target_ppm: positive("target", target, found).unwrap_or(TARGET_PPM_DEFAULT),
+                tolerance_ppm: tolerance
+                    .map_or(TOLERANCE_PPM_DEFAULT, |part| millionths(part.value.0)),
+                every: span("every", every, found).unwrap_or(LOOK_DEFAULT),
+                cool_down: span("cool_down", cool_down, found).unwrap_or(COOL_DOWN_DEFAULT),
+                down_after: down_after.map_or(DOWN_AFTER_DEFAULT, |span| span.value.0),
+                min: at_least_one("min", min, found).unwrap_or(1),
+                max: at_least_one("max", Some(max), found)?,
+            })
+        }
         FeedbackSpec::SloCaps { class, lesser, window, misses_max, step, min } => {
             Feedback::SloCaps(SloCaps {
                 class: class_id(class, known, found)?,
@@ -181,6 +217,18 @@ mod tests {
                 Feedback::EvictSheddable { after: Span::from_secs(2), every: EVERY_DEFAULT },
             ),
             (
+                r#"{ rule = "autoscale", max = 9, target = "80%", down_after = "0s" }"#,
+                Feedback::Autoscale(Autoscale {
+                    target_ppm: 800_000,
+                    tolerance_ppm: TOLERANCE_PPM_DEFAULT,
+                    every: LOOK_DEFAULT,
+                    cool_down: COOL_DOWN_DEFAULT,
+                    down_after: Span::ZERO,
+                    min: 1,
+                    max: 9,
+                }),
+            ),
+            (
                 r#"{ rule = "slo-caps", class = "chat", lesser = ["batch"], misses_max = "5%" }"#,
                 Feedback::SloCaps(SloCaps {
                     class: ClassId(0),
@@ -206,6 +254,9 @@ mod tests {
             (r#"{ rule = "circuit-breaker", open_for = "0s" }"#, "above 0"),
             (r#"{ rule = "circuit-breaker", half = 1 }"#, "half"),
             (r#"{ rule = "evict-sheddable", every = "0s" }"#, "above 0"),
+            (r#"{ rule = "autoscale" }"#, "max"),
+            (r#"{ rule = "autoscale", max = 0 }"#, "at least 1"),
+            (r#"{ rule = "autoscale", max = 2, cool_down = "0s" }"#, "above 0"),
             (r#"{ rule = "slo-caps", class = "x", lesser = [] }"#, "no class is named `x`"),
             (r#"{ rule = "slo-caps", class = "chat" }"#, "lesser"),
         ] {

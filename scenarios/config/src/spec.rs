@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, Visitor};
 pub use crate::admit::{AdmitSpec, PredictSpec};
 pub use crate::feedback::FeedbackSpec;
 use crate::partition::PartitionSpec;
-use crate::place::PlaceSpec;
+pub use crate::place::PlaceSpec;
 use crate::{At, FractionValue, Items, OneOrMany, RateValue, SpanValue};
 
 /// `[[class]]`: what latency is owed, and how much may wait.

@@ -102,7 +102,7 @@ fn marks(spec: &WorkloadSpec, around: Around<'_>, found: &mut Vec<Diagnostic>) -
         None | Some(UsersSpec::Sessions) => Together::None,
     };
     let labels = labels_of(labels, &headers, spec.key.as_deref(), spec.service_tier.as_deref());
-    Marks { model, stage, labels, together }
+    Marks { model, stage, labels, attempt: spec.attempt.unwrap_or(0), together }
 }
 
 /// The id of the class with this index.

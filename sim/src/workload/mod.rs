@@ -86,6 +86,8 @@ pub struct Marks {
     pub stage: StageId,
     /// The policy's labels.
     pub labels: Labels,
+    /// How often they were tried before.
+    pub attempt: u8,
     /// Who belongs together.
     pub together: Together,
 }
@@ -103,6 +105,7 @@ impl Marks {
             model: self.model,
             stage: self.stage,
             labels: self.labels,
+            attempt: self.attempt,
             session: SessionId(session),
             workflow: WorkflowId(workflow),
             ..RequestInfo::default()

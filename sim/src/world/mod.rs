@@ -273,11 +273,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         if let Some(log) = &mut self.log {
             match &decision {
                 Some(decision) => log.decision(decision),
-                None => {
-                    while let Some(signal) = self.allocator.poll_signal() {
-                        log.signal(&signal)
-                    }
-                }
+                None => self.tell_advice(now),
             }
         }
         decision

@@ -5,9 +5,9 @@
 //! A report says what was true at its instant and is told [`REPORT_LAG`] later, in the order of the
 //! backends. The next one is gathered a period after the last.
 
-use plimsoll_base::{BackendId, Observer, RequestId, Span, Stream, StreamKey, Time};
+use plimsoll_base::{BackendId, Fact, Observer, RequestId, Span, Stream, StreamKey, Time};
 use plimsoll_policy::config::Predict;
-use plimsoll_policy::{Config, Input, Load, Needs};
+use plimsoll_policy::{Config, Input, Load, Needs, Signal};
 
 use super::flight::Flight;
 use super::{Event, World};
@@ -130,8 +130,26 @@ impl<B: Batch, O: Observer> World<B, O> {
             let (load, as_of) = (self.telling.loads[slot], self.telling.as_of);
             let backend = BackendId::first(slot as u32);
             self.decide(now, Input::Reported(backend, load, as_of), agenda);
+            // Advice is given at reports only.
+            self.tell_advice(now);
         }
         self.plan_report(now, agenda);
+    }
+
+    /// What the allocator advises is told, and written down if anything is. Nobody follows it: the
+    /// simulated machine keeps its size.
+    #[inline(never)]
+    pub(super) fn tell_advice(&mut self, now: Time) {
+        while let Some(signal) = self.allocator.poll_signal() {
+            if let Some(log) = &mut self.log {
+                log.signal(&signal);
+            }
+            match signal {
+                Signal::Scale(scale) => self.observer.observe(now, &Fact::Advised(scale)),
+                // The detector's, who tells them.
+                Signal::Alarm(_) => {}
+            }
+        }
     }
 
     /// The allocator hears of the first tokens that the engine at hand has delivered.
