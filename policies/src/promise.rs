@@ -14,7 +14,7 @@
 //! flight, `w` its weight. `policies/tests/fairness.rs` holds the rules to it; sources are given in
 //! each rule's own file.
 
-use crate::config::{Config, Per, Share, TokenCost, Window};
+use crate::config::{Config, Per, Place, Share, TokenCost, Window};
 
 /// The bound of a rule whose charges can be told from prompt and output tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub fn gap_bound_void(config: &Config) -> Option<&'static str> {
         Some("classes have caps, and one that steps aside loses its turn")
     } else if !config.partition.is_empty() {
         Some("rules of partition make some requests step aside")
-    } else if !config.models.is_empty() || !config.sites.is_empty() {
+    } else if is_bound_to_places(config) {
         Some("not every request may go everywhere (sites, models)")
     } else if !config.feedback.is_empty() {
         Some("feedback changes what may be outstanding")
@@ -79,4 +79,10 @@ pub fn gap_bound_void(config: &Config) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+fn is_bound_to_places(config: &Config) -> bool {
+    let names_some = !config.models.is_empty() || !config.sites.is_empty();
+    let keeps_near = config.place.iter().any(|rule| matches!(rule, Place::LocalFirst(_)));
+    names_some || keeps_near || config.classes.iter().any(|class| class.sites != 0)
 }

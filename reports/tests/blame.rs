@@ -231,6 +231,15 @@ fn a_wait_in_the_engine_falls_on_who_runs_there() {
     check(&ledger, &expected);
 }
 
+/// Seats that nobody holds are said to be taken: nobody is to blame.
+#[test]
+fn what_nobody_holds_is_idle() {
+    let mut facts = Facts { ledger: Ledger::new(&plan()), open: Vec::new() };
+    facts.arrive(0, BATCH);
+    facts.bound(0, BATCH, Some(Bound::Seats));
+    check(&facts.end(10), &[(Cause::Idle(Resource::Seats), 10_000)]);
+}
+
 #[test]
 fn what_less_important_classes_hold_meanwhile_is_inversion() {
     let mut plan = plan();

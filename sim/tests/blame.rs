@@ -1,13 +1,23 @@
 //! The attribution of waiting time against one that looks at every request in every interval
 //! between two facts, over random whole runs.
 //!
-//! The fold was broken by hand, one change at a time, and each change made a test here (a star) or in
-//! `reports/tests/blame.rs` fail:
+//! The fold was broken by hand, one change at a time, and each change made a test here, in
+//! `measures.rs` or in `reports/tests/blame.rs` fail (a star: one here):
 //!
 //! - holdings: forget what the rounded parts lack, or give it to the first class *; swap within and
 //!   above; count the weights of all classes, or not of those that wait *; keep the parts when
-//!   somebody comes to hold more *;
-//! - waits: whoever arrived never waits.
+//!   somebody comes to hold more *, or begins to wait *; count the time before a release after it;
+//!   forget idle time;
+//! - waits: whoever arrived never waits; a new arrival forgets the one of the same instant; a change
+//!   of bound moves nobody; waits of the warm-up count *; memory is held by requests; waits for
+//!   memory fall on seats; whoever waits when the facts break off is left out *;
+//! - engines: the preempted are forgotten *, or go on running *; all wait in the first engine's
+//!   queue *; seats are never given back *;
+//! - whole nanoseconds: lose the remainder, or give it to the first part *;
+//! - inversion: never ends; equals count;
+//! - overtakes: the more important count; who came later is passed; clearing away counts twice *;
+//! - unfair idle: a full backend, full memory or a wait for seats counts; so does the warm-up;
+//! - service: forget the weight; settle nothing; a pause in the backlog does not begin anew.
 
 mod random;
 
