@@ -29,7 +29,7 @@ use plimsoll_policy::{
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
-use script::{Line, end, new, play};
+use script::{Line, end, new, play, tell};
 use support::{arrive, class, config, join, request, step};
 
 const SEC: u64 = 1_000_000_000;
@@ -39,19 +39,6 @@ const UNIT: i128 = 1_000_000_000_000_000;
 
 fn check(policy: Config, script: Vec<Line>) {
     play(policy, script, tell);
-}
-
-/// `3>0 priority`, `4 rate_limited in 1.00 s: rate_limit`.
-fn tell(decision: &Decision) -> String {
-    let action = match decision.action {
-        Action::Dispatch(backend, _) => format!(">{backend}"),
-        Action::Reject(refusal, span) => format!(" {} in {span}:", refusal.name()),
-        Action::Close(end) => format!(" {end:?}:"),
-        Action::Preempt(backend) => format!("<{backend}"),
-        Action::Cancel(backend) => format!("x{backend}"),
-    };
-    let bound = decision.bound.map(|bound| format!(" {}", bound.name())).unwrap_or_default();
-    format!("{}{action} {}{bound}", decision.id, decision.reason.name())
 }
 
 fn bucket(unit: BucketUnit, per: BucketPer, rate: u64, burst: u64) -> Admit {

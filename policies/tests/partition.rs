@@ -14,8 +14,8 @@ use plimsoll_policy::{
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use script::play;
-use support::{arrive, class, config, join, request, step};
+use script::{new, play};
+use support::{class, config, join, step};
 
 /// `3>0 quota`: request 3 to backend 0, had waited for quota.
 fn tell(decision: &Decision) -> String {
@@ -29,9 +29,6 @@ fn tell(decision: &Decision) -> String {
     format!("{}{action}{bound}", decision.id)
 }
 
-fn new(id: u64, class: u16, tokens: u32) -> Input {
-    arrive(id, request(class, tokens, 0))
-}
 fn end(id: u64) -> Input {
     Input::Ended(RequestId(id), End::Finished, Used::default())
 }

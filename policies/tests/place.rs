@@ -15,7 +15,7 @@ use plimsoll_policy::config::{
 use plimsoll_policy::{Action, Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use script::play;
+use script::{new, play};
 use support::{arrive, backend, class, config, join, request, step};
 
 /// `3>0 seats`: request 3 to backend 0, had waited for a seat.
@@ -30,9 +30,6 @@ fn tell(decision: &Decision) -> String {
     format!("{}{action}{bound}", decision.id)
 }
 
-fn new(id: u64, class: u16, tokens: u32) -> Input {
-    arrive(id, request(class, tokens, 0))
-}
 fn end(id: u64) -> Input {
     Input::Ended(RequestId(id), End::Finished, Used::default())
 }

@@ -9,29 +9,15 @@ use plimsoll_policy::config::{
     Becomes, Class, ClassifyRule, Guard, Order, Per, Place, Predict, Share, TokenCost, Window,
 };
 use plimsoll_policy::{
-    Action, Allocator, BackendInfo, Config, ConfigError, Decision, Field, Input, Problem,
-    RequestInfo,
+    Allocator, BackendInfo, Config, ConfigError, Field, Input, Problem, RequestInfo,
 };
-use script::{Line, end, new, play, seats};
+use script::{Line, end, new, play, seats, tell};
 use support::{arrive, backend, class, config, join, request, step};
 
 const SEC: u64 = 1_000_000_000;
 
 fn check(policy: Config, script: Vec<Line>) {
     play(policy, script, tell);
-}
-
-/// `3>0 priority seats`: request 3 to backend 0, picked by priority, had waited for a seat.
-fn tell(decision: &Decision) -> String {
-    let action = match decision.action {
-        Action::Dispatch(backend, _) => format!(">{backend}"),
-        Action::Reject(refusal, span) => format!(" {} in {span}:", refusal.name()),
-        Action::Close(end) => format!(" {end:?}:"),
-        Action::Preempt(backend) => format!("<{backend}"),
-        Action::Cancel(backend) => format!("x{backend}"),
-    };
-    let bound = decision.bound.map(|bound| format!(" {}", bound.name())).unwrap_or_default();
-    format!("{}{action} {}{bound}", decision.id, decision.reason.name())
 }
 
 fn two(change: impl Fn(&mut Class, &mut Class)) -> Vec<Class> {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use plimsoll_base::{BackendId, End, RequestId};
-use plimsoll_policy::{Allocator, Config, Decision, Input, Used};
+use plimsoll_policy::{Action, Allocator, Config, Decision, Input, Used};
 
 use crate::support::{arrive, join, request, step};
 
@@ -18,6 +18,20 @@ pub fn play(policy: Config, script: Vec<Line>, tell: fn(&Decision) -> String) {
         let found: Vec<String> = step(&mut allocator, at, input).iter().map(tell).collect();
         assert_eq!(found.join("; "), expected, "{told}");
     }
+}
+
+/// `3>0 priority seats`: request 3 to backend 0, picked by priority, had waited for a seat;
+/// `4 rate_limited in 1.00 s: rate_limit`.
+pub fn tell(decision: &Decision) -> String {
+    let action = match decision.action {
+        Action::Dispatch(backend, _) => format!(">{backend}"),
+        Action::Reject(refusal, span) => format!(" {} in {span}:", refusal.name()),
+        Action::Close(end) => format!(" {end:?}:"),
+        Action::Preempt(backend) => format!("<{backend}"),
+        Action::Cancel(backend) => format!("x{backend}"),
+    };
+    let bound = decision.bound.map(|bound| format!(" {}", bound.name())).unwrap_or_default();
+    format!("{}{action} {}{bound}", decision.id, decision.reason.name())
 }
 
 /// Arrival of a request that costs its `tokens` of prompt and has no output.
