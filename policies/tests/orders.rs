@@ -5,14 +5,14 @@
 mod script;
 mod support;
 
-use plimsoll_base::{End, Reason, RequestId, Span, TenantId, WorkflowId};
+use plimsoll_base::{Reason, Span, TenantId, WorkflowId};
 use plimsoll_policy::config::{Class, Guard, Order, Partition, Per, Share, TokenCost};
 use plimsoll_policy::{
-    Action, Allocator, Config, ConfigError, Decision, Field, Input, Problem, RequestInfo, Used,
+    Action, Allocator, Config, ConfigError, Decision, Field, Input, Problem, RequestInfo,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
-use script::{Line, end as used, matched, new, play, seats};
+use script::{Line, end as used, matched, new, over as end, play, seats};
 use support::{arrive, class, config, join, request, step};
 
 fn check(policy: Config, script: Vec<Line>) {
@@ -32,9 +32,6 @@ fn tell(decision: &Decision) -> String {
     format!("{id}{ended} {}{bound}", reason.name())
 }
 
-fn end(id: u64) -> Input {
-    Input::Ended(RequestId(id), End::Finished, Used::default())
-}
 fn ordered(order: Order, classes: Vec<Class>) -> Config {
     Config { order, ..config(Share::Fcfs, classes) }
 }

@@ -6,15 +6,13 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{Bound, ClassId, End, RequestId};
+use plimsoll_base::{Bound, ClassId, RequestId};
 use plimsoll_policy::config::{Class, Concurrency, Partition, Quota, QuotaGroup, QuotaUnit, Share};
-use plimsoll_policy::{
-    Action, Allocator, Config, ConfigError, Decision, Field, Input, Problem, Used,
-};
+use plimsoll_policy::{Action, Allocator, Config, ConfigError, Decision, Field, Input, Problem};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use script::{new, play};
+use script::{new, over as end, play};
 use support::{class, config, join, step};
 
 /// `3>0 quota`: request 3 to backend 0, had waited for quota.
@@ -29,9 +27,6 @@ fn tell(decision: &Decision) -> String {
     format!("{}{action}{bound}", decision.id)
 }
 
-fn end(id: u64) -> Input {
-    Input::Ended(RequestId(id), End::Finished, Used::default())
-}
 fn root(nominal: u64) -> QuotaGroup {
     QuotaGroup { nominal, ..QuotaGroup::default() }
 }

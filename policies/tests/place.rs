@@ -7,15 +7,15 @@ mod support;
 use std::collections::BTreeMap;
 
 use plimsoll_base::{
-    BackendId, ClassId, End, ModelId, PoolId, RequestId, SessionId, SiteId, Span, Time,
+    BackendId, ClassId, ModelId, PoolId, RequestId, SessionId, SiteId, Span, Time,
 };
 use plimsoll_policy::config::{
     Class, Dedicated, LoadBreak, LocalFirst, Partition, Place, Share, Window,
 };
-use plimsoll_policy::{Action, Allocator, BackendInfo, Config, Decision, Input, RequestInfo, Used};
+use plimsoll_policy::{Action, Allocator, BackendInfo, Config, Decision, Input, RequestInfo};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use script::{new, play};
+use script::{new, over as end, play};
 use support::{arrive, backend, class, config, join, request, step};
 
 /// `3>0 seats`: request 3 to backend 0, had waited for a seat.
@@ -30,9 +30,6 @@ fn tell(decision: &Decision) -> String {
     format!("{}{action}{bound}", decision.id)
 }
 
-fn end(id: u64) -> Input {
-    Input::Ended(RequestId(id), End::Finished, Used::default())
-}
 fn there(slot: u32, info: BackendInfo) -> Input {
     Input::Joined(BackendId::first(slot), info)
 }

@@ -24,42 +24,12 @@ mod random;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_base::{BackendId, Bound, ClassId, Fact, Observer, PoolId, RequestId, Span, Time};
+use plimsoll_base::{BackendId, Bound, ClassId, Fact, Observer, RequestId, Span, Time};
 use plimsoll_policy::config::{Place as PlaceRule, Window};
-use plimsoll_report::{Blamed, Cause, ClassPlan, Ledger, Plan, PoolPlan, Resource};
-use plimsoll_sim::Model;
-use plimsoll_sim::model::Pool;
-use random::{CLASSES, facts, random_model};
+use plimsoll_report::{Blamed, Cause, Ledger, Plan, Resource};
+use random::{CLASSES, facts, plan, random_model};
 
 const SEEDS: u64 = 60;
-
-fn plan(model: &Model) -> Plan {
-    let class = |class: &plimsoll_policy::config::Class| ClassPlan {
-        priority: class.priority,
-        weight: class.weight,
-        wait_max: class.wait_max,
-        ..ClassPlan::default()
-    };
-    let pools = || (0..).map(PoolId).zip(&model.pools);
-    let pool_plan = |pool: &Pool| PoolPlan {
-        replicas: pool.replicas,
-        seats: pool.engine.seats,
-        ..PoolPlan::default()
-    };
-    Plan {
-        warm_up: model.plan.warm_up,
-        duration: model.plan.duration,
-        names: plimsoll_base::Names {
-            classes: (0..CLASSES).map(|class| format!("c{class}")).collect(),
-            pools: model.pools.iter().map(|_| "gpu".to_owned()).collect(),
-            ..plimsoll_base::Names::default()
-        },
-        classes: model.policy.classes.iter().map(class).collect(),
-        backends: pools().flat_map(|(id, pool)| (0..pool.replicas).map(move |_| id)).collect(),
-        pools: pools().map(|(_, pool)| pool_plan(pool)).collect(),
-        ..Plan::default()
-    }
-}
 
 fn fold(plan: &Plan, facts: &[(Time, Fact)]) -> Ledger {
     let mut ledger = Ledger::new(plan);

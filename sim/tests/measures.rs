@@ -6,54 +6,27 @@ mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_base::{
-    Bound, ClassId, End, Fact, Names, Observer, Outcome, PoolId, RequestId, Span, Time,
-};
+use plimsoll_base::{Bound, ClassId, End, Fact, Observer, Outcome, RequestId, Span, Time};
 use plimsoll_policy::config::{Per, Place, Share, TokenCost, Window};
 use plimsoll_policy::{gap_bound, gap_bound_void};
-use plimsoll_report::{ClassPlan, Errors, Ledger, Plan, PoolPlan, Price, Promise, Summary};
+use plimsoll_report::{Errors, Ledger, Plan, Price, Promise, Summary};
 use plimsoll_sim::Model;
 use plimsoll_sim::model::Pool;
 use random::{CLASSES, facts, random_model};
 
 fn plan(model: &Model) -> Plan {
-    let class = |class: &plimsoll_policy::config::Class| ClassPlan {
-        priority: class.priority,
-        weight: class.weight,
-        ..ClassPlan::default()
-    };
-    let pools = || (0..).map(PoolId).zip(&model.pools);
-    let pool_plan = |pool: &Pool| PoolPlan {
-        replicas: pool.replicas,
-        seats: pool.engine.seats,
-        kv_tokens: pool.engine.kv_tokens(),
-        ..PoolPlan::default()
-    };
-    Plan {
-        warm_up: model.plan.warm_up,
-        duration: model.plan.duration,
-        names: Names {
-            tenants: ["a", "b"].map(str::to_owned).to_vec(),
-            classes: (0..CLASSES).map(|class| format!("c{class}")).collect(),
-            pools: pools().map(|_| "gpu".to_owned()).collect(),
-            ..Names::default()
+    let promise = gap_bound(&model.policy).map(|bound| Promise {
+        rule: "the rule".to_owned(),
+        formula: bound.formula.to_owned(),
+        price: match bound.cost {
+            Some(TokenCost { prompt, output }) => Price::Tokens { prompt, output },
+            None => Price::Request,
         },
-        classes: model.policy.classes.iter().map(class).collect(),
-        backends: pools().flat_map(|(id, pool)| (0..pool.replicas).map(move |_| id)).collect(),
-        pools: pools().map(|(_, pool)| pool_plan(pool)).collect(),
-        promise: gap_bound(&model.policy).map(|bound| Promise {
-            rule: "the rule".to_owned(),
-            formula: bound.formula.to_owned(),
-            price: match bound.cost {
-                Some(TokenCost { prompt, output }) => Price::Tokens { prompt, output },
-                None => Price::Request,
-            },
-            quantum: bound.quantum,
-            errors: if bound.counts_all { Errors::OfAll } else { Errors::OfBoth },
-            void: gap_bound_void(&model.policy).map(str::to_owned),
-        }),
-        ..Plan::default()
-    }
+        quantum: bound.quantum,
+        errors: if bound.counts_all { Errors::OfAll } else { Errors::OfBoth },
+        void: gap_bound_void(&model.policy).map(str::to_owned),
+    });
+    Plan { promise, ..random::plan(model) }
 }
 
 fn fold(plan: &Plan, facts: &[(Time, Fact)]) -> Summary {

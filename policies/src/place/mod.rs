@@ -192,7 +192,7 @@ impl Backends {
     #[cold]
     fn why_closed(&self) -> Bound {
         let joined = self.slots.iter().filter(|slot| slot.joined);
-        joined.map(Slot::stop).min_by_key(|&bound| weight(bound)).unwrap_or(Bound::Seats)
+        shortage(joined).unwrap_or(Bound::Seats)
     }
 
     /// Whether some backend that is there could take such a request when empty. True while none
@@ -418,19 +418,12 @@ impl Backends {
 
     /// What keeps a request from the backends it may use; `None` if one of them has room.
     pub fn lacks(&self, asked: &Asked) -> Option<Bound> {
-        let (mut why, mut has_seat) = (None, false);
-        for (at, slot) in self.slots.iter().enumerate() {
-            if slot.is_capable(asked.tokens, asked.context) && self.choice.allows(at, asked) {
-                if slot.has_room(asked.tokens, asked.context) {
-                    return None;
-                }
-                match slot.is_open() {
-                    true => has_seat = true,
-                    false => why = Some(lesser(why, slot.stop())),
-                }
-            }
-        }
-        if has_seat { Some(Bound::KvMemory) } else { why }
+        let may = |(at, slot): &(usize, &Slot)| {
+            slot.is_capable(asked.tokens, asked.context) && self.choice.allows(*at, asked)
+        };
+        let capable = || self.slots.iter().enumerate().filter(may).map(|(_, slot)| slot);
+        let is_room = capable().any(|slot| slot.has_room(asked.tokens, asked.context));
+        if is_room { None } else { shortage(capable()) }
     }
 
     pub fn is_here(&self, backend: BackendId) -> bool {
@@ -474,15 +467,22 @@ impl Backends {
         if self.joined_count == 0 {
             return Placed::Stopped(Bound::NoBackend);
         }
-        let mut why = None;
-        for slot in self.slots.iter().filter(|slot| slot.is_capable(tokens, context)) {
-            if slot.is_open() {
-                return Placed::Stopped(Bound::KvMemory);
-            }
-            why = Some(lesser(why, slot.stop()));
-        }
-        why.map_or(Placed::Never, Placed::Stopped)
+        let capable = self.slots.iter().filter(|slot| slot.is_capable(tokens, context));
+        shortage(capable).map_or(Placed::Never, Placed::Stopped)
     }
+}
+
+/// What these backends, none of which has room for a request, lack: memory if one of them has a
+/// seat. `None` if there are none.
+fn shortage<'a>(slots: impl Iterator<Item = &'a Slot>) -> Option<Bound> {
+    let mut why = None;
+    for slot in slots {
+        if slot.is_open() {
+            return Some(Bound::KvMemory);
+        }
+        why = Some(lesser(why, slot.stop()));
+    }
+    why
 }
 
 /// What is named of two things that stop a request at two backends.

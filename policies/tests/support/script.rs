@@ -42,6 +42,10 @@ pub fn new(id: u64, class: u16, tokens: u32) -> Input {
 pub fn end(id: u64, prompt_tokens: u32) -> Input {
     Input::Ended(RequestId(id), End::Finished, Used { prompt_tokens, output_tokens: 0 })
 }
+/// Its end, having used nothing.
+pub fn over(id: u64) -> Input {
+    Input::Ended(RequestId(id), End::Finished, Used::default())
+}
 /// So much of the prompt of the request that comes next is cached.
 pub fn matched(id: u64, tokens: u32) -> Input {
     Input::Matched(RequestId(id), BackendId::first(0), tokens)

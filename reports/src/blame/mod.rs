@@ -590,17 +590,7 @@ fn held(bound: Option<Bound>) -> Option<Resource> {
 
 /// Whether it is the policy that holds back, and not what others hold.
 fn is_line(bound: Bound) -> bool {
-    match bound {
-        Bound::Seats | Bound::KvMemory | Bound::NoBackend => false,
-        Bound::ClassRequests
-        | Bound::ClassTokens
-        | Bound::Quota
-        | Bound::HeavyLane
-        | Bound::Adaptive
-        | Bound::Breaker
-        | Bound::StaleSignal
-        | Bound::Site => true,
-    }
+    bound != Bound::NoBackend && held(Some(bound)).is_none()
 }
 
 /// The integral of one over time.

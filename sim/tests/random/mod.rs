@@ -1,11 +1,14 @@
 //! Random scenarios, and the facts of their runs.
 
-use plimsoll_base::{ClassId, Fact, Names, SiteId, Span, Stream, StreamKey, TenantId, Time};
+use plimsoll_base::{
+    ClassId, Fact, Names, PoolId, SiteId, Span, Stream, StreamKey, TenantId, Time,
+};
 use plimsoll_policy::config::{
     Adapt, Admit, BucketPer, BucketUnit, Class, Concurrency, Config, EarlyRefusal, Feedback, Guard,
     LocalFirst, Order, Partition, Per, Place, Predict, Quota, QuotaGroup, QuotaUnit,
     SaturationGate, Share, SloCaps, Stale, TokenBucket, TokenCost, Window,
 };
+use plimsoll_report::{ClassPlan, Plan, PoolPlan};
 use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
 use plimsoll_sim::{Model, Run};
@@ -202,6 +205,38 @@ fn feedback(draw: &mut impl FnMut(u64, u64) -> u64, classes: &mut [Class]) -> Ve
             vec![Feedback::EvictSheddable { after, every }]
         }
         _ => vec![],
+    }
+}
+
+/// What a report needs to know of such a scenario.
+#[allow(dead_code, reason = "not every user of random runs folds them")]
+pub fn plan(model: &Model) -> Plan {
+    let class = |class: &Class| ClassPlan {
+        priority: class.priority,
+        weight: class.weight,
+        wait_max: class.wait_max,
+        ..ClassPlan::default()
+    };
+    let pools = || (0..).map(PoolId).zip(&model.pools);
+    let pool_plan = |pool: &Pool| PoolPlan {
+        replicas: pool.replicas,
+        seats: pool.engine.seats,
+        kv_tokens: pool.engine.kv_tokens(),
+        ..PoolPlan::default()
+    };
+    Plan {
+        warm_up: model.plan.warm_up,
+        duration: model.plan.duration,
+        names: Names {
+            tenants: ["a", "b"].map(str::to_owned).to_vec(),
+            classes: (0..CLASSES).map(|class| format!("c{class}")).collect(),
+            pools: pools().map(|_| "gpu".to_owned()).collect(),
+            ..Names::default()
+        },
+        classes: model.policy.classes.iter().map(class).collect(),
+        backends: pools().flat_map(|(id, pool)| (0..pool.replicas).map(move |_| id)).collect(),
+        pools: pools().map(|(_, pool)| pool_plan(pool)).collect(),
+        ..Plan::default()
     }
 }
 
