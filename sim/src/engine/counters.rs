@@ -15,8 +15,7 @@ pub struct Counters {
     step: u64,
     context: u64,
     by_class: Vec<u32>,
-    /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`; written
-    /// twice in a row, so that any `block_tokens` steps in a row are one slice.
+    /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`.
     residues: Vec<u32>,
     block_shift: u32,
     /// Tokens a block less one.
@@ -54,12 +53,6 @@ struct Slot {
 }
 
 impl Counters {
-    /// Adds to the sequences that open a block at the steps of this residue.
-    fn count_residue(&mut self, residue: usize, change: i32) {
-        for twin in [residue, residue + self.block_mask as usize + 1] {
-            self.residues[twin] = self.residues[twin].wrapping_add_signed(change);
-        }
-    }
     /// The residue of the steps at which a sequence with `context` tokens at step `joined` opens
     /// a block: when its context is a whole number of blocks.
     fn residue(&self, joined: u64, context: u32) -> usize {
@@ -75,9 +68,9 @@ impl Counters {
         if self.ends.is_empty() {
             self.peaks.clear();
         }
-        let residue = self.residue(joined, self.slots[slot].sequence.context);
-        self.count_residue(residue, -1);
         let sequence = &self.slots[slot].sequence;
+        let residue = self.residue(joined, sequence.context);
+        self.residues[residue] -= 1;
         self.by_class[sequence.class.index()] -= 1;
         self.context -= u64::from(sequence.context) + steps;
         let steps = u32::try_from(steps).expect("an output is counted in 32 bits");
@@ -94,7 +87,7 @@ impl Batch for Counters {
             step: 0,
             context: 0,
             by_class: vec![0; classes],
-            residues: vec![0; 2 * block_tokens as usize],
+            residues: vec![0; block_tokens as usize],
             block_shift: block_tokens.trailing_zeros(),
             block_mask: u64::from(block_tokens) - 1,
             slots: Vec::new(),
@@ -120,14 +113,15 @@ impl Batch for Counters {
         }
         let rounds = (steps >> self.block_shift) * self.ends.len() as u64;
         let rest = (steps & self.block_mask) as usize;
-        rounds + u64::from(self.residues[first..first + rest].iter().sum::<u32>())
+        let (behind, ahead) = self.residues.split_at(first);
+        rounds + u64::from(ahead.iter().chain(behind).take(rest).sum::<u32>())
     }
     fn steps_to_finish(&self) -> u64 {
         self.ends.last().map_or(u64::MAX, |key| key.end() - self.step)
     }
     fn join(&mut self, sequence: &Sequence) {
         let residue = self.residue(self.step, sequence.context);
-        self.count_residue(residue, 1);
+        self.residues[residue] += 1;
         self.by_class[sequence.class.index()] += 1;
         self.context += u64::from(sequence.context);
         let filled = Slot { sequence: *sequence, joined: self.step };

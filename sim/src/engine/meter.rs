@@ -46,10 +46,16 @@ impl Meter {
         }
     }
 
-    /// Counts `steps` steps of the given durations with `sequences` decoding sequences and
-    /// `held` KV tokens at the end of the first; each step adds `sequences` to what is held.
-    pub fn count_steps(&mut self, steps: u64, series: Series, sequences: u64, held: u64) {
-        let span = series.sum(steps);
+    /// Counts `steps` steps of the given durations, `span` in sum, with `sequences` decoding
+    /// sequences and `held` KV tokens at the end of the first; each step adds `sequences` to what
+    /// is held.
+    #[inline(always)]
+    pub fn count_steps(
+        &mut self,
+        (steps, series, span): (u64, Series, u64),
+        sequences: u64,
+        held: u64,
+    ) {
         self.busy += u128::from(span);
         self.steps += steps;
         self.output_tokens += steps * sequences;
@@ -96,6 +102,11 @@ impl Meter {
             return;
         }
         assert!(sequences > 0, "time is shared by somebody");
+        // As a rule one class has them all.
+        if let Some(class) = by_class.iter().position(|&count| count == sequences) {
+            self.by_class[class] += u128::from(std::mem::take(&mut self.shared));
+            return;
+        }
         let each = self.shared / u64::from(sequences);
         let mut remainder = self.shared % u64::from(sequences);
         for (total, &count) in self.by_class.iter_mut().zip(by_class) {

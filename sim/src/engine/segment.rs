@@ -203,7 +203,8 @@ impl<B: Batch> Engine<B> {
                 .expect("a segment ends before memory does");
         }
         let sequences = self.batch.len();
-        self.meter.count_steps(steps, series, u64::from(sequences), segment.held);
+        let span = series.sum(steps);
+        self.meter.count_steps((steps, series, span), u64::from(sequences), segment.held);
         if segment.prefill_part > 0 {
             let chunks = self.prefills.iter();
             let chunks = chunks.map(|p| ChunkShare { class: p.sequence.class, tokens: p.chunk });
@@ -213,7 +214,7 @@ impl<B: Batch> Engine<B> {
             self.note_gaps(steps, series, ear);
             self.batch.advance(steps, series);
         }
-        self.clock = self.clock.after(series.sum(steps));
+        self.clock = self.clock.after(span);
     }
 
     #[inline(always)]
@@ -251,6 +252,9 @@ impl<B: Batch> Engine<B> {
         }
         let left = self.prefills.len() - done;
         assert!(left <= 1, "only the last prompt of a step can be left unfinished");
+        if done == 0 {
+            return;
+        }
         if left > 0 {
             self.prefills.swap(0, done);
         }
