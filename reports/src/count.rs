@@ -58,7 +58,7 @@ pub(crate) struct GroupCount {
 
 impl GroupCount {
     /// Counts how long a request that was not refused waited for its start and its first token.
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, record: &RequestRecord, e2e: Span) {
         let wait = record.phases.queue;
         match record.started {
@@ -74,7 +74,7 @@ impl GroupCount {
         self.good_tokens += if good { u64::from(tokens) } else { 0 };
     }
 
-    #[inline]
+    #[inline(always)]
     fn slow_down(&mut self, record: &RequestRecord, e2e: Span) {
         if record.alone > Span::ZERO {
             let slowdown = slowdown(e2e, record.alone);

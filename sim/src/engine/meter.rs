@@ -97,25 +97,17 @@ impl Meter {
 
     /// Divides the shared time among the decoding sequences in equal parts; to be called before
     /// their number changes. The remainder goes to the first class present.
+    #[inline(always)]
     pub fn divide_shared(&mut self, sequences: u32, by_class: &[u32]) {
         if self.shared == 0 {
             return;
         }
         assert!(sequences > 0, "time is shared by somebody");
-        // As a rule one class has them all.
-        if let Some(class) = by_class.iter().position(|&count| count == sequences) {
-            self.by_class[class] += u128::from(std::mem::take(&mut self.shared));
-            return;
+        let shared = std::mem::take(&mut self.shared);
+        match &mut self.by_class[..] {
+            [only] => *only += u128::from(shared),
+            totals => divide(shared, sequences, totals.iter_mut().zip(by_class)),
         }
-        let each = self.shared / u64::from(sequences);
-        let mut remainder = self.shared % u64::from(sequences);
-        for (total, &count) in self.by_class.iter_mut().zip(by_class) {
-            if count > 0 {
-                *total += u128::from(each) * u128::from(count) + u128::from(remainder);
-                remainder = 0;
-            }
-        }
-        self.shared = 0;
     }
 
     /// Counts a token that ends a prefill.
@@ -147,6 +139,18 @@ impl Meter {
     /// Engine time used by a class, in ticks.
     pub fn class_busy(&self, class: ClassId) -> u128 {
         self.by_class[class.index()]
+    }
+}
+
+#[inline(never)]
+fn divide<'a>(shared: u64, sequences: u32, totals: impl Iterator<Item = (&'a mut u128, &'a u32)>) {
+    let each = shared / u64::from(sequences);
+    let mut remainder = shared % u64::from(sequences);
+    for (total, &count) in totals {
+        if count > 0 {
+            *total += u128::from(each) * u128::from(count) + u128::from(remainder);
+            remainder = 0;
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod cancel;
 mod clock;
 mod cost;
 mod counters;
+mod ends;
 mod explicit;
 mod meter;
 mod queue;
