@@ -59,11 +59,15 @@ impl Telling {
     }
 
     /// An engine is about to begin a request.
-    #[inline]
+    #[inline(always)]
     pub fn started(&mut self, engine: u32, flight: &Flight, now: Time) {
-        if self.every.is_some()
-            && let (None, Some(dispatched)) = (flight.record.started, flight.record.dispatched)
-        {
+        if self.every.is_some() {
+            self.count_wait(engine, flight, now);
+        }
+    }
+    #[inline(never)]
+    fn count_wait(&mut self, engine: u32, flight: &Flight, now: Time) {
+        if let (None, Some(dispatched)) = (flight.record.started, flight.record.dispatched) {
             let waits = &mut self.waits[engine as usize];
             waits.nanos += u128::from((now - dispatched).nanos());
             waits.requests += 1;
