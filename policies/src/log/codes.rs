@@ -61,6 +61,7 @@ coded!("reason", Reason {
     TooLarge = 21,
     Draining = 22,
     NoBackend = 23,
+    Resumed = 24,
 });
 
 coded!("bound", Bound {
