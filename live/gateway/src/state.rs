@@ -9,6 +9,7 @@ use plimsoll_config::gateway::GatewayFile;
 use plimsoll_driver::Gate;
 
 use crate::keys::Keys;
+use crate::lease::Leases;
 use crate::ratio::Ratios;
 use crate::upstream::Upstream;
 
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     current: RwLock<Arc<Current>>,
     /// Tenants that trusted headers have named.
     pub tenants: Tenants,
+    pub leases: Leases,
     /// Tokens a byte, by model.
     pub ratios: Ratios,
     /// Whether nothing new is taken in.
@@ -41,6 +43,7 @@ impl Shared {
         let names = &current.file.names.tenants;
         Shared {
             gate,
+            leases: Leases::default(),
             tenants: Tenants::new(names, current.file.limits.tenants_max),
             ratios: Ratios::new(current.file.limits.tokens_per_byte),
             current: RwLock::new(Arc::new(current)),
