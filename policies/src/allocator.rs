@@ -214,7 +214,11 @@ impl Allocator {
     /// farther site. `None` if there is none.
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.book.waiting().is_empty() { None } else { self.earliest_deadline() }
+        let heeds_time = self.heeds_time
+            || self.guard.is_some()
+            || self.evict.is_some()
+            || self.backends.remembers();
+        if heeds_time && !self.book.waiting().is_empty() { self.earliest_deadline() } else { None }
     }
 
     fn earliest_deadline(&self) -> Option<Time> {

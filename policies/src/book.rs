@@ -289,8 +289,9 @@ impl Book {
     }
     /// When it arrived.
     pub fn oldest_arrival(&self, class: ClassId) -> Option<Time> {
-        let oldest = self.queues_of(class).filter_map(|queue| self.oldest_in(queue));
-        oldest.map(|oldest| oldest.arrived).min()
+        // Where nobody waits it says the end of time.
+        let arrivals = self.queues_of(class).map(|queue| self.ages[queue.index()].oldest.arrived);
+        arrivals.min().filter(|&arrived| arrived < Time::MAX)
     }
     /// The waiting request of the queue that arrived first.
     pub fn oldest_in(&self, queue: ClassId) -> Option<Oldest> {
