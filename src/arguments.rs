@@ -22,8 +22,11 @@ pub enum Verb {
     Run(RunOptions),
     /// Feed a decision log to a fresh allocator: does it decide the same again?
     Replay(ReplayOptions),
-    /// Read a scenario and say whether it holds together, without running it
+    /// Read a scenario, a policy or a gateway file and say whether it holds together
     Check(CheckOptions),
+    /// Serve a scenario's engine model over HTTP, in real time: a GPU-less server to test against
+    #[cfg(feature = "serve")]
+    Backend(BackendOptions),
     /// Print a commented scenario to start from
     Init(InitOptions),
     /// Explain a metric, a column or an error code; without a name, list them
@@ -31,7 +34,7 @@ pub enum Verb {
         /// Such as `ttft`, `slo_attainment` or `P0102`
         name: Option<String>,
     },
-    /// Print the JSON Schema of scenario files or of summary.json
+    /// Print the JSON Schema of scenario files, gateway files or summary.json
     Schema {
         /// Which
         #[arg(value_enum, default_value_t = SchemaOf::Scenario)]
@@ -125,7 +128,7 @@ pub enum ReplayFormat {
 /// Options of `check`.
 #[derive(Args, Debug)]
 pub struct CheckOptions {
-    /// A scenario or policy file, or the name of a shipped one
+    /// A scenario, policy or gateway file, or the name of a shipped one
     pub file: PathBuf,
     /// Override a value of the file
     #[arg(long = "set", value_name = "PATH=VALUE")]
@@ -133,6 +136,67 @@ pub struct CheckOptions {
     /// Print every effective value and where it comes from
     #[arg(long)]
     pub explain: bool,
+}
+
+/// Options of `backend`.
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+#[command(after_long_help = backend_help())]
+pub struct BackendOptions {
+    /// The engine: a pool of a scenario file, or of a shipped scenario by its name
+    #[arg(long, value_name = "FILE", default_value = "quickstart")]
+    pub profile: PathBuf,
+    /// Which pool [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
+    /// Where to listen; port 0 is a free one. The first line on stdout says where
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    pub listen: std::net::SocketAddr,
+    /// The only model that it serves [default: whatever it is asked for]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// How much faster the engine's clock runs than the wall's
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub speed: f64,
+    /// Whose metrics and priorities it speaks
+    #[arg(long, value_enum, default_value_t = ServerKind::Vllm)]
+    pub kind: ServerKind,
+    /// What goes wrong, and with which part of all requests, such as `reset:0.1`; may be repeated
+    /// (`--help` lists them)
+    #[arg(long = "fault", value_name = "NAME[:PART]")]
+    pub faults: Vec<plimsoll_probe::backend::FaultShare>,
+    /// Seed of the draw of faults
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Whose metrics and priorities a backend speaks.
+#[cfg(feature = "serve")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServerKind {
+    /// A lower `priority` is more important
+    Vllm,
+    /// A higher `priority` is more important
+    Sglang,
+    /// Knows no priorities
+    LlamaCpp,
+}
+
+/// The faults, and what a request may wish.
+#[cfg(feature = "serve")]
+fn backend_help() -> String {
+    let mut help = String::from(
+        "It answers /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /health, \
+         /metrics,\nand /requests (the books of what came and how it ended). A word of the prompt \
+         is a token.\n\nA request may wish, in headers or in words NAME:VALUE of its prompt:\n  \
+         x-prompt-tokens  how long its prompt is\n  \
+         x-output-tokens  how long the answer is, within max_tokens (default 16)\n  \
+         x-fault          what goes wrong\n\nFaults:\n",
+    );
+    for fault in plimsoll_probe::backend::Fault::ALL {
+        help += &format!("  {:12}  {}\n", fault.name(), fault.about());
+    }
+    help
 }
 
 /// Options of `init`.
@@ -164,6 +228,8 @@ pub enum Format {
 pub enum SchemaOf {
     /// Scenario files
     Scenario,
+    /// Gateway files
+    Gateway,
     /// summary.json
     Summary,
 }

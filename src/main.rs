@@ -1,6 +1,8 @@
 //! The command line: parse, run, show, exit code. What it does stands in the crates behind it.
 
 mod arguments;
+#[cfg(feature = "serve")]
+mod backend;
 mod check;
 mod counterfactual;
 mod decisions;
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(options),
         Verb::Replay(options) => replay::replay(options),
         Verb::Check(options) => check::check(options),
+        #[cfg(feature = "serve")]
+        Verb::Backend(options) => backend::backend(options),
         Verb::Init(options) => learn::init(options),
         Verb::Explain { name } => learn::explain(name.as_deref()),
         Verb::Schema { of } => learn::schema(*of),

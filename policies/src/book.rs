@@ -289,14 +289,18 @@ impl Book {
     }
     /// When it arrived.
     pub fn oldest_arrival(&self, class: ClassId) -> Option<Time> {
-        // Where nobody waits it says the end of time.
-        let arrivals = self.queues_of(class).map(|queue| self.ages[queue.index()].oldest.arrived);
-        arrivals.min().filter(|&arrived| arrived < Time::MAX)
+        let oldest = self.queues_of(class).map(|queue| self.ages[queue.index()].oldest);
+        let oldest = oldest.min_by_key(|oldest| oldest.sequence)?;
+        (oldest.slot != NONE).then_some(oldest.arrived)
     }
     /// The waiting request of the queue that arrived first.
     pub fn oldest_in(&self, queue: ClassId) -> Option<Oldest> {
         let oldest = self.ages[queue.index()].oldest;
         (oldest.slot != NONE).then_some(oldest)
+    }
+    /// The waiting request of the queue that arrived last.
+    pub fn youngest_in(&self, queue: ClassId) -> Option<&Entry> {
+        Some(self.entry(self.ages.get(queue.index())?.list.tail()?))
     }
 
     /// The head that goes first in `flow`, of the queues in `open`: the least (key, sequence).

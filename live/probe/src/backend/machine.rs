@@ -1,0 +1,152 @@
+//! The engine, and who waits for which of its tokens.
+//!
+//! A batch of kind [`Explicit`] takes one step at a time, so at each boundary everybody who
+//! decodes has one more token: the engine's notes say who decodes, and nothing else is needed to
+//! tell tokens one by one.
+
+use std::collections::BTreeMap;
+
+use plimsoll_base::{BackendSample, ClassId, Time};
+use plimsoll_sim::engine::{Engine, Explicit, Job, Note};
+use plimsoll_sim::model::EngineModel;
+use tokio::sync::watch;
+
+/// A request as the engine sees it. Its lengths are at least 1 and fit the engine's context.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    pub prompt_tokens: u32,
+    pub output_tokens: u32,
+    /// Higher is more important.
+    pub priority: i32,
+}
+
+/// An order, and where to count the tokens that are delivered for it. Nobody waits for them any
+/// more when that channel is closed.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub order: Order,
+    pub delivered: watch::Sender<u32>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    delivered: watch::Sender<u32>,
+    decodes: bool,
+    /// Whether the engine was told that its client has left.
+    left: bool,
+}
+
+impl Flight {
+    fn deliver(&self) {
+        self.delivered.send_modify(|tokens| *tokens += 1);
+    }
+}
+
+/// The engine and its requests in flight.
+#[derive(Debug)]
+pub(super) struct Machine {
+    engine: Engine<Explicit>,
+    flights: BTreeMap<u32, Flight>,
+    latest_key: u32,
+    due: Option<Time>,
+    /// Kept for its memory.
+    notes: Vec<Note>,
+}
+
+impl Machine {
+    pub fn new(model: &EngineModel) -> Machine {
+        Machine {
+            engine: Engine::new(model, 1),
+            flights: BTreeMap::new(),
+            latest_key: 0,
+            due: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// When the step that runs is over.
+    pub fn due(&self) -> Option<Time> {
+        self.due
+    }
+
+    pub fn sample(&self) -> BackendSample {
+        self.engine.sample()
+    }
+
+    /// Takes all steps that are over by `now`, each at its own instant: a timer that is late makes
+    /// tokens late, never the engine.
+    pub fn catch_up(&mut self, now: Time) {
+        while let Some(at) = self.due.take_if(|at| *at <= now) {
+            for flight in self.flights.values().filter(|flight| flight.decodes) {
+                flight.deliver();
+            }
+            self.engine.complete(at, &mut self.notes);
+            self.follow_notes();
+            self.begin(at);
+        }
+    }
+
+    /// Takes in a request.
+    pub fn submit(&mut self, work: Work) {
+        let Work { order, delivered } = work;
+        let key = self.free_key();
+        self.flights.insert(key, Flight { delivered, decodes: false, left: false });
+        self.engine.submit(Job {
+            key,
+            class: ClassId(0),
+            priority: order.priority,
+            prompt_tokens: order.prompt_tokens,
+            output_tokens: order.output_tokens,
+        });
+    }
+
+    /// Cuts off, at the next boundary, whoever has left.
+    pub fn cancel_left(&mut self, now: Time) {
+        for (&key, flight) in &mut self.flights {
+            if !flight.left && flight.delivered.is_closed() {
+                flight.left = true;
+                self.engine.cancel(key, now);
+            }
+        }
+    }
+
+    /// Begins a step if none runs, after everything else of this instant.
+    pub fn begin(&mut self, now: Time) {
+        if let Some(due) = self.engine.begin(now, &mut self.notes) {
+            self.due = Some(due);
+        }
+        self.follow_notes();
+    }
+
+    fn follow_notes(&mut self) {
+        for note in self.notes.drain(..) {
+            match note {
+                Note::Token { key } => {
+                    if let Some(flight) = self.flights.get_mut(&key) {
+                        flight.decodes = true;
+                        flight.deliver();
+                    }
+                }
+                Note::Preempted { key, .. } => {
+                    if let Some(flight) = self.flights.get_mut(&key) {
+                        flight.decodes = false;
+                    }
+                }
+                Note::Finished { key, .. } | Note::Cancelled { key, .. } => {
+                    self.flights.remove(&key);
+                }
+                Note::Started { .. } | Note::Gaps { .. } => {}
+            }
+        }
+    }
+
+    /// A key that nobody has.
+    fn free_key(&mut self) -> u32 {
+        loop {
+            self.latest_key = self.latest_key.wrapping_add(1);
+            if !self.flights.contains_key(&self.latest_key) {
+                return self.latest_key;
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `plimsoll backend`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use plimsoll_probe::backend::{Backend, Faults, Kind, Settings};
+use plimsoll_scenario::Scenario;
+use plimsoll_sim::model::EngineModel;
+
+use crate::Failure;
+use crate::arguments::{BackendOptions, ServerKind};
+use crate::run::open;
+
+/// Serves an engine model over HTTP until it is told to stop.
+pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
+    let scenario = open(&options.profile, &[])?;
+    let model = engine(&scenario, options.pool.as_deref())?;
+    let faults = Faults::new(options.faults.clone(), options.seed)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let settings = Settings {
+        listen: options.listen,
+        model: options.model.clone(),
+        speed: options.speed,
+        kind: match options.kind {
+            ServerKind::Vllm => Kind::Vllm,
+            ServerKind::Sglang => Kind::Sglang,
+            ServerKind::LlamaCpp => Kind::LlamaCpp,
+        },
+        faults,
+        ..Settings::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(model, settings))
+}
+
+async fn serve(model: EngineModel, settings: Settings) -> Result<ExitCode, Failure> {
+    // Heard from here on, so that whoever has read where we listen may end us.
+    let stop = Stop::listen().context("listening to signals")?;
+    let wanted = settings.listen;
+    let running = Backend::start(model, settings).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidInput => Failure::Usage(error.to_string()),
+        _ => Failure::Broken(anyhow::Error::new(error).context(format!("listening on {wanted}"))),
+    })?;
+    let mut out = std::io::stdout();
+    writeln!(out, "listening on http://{}", running.addr).and_then(|()| out.flush())?;
+    stop.asked().await;
+    running.shutdown();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn engine(scenario: &Scenario, name: Option<&str>) -> Result<EngineModel, Failure> {
+    let names = &scenario.model.names.pools;
+    let index = match name {
+        None => 0,
+        Some(name) => names.iter().position(|known| known == name).ok_or_else(|| {
+            let message = format!("no pool is called `{name}`; there is {}", names.join(", "));
+            Failure::Usage(message)
+        })?,
+    };
+    Ok(scenario.model.pools[index].engine.clone())
+}
+
+/// SIGINT and SIGTERM.
+#[cfg(unix)]
+struct Stop([tokio::signal::unix::Signal; 2]);
+
+#[cfg(unix)]
+impl Stop {
+    fn listen() -> std::io::Result<Stop> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Stop([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
+    }
+    async fn asked(self) {
+        let Stop([mut interrupt, mut terminate]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C.
+#[cfg(windows)]
+struct Stop(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Stop {
+    fn listen() -> std::io::Result<Stop> {
+        Ok(Stop(tokio::signal::windows::ctrl_c()?))
+    }
+    async fn asked(mut self) {
+        self.0.recv().await;
+    }
+}
