@@ -22,7 +22,7 @@ pub enum Verb {
     Run(RunOptions),
     /// Feed a decision log to a fresh allocator: does it decide the same again?
     Replay(ReplayOptions),
-    /// Read a scenario and say whether it holds together, without running it
+    /// Read a scenario, a policy or a gateway file and say whether it holds together
     Check(CheckOptions),
     /// Serve a scenario's engine model over HTTP, in real time: a GPU-less server to test against
     #[cfg(feature = "serve")]
@@ -34,7 +34,7 @@ pub enum Verb {
         /// Such as `ttft`, `slo_attainment` or `P0102`
         name: Option<String>,
     },
-    /// Print the JSON Schema of scenario files or of summary.json
+    /// Print the JSON Schema of scenario files, gateway files or summary.json
     Schema {
         /// Which
         #[arg(value_enum, default_value_t = SchemaOf::Scenario)]
@@ -128,7 +128,7 @@ pub enum ReplayFormat {
 /// Options of `check`.
 #[derive(Args, Debug)]
 pub struct CheckOptions {
-    /// A scenario or policy file, or the name of a shipped one
+    /// A scenario, policy or gateway file, or the name of a shipped one
     pub file: PathBuf,
     /// Override a value of the file
     #[arg(long = "set", value_name = "PATH=VALUE")]
@@ -228,6 +228,8 @@ pub enum Format {
 pub enum SchemaOf {
     /// Scenario files
     Scenario,
+    /// Gateway files
+    Gateway,
     /// summary.json
     Summary,
 }

@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use plimsoll_base::{ClassId, Names, Span};
-use plimsoll_policy::{Because, Machine, WaitBound, WhyNot, wait_bounds};
+use plimsoll_config::gateway::GatewayFile;
+use plimsoll_policy::{Because, Config, Machine, WaitBound, WhyNot, wait_bounds};
 use plimsoll_scenario::{ClassObjectives, Effective, Loaded, PolicyFile, Scenario};
 
 use crate::Failure;
 use crate::arguments::CheckOptions;
 use crate::run::open_either;
 
-/// Reads a scenario or a policy file and says what it is and what follows from it; with
+/// Reads a scenario, a policy or a gateway file and says what it is and what follows from it; with
 /// `--explain`, each value and its origin.
 pub fn check(options: &CheckOptions) -> Result<ExitCode, Failure> {
     match open_either(&options.file, &options.overrides)? {
@@ -18,6 +19,8 @@ pub fn check(options: &CheckOptions) -> Result<ExitCode, Failure> {
         Loaded::Scenario(scenario) => outline(&scenario),
         Loaded::Policy(policy) if options.explain => explain(&policy.effective),
         Loaded::Policy(policy) => outline_policy(&policy),
+        Loaded::Gateway(gateway) if options.explain => explain(&gateway.effective),
+        Loaded::Gateway(gateway) => outline_gateway(&gateway),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,12 +71,44 @@ fn outline_policy(policy: &PolicyFile) {
     println!("{} is a valid policy.", policy.name);
     println!("policy: {}", policy.config);
     promises(&policy.objectives, &policy.names);
+    timeless(&policy.config, &policy.names);
+}
+
+fn outline_gateway(file: &GatewayFile) {
+    let scheme = if file.tls.is_some() { "https" } else { "http" };
+    println!("{} is a valid gateway (hash {}).", file.name, file.effective.hash());
+    println!("policy: {}", file.config);
+    println!("listens at {scheme}://{}, for administration at http://{}", file.listen, file.admin);
+    for backend in &file.backends {
+        let info = &backend.info;
+        println!(
+            "backend {}: {} at {}, pool {}, {} seats, {} KV tokens, contexts up to {}",
+            backend.name,
+            backend.kind.name(),
+            backend.url,
+            file.names.pool(info.pool),
+            info.seats,
+            info.kv_tokens,
+            info.context_max
+        );
+    }
+    for resource in &file.resources {
+        let (seats, most) = (resource.info.seats, resource.lease_max);
+        println!("resource {}: {seats} leases at once, each up to {most}", resource.name);
+    }
+    promises(&file.objectives, &file.names);
+    timeless(&file.config, &file.names);
+    for assumption in &file.assumptions {
+        println!("assumed: {assumption}");
+    }
+}
+
+/// How long classes wait as far as the policy alone can say.
+fn timeless(policy: &Config, names: &Names) {
     println!("longest waits (in time only within a scenario, which says what serves):");
-    bounds(&wait_bounds(&policy.config, &Machine::UNKNOWN), &policy.names, |most, because| {
-        match because {
-            Because::TimeToLive => format!("at most {most}: {because}"),
-            Because::Guard | Because::Share => format!("bounded: {because}"),
-        }
+    bounds(&wait_bounds(policy, &Machine::UNKNOWN), names, |most, because| match because {
+        Because::TimeToLive => format!("at most {most}: {because}"),
+        Because::Guard | Because::Share => format!("bounded: {because}"),
     });
 }
 

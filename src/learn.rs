@@ -8,7 +8,7 @@ use plimsoll_report::DEFINITIONS;
 use crate::Failure;
 use crate::arguments::{Arguments, InitOptions, SchemaOf};
 
-/// Prints a scenario to start from, or the list of them.
+/// Prints a file to start from, or the list of them.
 pub fn init(options: &InitOptions) -> Result<ExitCode, Failure> {
     if options.list {
         plimsoll_scenario::templates().for_each(|name| println!("{name}"));
@@ -51,6 +51,7 @@ pub fn explain(name: Option<&str>) -> Result<ExitCode, Failure> {
 pub fn schema(of: SchemaOf) -> Result<ExitCode, Failure> {
     let schema = match of {
         SchemaOf::Scenario => plimsoll_scenario::schema(),
+        SchemaOf::Gateway => plimsoll_scenario::gateway_schema(),
         SchemaOf::Summary => plimsoll_report::summary_schema(),
     };
     println!("{}", serde_json::to_string_pretty(&schema).map_err(anyhow::Error::from)?);

@@ -1,4 +1,4 @@
-//! Another policy than the one that acted: from a policy file or a scenario.
+//! Another policy than the one that acted: from a policy file, a gateway file or a scenario.
 
 use std::path::Path;
 
@@ -17,6 +17,7 @@ pub fn other_policy(file: &Path, names: &Names) -> Result<OtherPolicy, Failure> 
             let model = scenario.model;
             OtherPolicy { policy: model.policy, names: model.names }
         }
+        Loaded::Gateway(file) => OtherPolicy { policy: file.config, names: file.names },
         Loaded::Policy(file) => OtherPolicy { policy: file.config, names: file.names },
     };
     let fits = other.fits(names);

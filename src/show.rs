@@ -2,7 +2,9 @@
 
 use plimsoll_base::{BackendId, ClassId, Names, Scale, Span, Time};
 use plimsoll_policy::log::Record;
-use plimsoll_policy::{Action, BackendInfo, Decision, Input, Load, RequestInfo, Signal, Used};
+use plimsoll_policy::{
+    Action, BackendInfo, Decision, Held, Input, Load, RequestInfo, Signal, Used,
+};
 use serde_json::{Value, json};
 
 /// One record: number, time, input, decisions, and signals if there are any.
@@ -59,7 +61,14 @@ fn nine_decimals(nanos: u64) -> String {
 /// An input.
 pub fn input(input: &Input, names: &Names) -> Value {
     match *input {
-        Input::Arrived(id, ref info) => arrived(id.0, info, names),
+        Input::Arrived(id, ref info) => arrived_as("arrived", id.0, info, names),
+        Input::Resumed(id, ref info, Held { class, arrived, backend }) => {
+            let mut value = arrived_as("resumed", id.0, info, names);
+            value["class"] = json!(names.class(class));
+            value["arrived_s"] = json!(seconds(arrived));
+            value["backend"] = json!(backend.map(at));
+            value
+        }
         Input::Withdrawn(id) => json!({ "kind": "withdrawn", "id": id }),
         Input::Accepted(id) => json!({ "kind": "accepted", "id": id }),
         Input::FirstToken(id) => json!({ "kind": "first_token", "id": id }),
@@ -91,9 +100,9 @@ pub fn input(input: &Input, names: &Names) -> Value {
     }
 }
 
-fn arrived(id: u64, info: &RequestInfo, names: &Names) -> Value {
+fn arrived_as(kind: &str, id: u64, info: &RequestInfo, names: &Names) -> Value {
     json!({
-        "kind": "arrived", "id": id,
+        "kind": kind, "id": id,
         "tenant": names.tenant(info.tenant), "source": names.source(info.source),
         "claims": info.claims.map(|class| names.class(class)),
         "prompt_tokens": info.prompt_tokens, "output_cap": info.output_cap,

@@ -10,7 +10,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_input")
 }
 
-/// The files that hold a mistake; those whose name begins with `_` are sound and extended.
+/// The files that hold a mistake, gateway files under `gateway_`; those whose name begins with `_` are sound and extended.
 fn files() -> Vec<String> {
     let entries = std::fs::read_dir(folder()).expect("the folder is there");
     let names = entries.map(|entry| entry.expect("the folder can be listed").file_name());
@@ -38,7 +38,8 @@ fn check(name: &str) -> Result<(), String> {
     let overrides = text.lines().filter_map(|line| line.strip_prefix("# --set "));
     let overrides = overrides.flat_map(|setting| ["--set", setting]);
     let mut command = plimsoll();
-    command.current_dir(scratch.path()).arg("run").arg(&path).args(overrides);
+    let verb = if name.starts_with("gateway_") { "check" } else { "run" };
+    command.current_dir(scratch.path()).arg(verb).arg(&path).args(overrides);
     let output = command.output().expect("the command starts");
     let message = String::from_utf8(output.stderr).expect("messages are UTF-8");
     // The command was given a whole path; the expected messages stand in the folder itself.

@@ -105,9 +105,10 @@ fn every_template_can_be_started_from() {
         let file = scratch.path().join("mine.toml");
         std::fs::write(&file, &template.stdout).expect("the file can be written");
         let file = file.to_str().expect("paths are UTF-8");
-        check(&["check", file], 0, &[&format!("{name} is a valid scenario")], &[]);
-        let origins = ["seed = 9", "# --set"];
-        check(&["check", file, "--explain", "--set", "seed=9"], 0, &origins, &[]);
+        let kind = if name == "gateway" { "gateway" } else { "scenario" };
+        check(&["check", file], 0, &[&format!("{name} is a valid {kind}")], &[]);
+        let origins = ["description = \"mine\"", "# --set"];
+        check(&["check", file, "--explain", "--set", "description=mine"], 0, &origins, &[]);
     }
     assert_eq!(said(&["init"]).stdout, said(&["init", "--template", "quickstart"]).stdout);
 }
@@ -138,6 +139,27 @@ fn check_says_how_long_a_class_may_wait() {
 }
 
 #[test]
+fn a_gateway_file_is_checked_and_not_run() {
+    let said = [
+        "gateway is a valid gateway (hash ",
+        "listens at http://127.0.0.1:8080, for administration at http://127.0.0.1:9091",
+        "backend llama: llama-cpp at http://127.0.0.1:8081, pool default, 4 seats",
+        "class chat: promised tpot_p95 <= 100ms, ttft_p95 <= 2s",
+        "batch: at most 60.0 min: it leaves the queue then",
+    ];
+    check(&["check", "gateway"], 0, &said, &[]);
+    let public = ["--set", "gateway.listen=0.0.0.0:80", "--set", "backend.llama.seats=8"];
+    let said = ["assumed: Whoever reaches 0.0.0.0:80 may use the models without a key", "8 seats"];
+    check(&[&["check", "gateway"], &public[..]].concat(), 0, &said, &[]);
+    let leases = ["--set", "resource=[{ name = \"tools\", seats = 3 }]"];
+    let said = ["resource tools: 3 leases at once, each up to 10.0 min"];
+    check(&[&["check", "gateway"], &leases[..]].concat(), 0, &said, &[]);
+    check(&["run", "gateway"], 2, &[], &["nothing in it can be simulated", "`plimsoll serve`"]);
+    // Its policy can listen to a run whose classes have the same names.
+    check(&["run", "quickstart", "--no-files", "--shadow", "gateway"], 2, &[], &["batch"]);
+}
+
+#[test]
 fn metrics_and_error_codes_are_explained() {
     check(&["explain", "ttft"], 0, &["ttft: "], &[]);
     check(&["explain", "P0001"], 0, &["P0001: "], &[]);
@@ -158,6 +180,7 @@ fn schemas_are_json_and_the_summary_has_what_its_schema_requires() {
         schema
     };
     assert!(schema("scenario")["properties"]["workload"].is_object());
+    assert!(schema("gateway")["properties"]["backend"].is_object());
     let required = schema("summary")["required"].clone();
     let required = required.as_array().expect("some keys are required");
     let summary = run("small", &["--format", "json"]);

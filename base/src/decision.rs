@@ -52,6 +52,8 @@ pub enum Reason {
     Draining,
     /// No backend has joined.
     NoBackend,
+    /// It ran already when this allocator took over from another: nothing is to be done.
+    Resumed,
 }
 
 impl Reason {
@@ -81,6 +83,7 @@ impl Reason {
             Reason::TooLarge => "too_large",
             Reason::Draining => "draining",
             Reason::NoBackend => "no_backend",
+            Reason::Resumed => "resumed",
         }
     }
 }

@@ -198,6 +198,14 @@ impl<O: Observer> Observer for Option<O> {
         }
     }
 }
+impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn observe(&mut self, now: Time, fact: &Fact) {
+        (**self).observe(now, fact);
+    }
+    fn close(&mut self, now: Time, record: &RequestRecord) {
+        (**self).close(now, record);
+    }
+}
 /// Listens and forgets.
 impl Observer for () {
     fn observe(&mut self, _: Time, _: &Fact) {}

@@ -158,7 +158,7 @@ impl Life {
 impl Recorded {
     fn note(&mut self, record: &Record) {
         match record.input {
-            Input::Arrived(id, _) => {
+            Input::Arrived(id, _) | Input::Resumed(id, ..) => {
                 self.requests.entry(id).or_insert_with(|| Life::new(record.now));
             }
             Input::Ended(id, end, used) => {
@@ -280,7 +280,7 @@ impl<'a> Stage<'a> {
     /// An input of the log, as far as it does not depend on decisions.
     fn replay(&mut self, now: Time, input: &Input) {
         match *input {
-            Input::Arrived(id, _) => {
+            Input::Arrived(id, _) | Input::Resumed(id, ..) => {
                 self.lives.entry(id).or_insert_with(|| Life::new(now));
                 self.tell(now, input.clone());
             }

@@ -2,7 +2,7 @@
 
 use plimsoll_base::{ClassId, Names, PoolId, SourceId, TenantId};
 use plimsoll_policy::log::Reader;
-use plimsoll_policy::{Agreement, Config, Input, Shadows};
+use plimsoll_policy::{Agreement, Config, Input, RequestInfo, Shadows};
 
 use crate::CounterfactualError;
 
@@ -86,12 +86,11 @@ impl Translation {
     /// The input in the ids of the other policy.
     pub fn input(&self, mut input: Input) -> Input {
         match &mut input {
-            Input::Arrived(_, info) => {
-                let class = info.claims.map(|id| *self.classes.get(id.index()).unwrap_or(&id));
-                info.claims = class;
-                info.tenant = *self.tenants.get(info.tenant.index()).unwrap_or(&info.tenant);
-                info.source = *self.sources.get(info.source.index()).unwrap_or(&info.source);
+            Input::Resumed(_, info, held) => {
+                held.class = self.class(held.class);
+                self.info(info);
             }
+            Input::Arrived(_, info) => self.info(info),
             Input::Joined(_, info) => {
                 info.pool = *self.pools.get(info.pool.index()).unwrap_or(&info.pool);
             }
@@ -108,6 +107,16 @@ impl Translation {
             | Input::Deadline => {}
         }
         input
+    }
+
+    fn info(&self, info: &mut RequestInfo) {
+        info.claims = info.claims.map(|id| self.class(id));
+        info.tenant = *self.tenants.get(info.tenant.index()).unwrap_or(&info.tenant);
+        info.source = *self.sources.get(info.source.index()).unwrap_or(&info.source);
+    }
+
+    fn class(&self, id: ClassId) -> ClassId {
+        *self.classes.get(id.index()).unwrap_or(&id)
     }
 
     /// The class of the log that the other policy's is.

@@ -3,6 +3,7 @@
 mod round;
 
 mod evict;
+mod resume;
 mod snapshot;
 
 pub use snapshot::{BackendState, ClassState, Snapshot};
@@ -158,6 +159,7 @@ impl Allocator {
         }
         match input {
             Input::Arrived(id, info) => return self.arrived(id, &info),
+            Input::Resumed(id, info, held) => self.resumed(id, &info, held),
             Input::Withdrawn(id) => self.withdrawn(id),
             Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Matched(id, backend, tokens) => self.hints.matched(id, backend, tokens),
@@ -432,12 +434,24 @@ impl Allocator {
 
     /// Has the request that just arrived wait its turn, which may be now.
     fn wait(&mut self, id: RequestId, slot: u32, class: ClassId) {
+        if self.line_up(id, slot, class) {
+            self.dispatch();
+            // It may have been the one that stopped the others.
+            if self.bound_queue(id, slot) {
+                self.dispatch();
+            }
+        }
+    }
+
+    /// Puts the request into its queue; if there is no account for its owner it is refused.
+    fn line_up(&mut self, id: RequestId, slot: u32, class: ClassId) -> bool {
         let Some(flow) = self.share.flow(class, &self.book.entry(slot).info) else {
             let entry = *self.book.entry(slot);
             self.give_back(&entry);
             self.book.forget_id(id);
             self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
-            return self.dispatch();
+            self.dispatch();
+            return false;
         };
         self.sequence += 1;
         self.too_large.remove(class);
@@ -447,17 +461,16 @@ impl Allocator {
         let turned = self.book.enqueue(slot);
         self.changed = true;
         self.share.enqueued(slot, self.book.entry(slot), turned);
-        self.dispatch();
-        self.bound_queue(id, slot);
+        true
     }
 
     /// Refuses the request that just arrived if it must wait and its class's queue is full.
-    fn bound_queue(&mut self, id: RequestId, slot: u32) {
+    fn bound_queue(&mut self, id: RequestId, slot: u32) -> bool {
         let entry = *self.book.entry(slot);
         let Entry { class, state, .. } = entry;
         let queue_max = self.config.classes[class.index()].queue_max.unwrap_or(u32::MAX);
         if state != State::Waiting || self.book.queued(class) <= queue_max {
-            return;
+            return false;
         }
         self.give_back(&entry);
         self.unqueue(slot);
@@ -465,8 +478,7 @@ impl Allocator {
         self.drains.left(class, self.book.queued(class));
         self.too_large.remove(class);
         self.refuse(id, Some(class), Refusal::QueueFull, Reason::QueueBound);
-        // It may have been the one that stopped the others.
-        self.dispatch();
+        true
     }
 
     fn refuse(&mut self, id: RequestId, class: Option<ClassId>, refusal: Refusal, reason: Reason) {

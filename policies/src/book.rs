@@ -252,6 +252,10 @@ impl Book {
     pub fn oldest_in(&self, queue: ClassId) -> Option<&Entry> {
         Some(self.entry(self.oldest_slot(queue)?))
     }
+    /// The waiting request of the queue that arrived last.
+    pub fn youngest_in(&self, queue: ClassId) -> Option<&Entry> {
+        Some(self.entry(self.ages.get(queue.index())?.tail()?))
+    }
     pub fn oldest_slot(&self, queue: ClassId) -> Option<u32> {
         self.ages.get(queue.index())?.head()
     }

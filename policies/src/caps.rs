@@ -79,14 +79,18 @@ impl Caps {
         cap.requests == 0 || cap.tokens.saturating_add(tokens) <= cap.tokens_max
     }
     pub fn take(&mut self, class: ClassId, tokens: u64) {
+        assert!(!self.full.contains(class), "a full class is not dispatched");
+        self.hold(class, tokens);
+    }
+    /// Counts a request that runs, whatever the caps say.
+    pub fn hold(&mut self, class: ClassId, tokens: u64) {
         if !self.capped.contains(class) {
             return;
         }
         let cap = &mut self.caps[class.index()];
         cap.requests += 1;
         cap.tokens += tokens;
-        assert!(cap.requests <= cap.requests_max, "a full class is not dispatched");
-        if cap.requests == cap.requests_max {
+        if cap.requests >= cap.requests_max {
             self.full.insert(class);
         }
     }

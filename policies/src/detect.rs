@@ -272,6 +272,7 @@ impl Detector {
                 }
             }
             Input::Arrived(..)
+            | Input::Resumed(..)
             | Input::Withdrawn(_)
             | Input::Accepted(_)
             | Input::FirstToken(_)

@@ -120,17 +120,19 @@ impl HeavyLane {
     #[inline]
     pub fn take(&mut self, queue: ClassId) -> bool {
         let is_heavy = self.queues.is_heavy(queue);
-        if is_heavy {
-            assert!(self.running < self.max, "a full heavy lane sends nothing");
-            self.running += 1;
-        }
+        assert!(!is_heavy || self.running < self.max, "a full heavy lane sends nothing");
+        self.hold(queue);
         is_heavy && self.running == self.max
+    }
+    /// Counts a request of the queue that runs, however many do.
+    pub fn hold(&mut self, queue: ClassId) {
+        self.running += u32::from(self.queues.is_heavy(queue));
     }
     /// A request of the queue has ended; whether the lane was full up to now.
     #[inline]
     pub fn release(&mut self, queue: ClassId) -> bool {
         let is_heavy = self.queues.is_heavy(queue);
-        let was_full = is_heavy && self.running == self.max;
+        let was_full = is_heavy && self.running >= self.max;
         if is_heavy {
             assert!(self.running > 0, "what ends was outstanding");
             self.running -= 1;

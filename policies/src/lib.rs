@@ -11,6 +11,7 @@
 mod admit;
 mod allocator;
 mod book;
+mod bounds;
 mod caps;
 mod check;
 mod class_set;
@@ -40,12 +41,13 @@ mod standing;
 mod wait;
 
 pub use allocator::{Allocator, BackendState, ClassState, Snapshot};
+pub use bounds::Bounds;
 pub use check::{ConfigError, Field, Problem};
 pub use config::Config;
 pub use detect::{Alarm, AlarmKind, Detector};
 pub use message::{
-    Action, BackendInfo, Decision, EnginePriority, Input, Labels, Load, Needs, RequestInfo, Signal,
-    Used,
+    Action, BackendInfo, Decision, EnginePriority, Held, Input, Labels, Load, Needs, RequestInfo,
+    Signal, Used,
 };
 pub use promise::{GapBound, gap_bound, gap_bound_void};
 pub use shadow::{Agreement, Shadows, Verdict};

@@ -37,6 +37,9 @@ impl List {
     pub fn head(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
     }
+    pub fn tail(&self) -> Option<u32> {
+        (self.tail != NONE).then_some(self.tail)
+    }
     pub fn next(&self, store: &impl Linked, member: u32) -> Option<u32> {
         let next = store.links(member).next;
         (next != NONE).then_some(next)

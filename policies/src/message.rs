@@ -64,6 +64,17 @@ pub struct BackendInfo {
     pub models: u64,
 }
 
+/// How an allocator held a request when another took its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The class it has.
+    pub class: ClassId,
+    /// When it had arrived.
+    pub arrived: Time,
+    /// Where it runs; `None` if it waits.
+    pub backend: Option<BackendId>,
+}
+
 /// What a request had used when it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
@@ -93,6 +104,10 @@ pub struct Load {
 pub enum Input {
     /// A request was offered.
     Arrived(RequestId, RequestInfo),
+    /// An allocator before this one had let the request in: it waits, or runs. Told in the order
+    /// in which they arrived, after the backends have joined and before anything else; see
+    /// [`Allocator::handover`](crate::Allocator::handover).
+    Resumed(RequestId, RequestInfo, Held),
     /// Its client left. If it was dispatched, an `Ended` follows when the backend let go.
     Withdrawn(RequestId),
     /// Its backend has taken it in.

@@ -109,7 +109,7 @@ impl Shadow {
     fn listen(&mut self, now: Time, input: &Input, decisions: &[Decision]) {
         self.keep_deadlines(now);
         match *input {
-            Input::Arrived(id, _) => {
+            Input::Arrived(id, _) | Input::Resumed(id, ..) => {
                 self.open.entry(id).or_default();
                 self.tell(now, input.clone());
             }

@@ -18,8 +18,8 @@ use plimsoll_policy::log::{
     Ending, Header, LogError, Malformed, Problem, Reader, Record, Replay, Writer,
 };
 use plimsoll_policy::{
-    Action, Alarm, AlarmKind, Allocator, BackendInfo, Decision, EnginePriority, Input, Labels,
-    Load, RequestInfo, Signal, Used,
+    Action, Alarm, AlarmKind, Allocator, BackendInfo, Decision, EnginePriority, Held, Input,
+    Labels, Load, RequestInfo, Signal, Used,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -133,6 +133,12 @@ fn input() -> impl Strategy<Value = Input> {
     });
     prop_oneof![
         (request(), info()).prop_map(|(id, info)| Input::Arrived(id, info)),
+        (request(), info(), (tiny(), number(), of(backend()))).prop_map(
+            |(id, info, (class, at, backend))| {
+                let (class, arrived) = (ClassId(class), Time::from_nanos(at));
+                Input::Resumed(id, info, Held { class, arrived, backend })
+            }
+        ),
         request().prop_map(Input::Withdrawn),
         request().prop_map(Input::Accepted),
         request().prop_map(Input::FirstToken),

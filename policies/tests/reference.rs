@@ -1,6 +1,8 @@
 //! The allocator against one written the plain way, decision by decision, and what must hold of
 //! any policy under any storm of inputs.
 
+#[path = "support/handover.rs"]
+mod handover;
 #[path = "support/naive.rs"]
 mod naive;
 #[path = "support/storm.rs"]

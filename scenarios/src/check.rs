@@ -1,7 +1,8 @@
 //! What must hold between the parts of a scenario.
 
 use plimsoll_base::{ClassId, ModelId, SourceId, TenantId};
-use plimsoll_config::spec::{OrderSpec, PlaceSpec, PolicySpec, ShareSpec};
+use plimsoll_config::signals::cache_readers;
+use plimsoll_config::spec::PolicySpec;
 use plimsoll_config::{At, Code, Diagnostic, Place};
 use plimsoll_policy::RequestInfo;
 use plimsoll_policy::config::ClassifyRule;
@@ -49,17 +50,7 @@ pub(crate) fn check(
 
 /// Rules that read where prompts are cached, which the simulated engine does not tell.
 fn signals(policy: &At<PolicySpec>, found: &mut Vec<Diagnostic>) {
-    let PolicySpec { share, order, place, .. } = &policy.value;
-    let share =
-        share.as_ref().filter(|share| matches!(share, ShareSpec::DeficitLongestPrefix { .. }));
-    let order =
-        order.as_ref().filter(|order| matches!(order.value, OrderSpec::LongestPrefix { .. }));
-    let rules = place.iter().flat_map(|rules| &rules.0);
-    let affinities = rules.filter(|rule| matches!(rule.value, PlaceSpec::PrefixAffinity { .. }));
-    let shares = share.map(|_| ("deficit-longest-prefix", policy.place));
-    let orders = order.map(|order| ("longest-prefix", order.place));
-    let affinities = affinities.map(|rule| ("prefix-affinity", rule.place));
-    for (rule, place) in shares.into_iter().chain(orders).chain(affinities) {
+    for (rule, place) in cache_readers(policy) {
         let message =
             format!("`{rule}` needs to know what is cached, and the engine does not tell");
         found.push(

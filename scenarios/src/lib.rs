@@ -13,14 +13,20 @@ mod shipped;
 pub mod spec;
 pub mod trace;
 
+pub use plimsoll_config::gateway::GatewayFile;
 pub use plimsoll_config::{
     ClassObjectives, Code, Diagnostic, Diagnostics, Effective, EffectiveRow, Metric, Objective,
     PolicyFile, explain,
 };
-pub use scenario::{Loaded, Scenario, load, load_either};
+pub use scenario::{Loaded, Scenario, load, load_either, load_gateway};
 pub use shipped::{shipped, template, templates};
 
 /// The JSON Schema of a scenario file, for editors.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(spec::Spec).to_value()
+}
+
+/// The JSON Schema of a gateway file, for editors.
+pub fn gateway_schema() -> serde_json::Value {
+    plimsoll_config::gateway::schema().to_value()
 }

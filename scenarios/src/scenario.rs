@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use plimsoll_base::{Names, Time};
+use plimsoll_config::gateway::GatewayFile;
 use plimsoll_config::spec::ClassSpec;
 use plimsoll_config::{
     At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Layered, PolicyFile, Sources,
@@ -80,18 +81,38 @@ pub enum Loaded {
     Scenario(Box<Scenario>),
     /// A policy alone.
     Policy(Box<PolicyFile>),
+    /// A policy, and what stands before and behind it.
+    Gateway(Box<GatewayFile>),
 }
 
-/// Reads a scenario, or a policy file: one without workloads and pools.
+/// Reads a scenario, a gateway file (one with a `[gateway]`), or a policy file: one without
+/// workloads and pools.
 pub fn load_either(path: &Path, overrides: &[String]) -> Result<Loaded, Diagnostics> {
     let layered = plimsoll_config::read(path, overrides, shipped())?;
+    if layered.is_gateway_file() {
+        return Ok(Loaded::Gateway(Box::new(layered.gateway_file()?)));
+    }
     match layered.is_policy_file() {
         true => Ok(Loaded::Policy(Box::new(layered.policy_file()?))),
         false => Ok(Loaded::Scenario(Box::new(scenario(layered)?))),
     }
 }
 
+/// Reads a gateway file with the overrides (`a.b=value`) laid on top. The path may be
+/// `shipped:NAME`.
+pub fn load_gateway(path: &Path, overrides: &[String]) -> Result<GatewayFile, Diagnostics> {
+    plimsoll_config::read(path, overrides, shipped())?.gateway_file()
+}
+
 fn scenario(layered: Layered) -> Result<Scenario, Diagnostics> {
+    let gateway = layered.root.entries().iter().find(|entry| entry.key == "gateway");
+    if let Some(place) = gateway.map(|entry| entry.key_place) {
+        let message = "this is a gateway file: nothing in it can be simulated";
+        let diagnostic = Diagnostic::new(Code::Empty, Some(place), message)
+            .label("it has backends in place of pools, and no workload")
+            .help("read it with `plimsoll check`, run it with `plimsoll serve`");
+        return Err(Diagnostics { sources: layered.sources, list: vec![diagnostic] });
+    }
     let effective = Effective::of(&layered);
     let read: Result<Spec, Vec<Diagnostic>> = plimsoll_config::decode(&layered.root);
     let built = read.and_then(|spec| Parts::new(spec, &layered.sources));
@@ -271,10 +292,7 @@ fn assumptions(spec: &Spec, policy: &Config, traces: &[Option<Trace>]) -> Vec<St
 
 /// Where the relative path in `written` starts.
 pub(crate) fn resolve(written: &At<String>, sources: &Sources) -> PathBuf {
-    match &sources.of(written.place).directory {
-        Some(directory) => directory.join(&written.value),
-        None => PathBuf::from(&written.value),
-    }
+    sources.path(written)
 }
 
 /// An instant so long after the run began.

@@ -1,4 +1,4 @@
-//! The scenarios that come with the program.
+//! The scenarios that come with the program, and one gateway file.
 
 macro_rules! shipped {
     ($($name:literal)*) => {
@@ -26,19 +26,21 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "rule-evict"
     "local-first"
     "quota"
+    "gateway"
 };
 
-/// Name and text of every shipped scenario; `shipped:NAME` names it in paths and in `extends`.
+/// Name and text of every shipped file; `shipped:NAME` names it in paths and in `extends`.
 pub fn shipped() -> &'static [(&'static str, &'static str)] {
     SHIPPED
 }
 
-/// The names of the scenarios to start from: all shipped ones, the simplest first.
+/// The names of the files to start from: all shipped ones, the simplest scenario first, the gateway
+/// last.
 pub fn templates() -> impl Iterator<Item = &'static str> {
     SHIPPED.iter().map(|(name, _)| *name)
 }
 
-/// The text of a scenario to start from. It stands on its own or extends a shipped one.
+/// The text of a file to start from. It stands on its own or extends a shipped one.
 pub fn template(name: &str) -> Option<&'static str> {
     SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }

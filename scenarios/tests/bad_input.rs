@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use plimsoll_scenario::{Code, Diagnostics, load};
+use plimsoll_scenario::{Code, Diagnostics, load, load_gateway};
 
 /// More rows than any file here has; a generator has no end.
 const ROWS_MAX: usize = 1_000;
@@ -18,6 +18,11 @@ fn wrong(path: &Path) -> Diagnostics {
     let text = std::fs::read_to_string(path).expect("the file can be read");
     let overrides: Vec<String> =
         text.lines().filter_map(|line| line.strip_prefix("# --set ")).map(str::to_owned).collect();
+    let name = path.file_name().expect("a file has a name");
+    if name.to_string_lossy().starts_with("gateway_") {
+        return load_gateway(path, &overrides)
+            .expect_err(&format!("{} has a mistake", path.display()));
+    }
     let scenario = match load(path, &overrides) {
         Ok(scenario) => scenario,
         Err(wrong) => return wrong,

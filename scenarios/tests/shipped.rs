@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use plimsoll_policy::config::{Order, Share};
-use plimsoll_scenario::{Scenario, load, schema, shipped, template};
+use plimsoll_scenario::{Scenario, gateway_schema, load, load_gateway, schema, shipped, template};
 
 fn scenario(name: &str, overrides: &[&str]) -> Scenario {
     let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
@@ -11,9 +11,14 @@ fn scenario(name: &str, overrides: &[&str]) -> Scenario {
         .unwrap_or_else(|wrong| panic!("{name}:\n{wrong}"))
 }
 
+/// All shipped files but the gateway.
+fn scenarios() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    shipped().iter().filter(|(name, _)| *name != "gateway")
+}
+
 #[test]
 fn every_shipped_scenario_loads_under_its_own_name() {
-    for (name, text) in shipped() {
+    for (name, text) in scenarios() {
         let scenario = scenario(name, &[]);
         assert_eq!(scenario.name, *name);
         assert!(!scenario.description.is_empty(), "{name} says what it is about");
@@ -79,12 +84,27 @@ fn origins_follow_the_layers() {
 }
 
 #[test]
-fn the_committed_schema_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.json");
-    let fresh = serde_json::to_string_pretty(&schema()).expect("a schema is JSON") + "\n";
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::write(&path, &fresh).expect("the schema can be written");
+fn the_shipped_gateway_loads_and_needs_no_key() {
+    let gateway = load_gateway(Path::new("shipped:gateway"), &[]);
+    let gateway = gateway.unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!(gateway.name, "gateway");
+    assert_eq!(gateway.names.classes, ["chat", "batch"]);
+    assert_eq!(gateway.names.tenants, ["anonymous"]);
+    assert!(gateway.anonymous.is_some() && gateway.keys.is_empty());
+    assert_eq!(gateway.config.check(), Ok(()));
+    assert_eq!(gateway.assumptions, Vec::<String>::new());
+    assert!(template("gateway").is_some());
+}
+
+#[test]
+fn the_committed_schemas_are_current() {
+    for (file, schema) in [("schema.json", schema()), ("gateway-schema.json", gateway_schema())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let fresh = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, &fresh).expect("the schema can be written");
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == fresh, "scenarios/{file} is stale: run with UPDATE_EXPECT=1");
     }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == fresh, "scenarios/schema.json is stale: run with UPDATE_EXPECT=1");
 }

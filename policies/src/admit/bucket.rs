@@ -96,6 +96,16 @@ impl Buckets {
         Ok(())
     }
 
+    /// Takes what the request needs, as far as it is there.
+    pub fn hold(&mut self, now: Time, who: Candidate) {
+        let need = self.units(who.tokens);
+        if self.classes.contains(who.class)
+            && let Some(bucket) = self.bucket(now, who)
+        {
+            bucket.level = bucket.level.saturating_sub(need);
+        }
+    }
+
     /// What was reserved for the request was not needed.
     pub fn give_back(&mut self, now: Time, who: Candidate) {
         let reserved = self.units(who.tokens);

@@ -43,6 +43,13 @@ pub(crate) struct Held {
     pub tokens: u64,
 }
 
+impl Held {
+    fn add(&mut self, who: Candidate) {
+        self.requests += 1;
+        self.tokens += who.tokens;
+    }
+}
+
 /// Why a request may not come in, and when its client may come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Objection {
@@ -126,10 +133,20 @@ impl Admission {
             }
         }
         if let Some(held) = &mut self.held {
-            held.requests += 1;
-            held.tokens += who.tokens;
+            held.add(who);
         }
         Ok(())
+    }
+
+    /// Counts a request that an allocator before this one had let in.
+    pub fn hold(&mut self, now: Time, who: Candidate) {
+        for rule in &mut self.rules {
+            match rule {
+                Rule::Bucket(buckets) => buckets.hold(now, who),
+                Rule::Gate(_) | Rule::Early(_) | Rule::RetryBudget(_) => {}
+            }
+        }
+        self.held.iter_mut().for_each(|held| held.add(who));
     }
 
     /// The request never ran.

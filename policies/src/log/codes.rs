@@ -61,6 +61,7 @@ coded!("reason", Reason {
     TooLarge = 21,
     Draining = 22,
     NoBackend = 23,
+    Resumed = 24,
 });
 
 coded!("bound", Bound {
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_one_number() {
-        check::<Reason>(23);
+        check::<Reason>(24);
         check::<Bound>(Bound::ALL.len());
         check::<Refusal>(Refusal::ALL.len());
         check::<End>(5);

@@ -7,7 +7,7 @@ use plimsoll_base::{
 
 use super::bytes::{Cursor, Malformed, put, put_way};
 use super::codes::Coded;
-use crate::message::{BackendInfo, Input, Labels, Load, RequestInfo, Used};
+use crate::message::{BackendInfo, Held, Input, Labels, Load, RequestInfo, Used};
 
 /// What ways lead away from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) struct Base {
 
 /// Codes above are kept for kinds to come.
 pub(super) const KIND_MAX: u8 = 31;
+/// The kind that came after those about no request.
+const RESUMED: u8 = 13;
 
 /// The number of an input's kind.
 pub(super) fn kind(input: &Input) -> u8 {
@@ -37,6 +39,7 @@ pub(super) fn kind(input: &Input) -> u8 {
         Input::Left(_) => 10,
         Input::Draining => 11,
         Input::Deadline => 12,
+        Input::Resumed(..) => RESUMED,
     }
 }
 
@@ -44,6 +47,7 @@ pub(super) fn kind(input: &Input) -> u8 {
 pub(super) fn subject(input: &Input) -> Option<RequestId> {
     match *input {
         Input::Arrived(id, _)
+        | Input::Resumed(id, ..)
         | Input::Withdrawn(id)
         | Input::Accepted(id)
         | Input::FirstToken(id)
@@ -66,6 +70,15 @@ pub(super) fn write(out: &mut Vec<u8>, base: &mut Base, input: &Input) {
             put_way(out, base.newest.wrapping_add(1), id.0);
             base.newest = id.0;
             write_info(out, info);
+        }
+        Input::Resumed(id, ref info, Held { class, arrived, backend }) => {
+            put_way(out, base.newest.wrapping_add(1), id.0);
+            base.newest = id.0;
+            write_info(out, info);
+            put(out, class.0.into());
+            put_way(out, base.now, arrived.nanos());
+            out.push(u8::from(backend.is_some()));
+            backend.iter().for_each(|&backend| write_backend(out, backend));
         }
         Input::Withdrawn(id) | Input::Accepted(id) | Input::FirstToken(id) => {
             put_way(out, base.newest, id.0);
@@ -111,8 +124,8 @@ pub(super) fn write(out: &mut Vec<u8>, base: &mut Base, input: &Input) {
 
 /// Reads what [`write`] wrote for an input of this kind.
 pub(super) fn read(kind: u8, from: &mut Cursor<'_>, base: &mut Base) -> Result<Input, Malformed> {
-    if let 0..=7 = kind {
-        let next = base.newest.wrapping_add(u64::from(kind == 0));
+    if let 0..=7 | RESUMED = kind {
+        let next = base.newest.wrapping_add(u64::from(matches!(kind, 0 | RESUMED)));
         let id = RequestId(from.way(next, "a request id")?);
         return about_a_request(kind, id, from, base);
     }
@@ -143,8 +156,8 @@ pub(super) fn read(kind: u8, from: &mut Cursor<'_>, base: &mut Base) -> Result<I
         10 => Input::Left(read_backend(from)?),
         11 => Input::Draining,
         12 => Input::Deadline,
-        13.. => return Err(Malformed::Unknown("input", kind)),
-        0..=7 => unreachable!("inputs about a request were read above"),
+        14.. => return Err(Malformed::Unknown("input", kind)),
+        0..=7 | RESUMED => unreachable!("inputs about a request were read above"),
     })
 }
 
@@ -170,6 +183,18 @@ fn about_a_request(
             Input::Ended(id, end, Used { prompt_tokens, output_tokens })
         }
         6 => Input::Matched(id, read_backend(from)?, from.small("cached tokens")?),
+        RESUMED => {
+            base.newest = id.0;
+            let info = read_info(from)?;
+            let class = ClassId(from.small("a class id")?);
+            let arrived = Time::from_nanos(from.way(base.now, "the time of an arrival")?);
+            let backend = match from.byte("whether it runs")? {
+                0 => None,
+                1 => Some(read_backend(from)?),
+                other => return Err(Malformed::Unknown("state of a request", other)),
+            };
+            Input::Resumed(id, info, Held { class, arrived, backend })
+        }
         7.. => Input::Predicted(id, from.small("output tokens")?),
     })
 }

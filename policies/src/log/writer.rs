@@ -80,12 +80,17 @@ impl Writer {
         &mut self.out
     }
 
-    /// Ends the log; returns the bytes that were not carried away yet.
-    pub fn finish(mut self) -> Vec<u8> {
+    /// Closes the block in hand, so that all that was decided up to now can be carried away.
+    pub fn flush(&mut self) {
         self.settle();
         if !self.block.is_empty() {
             self.close_block();
         }
+    }
+
+    /// Ends the log; returns the bytes that were not carried away yet.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.flush();
         let mut trailer = Vec::new();
         for count in [self.inputs, self.decisions, self.signals] {
             put(&mut trailer, count);

@@ -260,6 +260,17 @@ impl Backends {
         self.open_count -= usize::from(!slot.is_open());
         self.turn = backend.index() + 1;
     }
+    /// Counts a request that runs, however many its backend may have. On one that is not there it
+    /// holds nothing.
+    pub fn hold(&mut self, backend: BackendId, tokens: u64) {
+        if self.is_here(backend) {
+            self.change(backend, |slot| {
+                slot.requests += 1;
+                slot.tokens += tokens;
+                slot.peak = slot.peak.max(slot.requests);
+            });
+        }
+    }
 
     /// Whether some request may go where another may not, so that one that waits for room does not
     /// stop everyone.

@@ -177,6 +177,8 @@ impl Naive {
                     self.adapted.result(&self.config.classes, of, now);
                 }
             }
+            // `handover.rs` tells it to real allocators.
+            Input::Resumed(..) => unreachable!("no storm takes over from another allocator"),
             Input::Ended(id, end, used) => self.ended(id, end, used),
             Input::Joined(id, info) => {
                 self.changed = true;

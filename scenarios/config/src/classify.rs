@@ -128,8 +128,8 @@ impl Reader<'_> {
             name: header.name.to_ascii_lowercase(),
             value: header.value.clone(),
         });
-        let wanted =
-            [header, key.clone().map(Label::Key), service_tier.clone().map(Label::ServiceTier)];
+        let key = key.as_ref().map(|key| key.value.clone());
+        let wanted = [header, key.map(Label::Key), service_tier.clone().map(Label::ServiceTier)];
         let labels = wanted.into_iter().flatten().fold(0, |set, label| set | self.bit(label));
         let (models, stages) = (&self.models, &self.stages);
         ClassifyRule {

@@ -52,15 +52,15 @@ codes! {
     /// A name of a kind that does not exist.
     UnknownKind = "P0106": "The table chooses among a fixed set (an arrival process, a length distribution, a rule), and the chosen name is not in it.";
     /// A name that cannot be one.
-    BadName = "P0107": "Names of classes, workloads, pools and tenants are 1 to 64 letters, digits, `-` or `_`, so that they can stand in dotted paths, file names and reports.";
+    BadName = "P0107": "Names of classes, workloads, pools and tenants are 1 to 64 letters, digits, `-` or `_`, so that they can stand in dotted paths, file names and reports. Headers are named in lower case, environment variables by letters, digits and `_`.";
     /// A name given twice.
     Duplicate = "P0108": "Two tables of one list have the same name. Names identify their table in rules, overrides and reports.";
     /// A name that nothing defines.
-    UnknownName = "P0201": "A class, workload or tenant is named that the file does not define. Classes are defined by [[class]], workloads by [[workload]], tenants by the workloads' `tenant` and `tenants` or by [[tenant]].";
+    UnknownName = "P0201": "A class, workload or tenant is named that the file does not define. Classes are defined by [[class]], workloads by [[workload]], tenants by the workloads' `tenant` and `tenants` or by [[tenant]], API keys by [[key]].";
     /// A rate that is negative or zero.
     Rate = "P0202": "An arrival rate must be above 0. A piecewise rate may have pieces of 0, but not only such pieces; a workload that is off at first has a `start`.";
     /// A scenario lacks a workload, a pool or a class.
-    Empty = "P0203": "A scenario needs at least one [[class]], one [[workload]] and one [[pool]].";
+    Empty = "P0203": "A scenario needs at least one [[class]], one [[workload]] and one [[pool]]; a gateway one [[class]] and one [[backend]].";
     /// The warm-up eats the run.
     WarmUp = "P0204": "Requests that arrive during the warm-up are simulated and not measured. A warm-up as long as the run measures nothing.";
     /// Limits of an engine that contradict each other.
@@ -68,15 +68,17 @@ codes! {
     /// A request that no engine can hold.
     TooLarge = "P0206": "The longest prompt and the longest output that this workload can draw do not fit together into any pool: the request would be refused for ever. Lower the length's `max` or `output_cap`, or give an engine more KV memory and `context_max`.";
     /// A request that no classify rule matches.
-    Unclassified = "P0207": "Some requests of the workload match no `classify` rule, so they have no class and would be refused. Rules are tried in order at every prompt length that the workload can draw; end the list with a rule without conditions, or let the workload claim a class and drop `classify`.";
+    Unclassified = "P0207": "Some requests of the workload match no `classify` rule, so they have no class and would be refused. Rules are tried in order at every prompt length that the workload can draw; end the list with a rule without conditions, or let the workload claim a class and drop `classify`. Before a gateway only requests with a `trusted` key can claim a class.";
     /// Lengths that cannot be drawn.
     Lengths = "P0208": "A length distribution is contradictory: `min` above `max`, a mean not above 0, quantile points that fall or do not run from 0 to 1.";
     /// Keys that exclude each other, or need each other.
     Conflict = "P0209": "The table states two keys that exclude each other, or one that needs another which is not there.";
     /// Too many of something.
-    TooMany = "P0210": "There are more tables of a kind than the program supports: 64 classes, 65,535 workloads and pools.";
+    TooMany = "P0210": "There are more tables of a kind than the program supports: 64 classes, 65,535 workloads and pools; 64 models and resources together, 4,096 backends and resources together.";
     /// A rule reads what the backends do not tell.
-    NoSignal = "P0211": "The rule reads which part of a prompt a backend has cached. The simulated engine has no prefix cache and tells nothing of the kind, so the rule would silently do something else. Use it in a policy file, in front of servers that tell.";
+    NoSignal = "P0211": "The rule reads what nobody tells, so it would silently do something else. Which part of a prompt a backend has cached is told neither by the simulated engine, which has no prefix cache, nor to a gateway, whose backends keep it to themselves. How long an output will be is known to a simulation only. How full backends are is read from their metrics, which a backend of kind `openai` has only where the file says so.";
+    /// No address where one belongs.
+    Address = "P0212": "A gateway listens at an IP address and a port, 127.0.0.1:8080 or [::1]:8080. A backend's URL is http:// or https://, a host and, if need be, a port and a path prefix that ends before /v1; it has no query, no fragment and no password. Paths begin with /.";
     /// The trace cannot be opened.
     TraceUnreadable = "P0301": "The trace file cannot be opened. Its path is relative to the scenario file that names it. Trace files do not come with the program.";
     /// The format of the trace is unknown.

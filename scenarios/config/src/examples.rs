@@ -5,11 +5,17 @@ pub(crate) fn of(key: &str) -> Option<&'static str> {
     EXAMPLES.iter().find(|(name, _)| *name == key).map(|(_, example)| *example)
 }
 
-const EXAMPLES: [(&str, &str); 28] = [
+const EXAMPLES: [(&str, &str); 34] = [
     ("name", "name = \"chat\""),
     ("schema_version", "schema_version = 1"),
     ("rate", "rate = \"5/s\""),
     ("cv", "cv = 2.0"),
+    ("gateway", "[gateway]` with `listen = \"127.0.0.1:8080\""),
+    ("listen", "listen = \"127.0.0.1:8080\""),
+    ("url", "url = \"http://10.0.0.1:8000\""),
+    ("kv_tokens", "kv_tokens = 400000"),
+    ("tenant", "tenant = \"search\""),
+    ("folder", "folder = \"decisions\""),
     ("pieces", "pieces = [{ for = \"10m\", rate = \"3/s\" }]"),
     ("for", "for = \"10m\""),
     ("users", "users = 8"),

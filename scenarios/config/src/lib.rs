@@ -1,8 +1,8 @@
-//! Reading configuration files: places, units, layering, errors; policy files.
+//! Reading configuration files: places, units, layering, errors; policy and gateway files.
 //!
 //! [`read`] merges a file with what it extends and with the overrides into a tree in which every
 //! value knows its place; [`decode`] turns tables of that tree into serde types; [`policy`] turns
-//! the policy part into [`plimsoll_policy::Config`]. Whatever is wrong comes back as
+//! the policy part into [`plimsoll_policy::Config`], and [`gateway`] a whole gateway file. Whatever is wrong comes back as
 //! [`Diagnostics`], rendered as rustc renders its errors.
 
 pub mod admit;
@@ -14,6 +14,7 @@ mod effective;
 mod examples;
 pub mod feedback;
 mod file;
+pub mod gateway;
 mod layer;
 pub mod nearest;
 pub mod objectives;
@@ -22,6 +23,7 @@ pub mod partition;
 pub mod place;
 pub mod policy;
 mod share;
+pub mod signals;
 mod source;
 pub mod spec;
 pub mod tree;

@@ -158,11 +158,16 @@ pub fn find(
     index
 }
 
+/// Whether it can stand in a path, a file name and a report.
+pub(crate) fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    (1..=64).contains(&name.chars().count()) && name.chars().all(fits)
+}
+
 /// Refuses names that could not stand in a path, and names given twice.
 pub fn check_names(names: &[&At<String>], what: &str, found: &mut Vec<Diagnostic>) {
     for (index, name) in names.iter().enumerate() {
-        let fits = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-        if !(1..=64).contains(&name.value.chars().count()) || !name.value.chars().all(fits) {
+        if !is_name(&name.value) {
             let message = format!("`{}` cannot be the name of a {what}", name.value);
             found.push(
                 Diagnostic::new(Code::BadName, Some(name.place), message)

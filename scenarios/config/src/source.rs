@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::At;
+
 /// A text that values came from: a file, a shipped scenario, one `--set` or one row of a trace.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -54,6 +56,13 @@ impl Sources {
     /// The source with this index.
     pub fn get(&self, index: u32) -> &Source {
         &self.0[index as usize]
+    }
+    /// A path as it is written, from where relative paths of its text start.
+    pub fn path(&self, written: &At<String>) -> PathBuf {
+        match &self.of(written.place).directory {
+            Some(directory) => directory.join(&written.value),
+            None => PathBuf::from(&written.value),
+        }
     }
     /// Line and column of a place's first byte.
     pub fn position(&self, place: Place) -> Position {

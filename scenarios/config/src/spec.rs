@@ -191,7 +191,7 @@ pub enum ClassifySpec {
         /// Only with this header: `{ name = "x-team", value = "search" }`.
         header: Option<HeaderSpec>,
         /// Only with the API key of this name.
-        key: Option<String>,
+        key: Option<At<String>>,
         /// Only if it asks for this service tier.
         service_tier: Option<String>,
         /// Only if at least this many tokens of its prompt are cached nowhere.

@@ -4,9 +4,8 @@
 
 use plimsoll_base::{Fact, Observer, Time};
 use plimsoll_policy::log::Writer;
-use plimsoll_policy::{Allocator, Config, Decision, Input, Signal};
+use plimsoll_policy::{Allocator, Bounds, Config, Decision, Input, Signal};
 
-use super::bounds::Bounds;
 use super::detection::Detection;
 use super::{Event, World};
 use crate::engine::Batch;

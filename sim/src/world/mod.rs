@@ -7,7 +7,6 @@
 
 mod arrivals;
 mod audience;
-mod bounds;
 mod detection;
 mod flight;
 mod hearing;

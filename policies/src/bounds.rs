@@ -1,16 +1,19 @@
 //! Telling what stops each class whenever it changes.
 
 use plimsoll_base::{Bound, ClassId, Fact, Observer, Time};
-use plimsoll_policy::Standing;
 
-/// What was told last.
-pub(super) struct Bounds {
+use crate::standing::Standing;
+
+/// Tells a [`Fact::Bound`] whenever what stops a class has changed; remembers what was told last.
+#[derive(Clone, Debug)]
+pub struct Bounds {
     standing: Standing,
     /// Indexed by class.
     told: Vec<Option<Bound>>,
 }
 
 impl Bounds {
+    /// Nothing was told yet, of so many classes.
     pub fn new(classes: usize) -> Bounds {
         Bounds { standing: Standing::default(), told: vec![None; classes] }
     }
