@@ -70,6 +70,8 @@ pub struct Allocator {
     heeds_time: bool,
     /// Whether it matters to nobody's turn who waits and who goes: then who can go at once does.
     is_unwatched: bool,
+    /// Whether no rule keeps accounts of what goes and what ends, beside the loads of backends.
+    is_plain: bool,
     /// What a pick by the share is called.
     share_reason: Reason,
     /// What stopped those who wait.
@@ -116,9 +118,18 @@ impl Allocator {
         let order = Order::new(&config);
         let feedback = Feedback::new(&config);
         let share = Share::new(&Config { classes: owed.clone(), ..config.clone() });
+        let caps = Caps::new(&config.classes);
+        let predictions = Predictions::new(config.predict, &config.classes);
         Ok(Allocator {
+            is_plain: admission.is_empty()
+                && config.partition.is_empty()
+                && config.feedback.is_empty()
+                && share.keeps_no_accounts()
+                && order.keeps_no_accounts()
+                && predictions.learn_nothing()
+                && caps.are_none(),
             classifier: Classifier::new(&config.classify, config.classes.len()),
-            predictions: Predictions::new(config.predict, &config.classes),
+            predictions,
             hints: Hints::default(),
             admission,
             drains: Drains::new(config.classes.len(), measured),
@@ -132,7 +143,7 @@ impl Allocator {
             book: Book::new(queues, order.lanes(queues)),
             order,
             guard: config.guard.as_ref().map(|guard| Guard::new(guard, &owed)),
-            caps: Caps::new(&config.classes),
+            caps,
             heavy_lane: HeavyLane::new(&config.partition, queues),
             partitions: Partitions::new(&config),
             backends: Backends::new(&config),
@@ -361,11 +372,8 @@ impl Allocator {
         let Some(slot) = inserted else { return self.dispatch() };
         let Some(backend) = at_once else { return self.wait(id, slot, class) };
         self.sequence += 1;
-        self.too_large.remove(class);
-        self.order.charge(info.workflow, prompt_tokens, output_predicted);
-        self.take_heavy(queue);
-        if let Some(evict) = &mut self.evict {
-            evict.dispatched(slot, class);
+        if !self.is_plain {
+            self.charge(slot);
         }
         self.remember(slot, backend);
         self.commit((id, class, tokens), backend, self.share_reason, None);
@@ -381,7 +389,7 @@ impl Allocator {
     ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
             && self.is_unwatched
-            && self.has_room((class, queue), tokens);
+            && (self.is_plain || self.has_room((class, queue), tokens));
         if is_next { self.backends.find_room(tokens, context, asked) } else { None }
     }
 
@@ -392,6 +400,19 @@ impl Allocator {
             && self.caps.has_room(class, tokens)
             && !self.heavy_lane.full().contains(queue)
             && self.partitions.has_room(class, tokens)
+    }
+
+    /// Charges a request that goes as it arrives to the rules that keep accounts. The share keeps
+    /// none.
+    #[inline(never)]
+    fn charge(&mut self, slot: u32) {
+        let Entry { class, queue, output_predicted, info, .. } = *self.book.entry(slot);
+        self.too_large.remove(class);
+        self.order.charge(info.workflow, info.prompt_tokens, output_predicted);
+        self.take_heavy(queue);
+        if let Some(evict) = &mut self.evict {
+            evict.dispatched(slot, class);
+        }
     }
 
     /// What speaks against taking a request in that could go `at_once`, if there is such a place.
@@ -537,29 +558,40 @@ impl Allocator {
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
         let (class, tokens) = (entry.class, entry.tokens());
-        let charged = (entry.info.prompt_tokens, entry.output_predicted);
+        if !self.is_plain {
+            self.settle(found.slot, end, used);
+        }
+        self.book.forget(found);
+        self.changed = true;
+        self.backends.release(backend, tokens);
+        if !self.is_plain {
+            self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
+            self.caps.release(class, tokens);
+            self.partitions.release(class, tokens);
+            self.too_large.remove(class);
+        }
+        self.in_flight -= 1;
+    }
+
+    /// Tells the rules that keep accounts what a request used that has ended.
+    #[inline(never)]
+    fn settle(&mut self, slot: u32, end: End, used: Used) {
+        let entry = self.book.entry(slot);
+        let Entry { id, class, queue, info, output_predicted, .. } = *entry;
         if !self.admission.is_empty() {
             let used = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
             self.admission.settle(self.now, entry.candidate(), used);
         }
         self.predictions.ended(class, end, used.output_tokens);
         self.share.settle(entry, used);
-        let used = (used.prompt_tokens, used.output_tokens);
-        self.order.settle(entry.info.workflow, charged, used);
-        if self.heavy_lane.release(entry.queue) {
+        let charged = (info.prompt_tokens, output_predicted);
+        self.order.settle(info.workflow, charged, (used.prompt_tokens, used.output_tokens));
+        if self.heavy_lane.release(queue) {
             self.too_large = ClassSet::EMPTY;
         }
         if let Some(evict) = &mut self.evict {
-            evict.ended(found.slot, class, id);
+            evict.ended(slot, class, id);
         }
-        self.book.forget(found);
-        self.changed = true;
-        self.backends.release(backend, tokens);
-        self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
-        self.caps.release(class, tokens);
-        self.partitions.release(class, tokens);
-        self.too_large.remove(class);
-        self.in_flight -= 1;
     }
 
     fn joined(&mut self, backend: BackendId, info: &BackendInfo) {
@@ -662,7 +694,7 @@ impl Allocator {
     }
 
     /// Tells the rules of placement that keep track of who goes where.
-    #[inline]
+    #[inline(always)]
     fn remember(&mut self, slot: u32, backend: BackendId) {
         if self.backends.remembers() {
             self.backends.went(backend, &Asked::of(self.book.entry(slot), self.now));
@@ -683,9 +715,11 @@ impl Allocator {
         let action = Action::Dispatch(backend, priority);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
         self.backends.take(backend, tokens);
-        self.feedback.dispatched(id, backend, &mut self.backends);
-        self.caps.take(class, tokens);
-        self.partitions.take(class, tokens);
+        if !self.is_plain {
+            self.feedback.dispatched(id, backend, &mut self.backends);
+            self.caps.take(class, tokens);
+            self.partitions.take(class, tokens);
+        }
         self.in_flight += 1;
     }
 

@@ -239,7 +239,7 @@ impl Backends {
         at.map(|at| self.slots[at].id(at))
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_plainly(&self, tokens: u64, context: u64) -> Option<usize> {
         match &self.slots[..] {
             [only] => only.has_room(tokens, context).then_some(0),
