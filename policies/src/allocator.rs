@@ -61,6 +61,11 @@ pub struct Allocator {
     lives: Vec<Option<Span>>,
     /// Queues with a time-to-live.
     mortal: ClassSet,
+    /// The shortest of the times to live.
+    life_min: Span,
+    /// No request expires before this instant. Who arrives from now on lives for `life_min` at
+    /// least.
+    none_expires_before: Time,
     /// Whether time alone can bring something about: a time-to-live, a deadline or a breaker.
     heeds_time: bool,
     /// Whether it matters to nobody's turn who waits and who goes: then who can go at once does.
@@ -104,6 +109,8 @@ impl Allocator {
         let ids = (0..).map(ClassId).zip(&owed);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
         let mortal: ClassSet = mortal.collect();
+        let life_min = owed.iter().filter_map(|class| class.time_to_live).min();
+        let life_min = life_min.unwrap_or(Span::MAX);
         let admission = Admission::new(&config);
         let ids = (0..).map(ClassId).zip(&config.classes);
         let bounded = ids.filter(|(_, class)| class.queue_max.is_some()).map(|(id, _)| id);
@@ -142,6 +149,8 @@ impl Allocator {
             backends: Backends::new(&config),
             lives: owed.iter().map(|class| class.time_to_live).collect(),
             mortal,
+            life_min,
+            none_expires_before: Time::ZERO.saturating_add(life_min),
             stops: Stops::default(),
             changed: false,
             too_large: ClassSet::EMPTY,
@@ -190,7 +199,7 @@ impl Allocator {
     /// Does what time alone brings about.
     #[inline(never)]
     fn pass_time(&mut self) {
-        if self.mortal.meets(self.book.waiting()) {
+        if self.none_expires_before <= self.now {
             self.expire();
         }
         if self.order.relegates() {
@@ -218,7 +227,11 @@ impl Allocator {
     /// farther site. `None` if there is none.
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.book.waiting().is_empty() { None } else { self.earliest_deadline() }
+        let heeds_time = self.heeds_time
+            || self.guard.is_some()
+            || self.evict.is_some()
+            || self.backends.remembers();
+        if heeds_time && !self.book.waiting().is_empty() { self.earliest_deadline() } else { None }
     }
 
     fn earliest_deadline(&self) -> Option<Time> {
@@ -286,7 +299,7 @@ impl Allocator {
 
     /// When the oldest request of the class that waits here arrived.
     pub fn oldest_arrival(&self, class: ClassId) -> Option<Time> {
-        self.book.oldest(class).map(|entry| entry.arrived)
+        self.book.oldest_arrival(class)
     }
 
     /// Requests that are dispatched and have not ended.
@@ -609,12 +622,16 @@ impl Allocator {
     fn expire(&mut self) {
         for queue in self.mortal.and(self.book.waiting()) {
             while self.next_expiry(queue).is_some_and(|at| at <= self.now) {
-                let slot = self.book.oldest_slot(queue).expect("what expires waits");
-                let of = (self.queues.class(queue), self.book.entry(slot).arrived);
+                let oldest = self.book.oldest_in(queue).expect("what expires waits");
+                let of = (self.queues.class(queue), oldest.arrived);
                 self.feedback.expired(self.now, of, &mut self.caps);
-                self.drop_waiting(slot, Action::Close(End::Expired), Reason::TimeToLive);
+                self.drop_waiting(oldest.slot, Action::Close(End::Expired), Reason::TimeToLive);
             }
         }
+        let queues = self.mortal.and(self.book.waiting());
+        let expiries = queues.filter_map(|queue| self.next_expiry(queue));
+        let latest = self.now.saturating_add(self.life_min);
+        self.none_expires_before = expiries.fold(latest, Time::min);
     }
 
     #[inline]

@@ -12,6 +12,8 @@ use crate::{At, Code, Diagnostic, SpanValue};
 
 const SEATS_MAX: u32 = 1_000_000;
 const KV_TOKENS_MAX: u64 = 1_000_000_000_000;
+/// Metrics are read no more often than this.
+pub(super) const SCRAPE_LEAST: Span = Span::from_millis(10);
 const SCRAPE: Quantity =
     Quantity { key: "scrape_every", default: "1s", least: "10ms", most: "1min" };
 
@@ -45,29 +47,32 @@ pub(super) fn backend(
         );
         return None;
     };
-    let url = url(&spec.url, found);
     if let Some(name) = &spec.key_env {
         variable(name, found);
     }
+    let url = url(&spec.url, found);
     let models = models(spec, around, found);
-    let backend = Backend {
+    let info = info(spec, models, around, found);
+    let model_names = model_names(spec, models, around, found);
+    let health = path("health", spec.health.as_ref(), found);
+    let metrics = match &spec.metrics {
+        None => kind.metrics().map(str::to_owned),
+        Some(none) if none.value == "none" => None,
+        Some(written) => path("metrics", Some(written), found),
+    };
+    let scrape_every = SCRAPE.span(spec.scrape_every, found);
+    Some(Backend {
         name: spec.name.value.clone(),
         url: url?,
         kind,
-        info: info(spec, models, around, found),
-        model_names: model_names(spec, models, around, found),
+        info,
+        model_names,
         key_env: spec.key_env.as_ref().map(|name| name.value.clone()),
         priority: spec.priority.unwrap_or(kind.priority()),
-        health: path("health", spec.health.as_ref(), found)
-            .unwrap_or_else(|| kind.health().to_owned()),
-        metrics: match &spec.metrics {
-            None => kind.metrics().map(str::to_owned),
-            Some(none) if none.value == "none" => None,
-            Some(written) => path("metrics", Some(written), found),
-        },
-        scrape_every: SCRAPE.span(spec.scrape_every, found),
-    };
-    Some(backend)
+        health: health.unwrap_or_else(|| kind.health().to_owned()),
+        metrics,
+        scrape_every,
+    })
 }
 
 fn url(written: &At<String>, found: &mut Vec<Diagnostic>) -> Option<Url> {

@@ -1,21 +1,18 @@
 //! From a gateway file as written to a [`GatewayFile`].
 
-use plimsoll_base::{ModelId, Names, PoolId, TenantId};
+use plimsoll_base::{ModelId, Names, PoolId};
 
 use super::backends::{Around, backend};
+use super::deadlines::deadlines;
 use super::listen::{addresses, log, no_loop, tls};
+use super::names::{anonymous, names, with_resources};
 use super::spec::GatewayFileSpec;
-use super::{
-    ANONYMOUS, ANY_MODEL, GatewayFile, POOL_DEFAULT, ROUTES, check, deadlines, headers, key,
-    limits, resource,
-};
+use super::{GatewayFile, check, headers, key, limits, resource};
 use crate::classify::Declared;
-use crate::policy::{Known, build, check_names, find, is_name};
+use crate::policy::{Known, build, find};
 use crate::spec::ClassifySpec;
 use crate::{At, Code, Diagnostic, Effective, Items, Sources, place};
 
-/// Models and resources together.
-const MODELS_MAX: usize = 64;
 /// Backends and resources together.
 const BACKENDS_MAX: usize = 4_096;
 
@@ -49,16 +46,9 @@ pub(super) fn gateway(
     let backends: Vec<_> =
         written.filter_map(|written| backend(written, around, &mut found)).collect();
     let resources = resources(&spec, (own.count, &names), around.sites, &mut found);
-    let keys = key::keys(&spec.key, &names.tenants, sources, &mut found);
-    let gateway = &spec.gateway;
-    let class_deadlines =
-        deadlines::deadlines(&gateway.deadlines, &spec.deadlines, &names.classes, &mut found);
-    let anonymous = anonymous(&spec, &names, &mut found);
-    let limits = limits::limits(gateway, &mut found);
-    let headers = headers::headers(&gateway.headers, &mut found);
-    let log = gateway.log.as_ref().map(|written| log(written, sources, &mut found));
     let Some((listen, admin)) = addresses else { return Err(found) };
     no_loop((listen, admin), &spec.backend, &backends, &mut found);
+    let gateway = &spec.gateway;
     let mut file = GatewayFile {
         name: spec.name.value.clone(),
         description: spec.description.clone(),
@@ -68,12 +58,12 @@ pub(super) fn gateway(
         listen,
         admin,
         tls: gateway.tls.as_ref().map(|written| tls(written, sources)),
-        anonymous,
-        limits,
-        headers,
-        log,
-        deadlines: class_deadlines,
-        keys,
+        anonymous: anonymous(&spec, &names, &mut found),
+        limits: limits::limits(gateway, &mut found),
+        headers: headers::headers(&gateway.headers, &mut found),
+        log: gateway.log.as_ref().map(|written| log(written, sources, &mut found)),
+        deadlines: deadlines(&gateway.deadlines, &spec.deadlines, &names.classes, &mut found),
+        keys: key::keys(&spec.key, &names.tenants, sources, &mut found),
         backends,
         resources,
         assumptions: Vec::new(),
@@ -86,75 +76,6 @@ pub(super) fn gateway(
     }
     file.assumptions = assumptions(&file);
     if found.is_empty() { Ok(file) } else { Err(found) }
-}
-
-/// The names behind the ids.
-fn names(spec: &GatewayFileSpec, found: &mut Vec<Diagnostic>) -> Names {
-    let classes: Vec<_> = spec.class.0.iter().map(|class| &class.name).collect();
-    let tenants: Vec<_> = spec.tenant.0.iter().map(|tenant| &tenant.name).collect();
-    let backends: Vec<_> = spec.backend.0.iter().map(|backend| &backend.value.name).collect();
-    let resources: Vec<_> = spec.resource.0.iter().map(|resource| &resource.value.name).collect();
-    for (names, what) in [
-        (&classes, "class"),
-        (&tenants, "tenant"),
-        (&backends, "backend"),
-        (&resources, "resource"),
-    ] {
-        check_names(names, what, found);
-    }
-    let mut pools: Vec<String> = Vec::new();
-    for backend in &spec.backend.0 {
-        let named = backend.value.pool.as_ref();
-        if let Some(named) = named {
-            check_names(&[named], "pool", found);
-        }
-        let pool = named.map_or(POOL_DEFAULT, |pool| &pool.value);
-        if pools.iter().all(|known| known != pool) {
-            pools.push(pool.to_owned());
-        }
-    }
-    let backend_pools = pools.len();
-    for name in resources {
-        if pools[..backend_pools].contains(&name.value) {
-            taken(name, "pool", found);
-        }
-        pools.push(name.value.clone());
-    }
-    let owned = |names: Vec<&At<String>>| names.iter().map(|name| name.value.clone()).collect();
-    let mut tenants: Vec<String> = owned(tenants);
-    if belong_to_nobody(spec) && tenants.iter().all(|tenant| tenant != ANONYMOUS) {
-        tenants.push(ANONYMOUS.to_owned());
-    }
-    let sources = ROUTES.map(str::to_owned).into();
-    Names { classes: owned(classes), tenants, sources, pools }
-}
-
-/// Whether nothing in the file says whose requests are.
-fn belong_to_nobody(spec: &GatewayFileSpec) -> bool {
-    spec.key.0.is_empty() && spec.gateway.anonymous.is_none()
-}
-
-/// The tenant of requests without a key.
-fn anonymous(
-    spec: &GatewayFileSpec,
-    names: &Names,
-    found: &mut Vec<Diagnostic>,
-) -> Option<TenantId> {
-    let index = match &spec.gateway.anonymous {
-        Some(name) => find(name, &names.tenants, "tenant", found),
-        None if belong_to_nobody(spec) => names.tenants.iter().position(|name| name == ANONYMOUS),
-        None => None,
-    };
-    index.map(|index| TenantId(u32::try_from(index).unwrap_or(u32::MAX)))
-}
-
-fn taken(name: &At<String>, what: &str, found: &mut Vec<Diagnostic>) {
-    let message = format!("the resource `{}` has the name of a {what}", name.value);
-    found.push(
-        Diagnostic::new(Code::Duplicate, Some(name.place), message)
-            .label(format!("a resource is a {what} of its own"))
-            .help("give it a name of its own"),
-    );
 }
 
 /// There is something to serve, and not too much.
@@ -182,42 +103,6 @@ fn enough(spec: &GatewayFileSpec, found: &mut Vec<Diagnostic>) {
         );
         found.push(Diagnostic::new(Code::TooMany, Some(extra.place), message));
     }
-}
-
-/// How many models the file names before its resources, one that stands for all included.
-#[derive(Clone, Copy)]
-struct Own {
-    count: usize,
-    any_model: bool,
-}
-
-/// Makes the resources models of the policy, behind its own; where it has none, one that stands
-/// for all comes first.
-fn with_resources(spec: &mut GatewayFileSpec, found: &mut Vec<Diagnostic>) -> Own {
-    let models = &mut spec.policy.value.models.get_or_insert_default().0;
-    let any_model = models.is_empty();
-    if any_model {
-        models.push(At { value: ANY_MODEL.to_owned(), place: spec.name.place });
-    }
-    let own = Own { count: models.len(), any_model };
-    for resource in &spec.resource.0 {
-        let name = &resource.value.name;
-        if models[..own.count].iter().any(|model| model.value == name.value) {
-            taken(name, "model", found);
-        }
-        // What is wrong with the name has been said.
-        if is_name(&name.value) && models.iter().all(|model| model.value != name.value) {
-            models.push(name.clone());
-        }
-    }
-    if let Some(extra) = models.get(MODELS_MAX) {
-        let message = format!(
-            "there are {} models and resources, at most {MODELS_MAX} are supported",
-            models.len()
-        );
-        found.push(Diagnostic::new(Code::TooMany, Some(extra.place), message));
-    }
-    own
 }
 
 /// Rules name only keys that there are.

@@ -4,8 +4,9 @@ use plimsoll_base::{ClassId, ModelId, Span};
 use plimsoll_policy::config::{Becomes, Dedicated, Partition};
 use plimsoll_policy::{Allocator, BackendInfo, Config};
 
+use super::GatewayFile;
+use super::backends::{SCRAPE_LEAST, pace};
 use super::spec::GatewayFileSpec;
-use super::{GatewayFile, backends};
 use crate::admit::{AdmitSpec, PredictSpec};
 use crate::feedback::FeedbackSpec;
 use crate::signals::cache_readers;
@@ -17,7 +18,7 @@ pub(super) fn check(spec: &GatewayFileSpec, file: &mut GatewayFile, found: &mut 
     signals(spec, file, needed, found);
     let written = spec.backend.0.iter().map(|spec| spec.value.scrape_every);
     for (backend, written) in file.backends.iter_mut().zip(written) {
-        backends::pace(backend, written, needed, found);
+        pace(backend, written, needed, found);
     }
     served(spec, file, found);
     reachable(spec, file, found);
@@ -48,7 +49,18 @@ fn signals(
                 .help("write `predict = { rule = \"class-quantile\" }`"),
         );
     }
-    if needed.is_some() && file.backends.iter().all(|backend| backend.metrics.is_none()) {
+    let Some(needed) = needed else { return };
+    if needed < SCRAPE_LEAST {
+        for (rule, place) in report_readers(spec) {
+            let message = format!("`{rule}` needs the metrics of backends every {needed}");
+            found.push(
+                Diagnostic::new(Code::NoSignal, Some(place), message)
+                    .label(format!("they are read every {SCRAPE_LEAST} at most"))
+                    .help("let reports be older, for example `stale_after = \"1s\"`"),
+            );
+        }
+    }
+    if file.backends.iter().all(|backend| backend.metrics.is_none()) {
         for (rule, place) in report_readers(spec) {
             let message = format!("`{rule}` reads the metrics of backends, and none has any");
             found.push(
@@ -89,7 +101,7 @@ fn served(spec: &GatewayFileSpec, file: &GatewayFile, found: &mut Vec<Diagnostic
         let message = format!("no backend serves the model `{}`", name.value);
         found.push(
             Diagnostic::new(Code::Conflict, Some(name.place), message)
-                .label("whoever asks for it would wait for ever")
+                .label("whoever asks for it could never be served")
                 .help(format!("add \"{}\" to the `models` of a backend", name.value)),
         );
     }
@@ -110,7 +122,7 @@ fn reachable(spec: &GatewayFileSpec, file: &GatewayFile, found: &mut Vec<Diagnos
         let message = format!("no backend takes the class `{}`", written.name.value);
         found.push(
             Diagnostic::new(Code::Conflict, Some(place), message)
-                .label("its requests would wait for ever")
+                .label("its requests could never be served")
                 .help("put a backend at one of its sites and into a pool that it may use"),
         );
     }

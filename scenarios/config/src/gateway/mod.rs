@@ -13,6 +13,7 @@ mod headers;
 mod key;
 mod limits;
 mod listen;
+mod names;
 mod range;
 mod resource;
 mod spec;

@@ -1,0 +1,72 @@
+//! Whether each backend is there, and how full it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Limited};
+use plimsoll_driver::Gate;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::infer::duration;
+use crate::scrape;
+use crate::upstream::{Broken, Upstream};
+
+/// Looks that must fail in a row before a backend counts as gone.
+const FAILURES_MAX: u32 = 2;
+/// The longest page of metrics.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// How long a look may take.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// Looks after the backend of a slot for ever: has it join, leave and report. `every` is how often
+/// the policy wants reports, if it does.
+pub(crate) async fn watch(gate: Gate, slot: u32, upstream: Arc<Upstream>, every: Option<Duration>) {
+    let own = duration(upstream.backend.scrape_every);
+    let mut ticks = interval(every.map_or(own, |every| every.min(own)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut is_here, mut failures) = (false, 0);
+    loop {
+        ticks.tick().await;
+        let as_of = Instant::now();
+        match timeout(LOOK_MAX, look(&upstream)).await {
+            Ok(Ok(load)) => {
+                failures = 0;
+                if !std::mem::replace(&mut is_here, true) {
+                    tracing::info!(backend = upstream.backend.name, "joined");
+                    gate.join(slot, upstream.backend.info).await;
+                }
+                if let Some(load) = load {
+                    gate.report(slot, load, as_of).await;
+                }
+            }
+            Ok(Err(_)) | Err(_) => {
+                failures += 1;
+                if failures >= FAILURES_MAX && std::mem::replace(&mut is_here, false) {
+                    tracing::warn!(backend = upstream.backend.name, "left");
+                    gate.leave(slot).await;
+                }
+            }
+        }
+    }
+}
+
+/// Asks a backend whether it is well, and how full it is if it says so anywhere.
+async fn look(upstream: &Arc<Upstream>) -> Result<Option<plimsoll_policy::Load>, ()> {
+    get(upstream, &upstream.backend.health).await.map_err(drop)?;
+    let Some(path) = &upstream.backend.metrics else { return Ok(None) };
+    // A backend whose metrics are off is well all the same.
+    let page = get(upstream, path).await.ok();
+    Ok(page.and_then(|page| scrape::load(upstream.backend.kind, &page)))
+}
+
+/// The text at a path, if the answer is a success.
+async fn get(upstream: &Arc<Upstream>, path: &str) -> Result<String, Broken> {
+    let mut begun = upstream.get(path, LOOK_MAX).await?;
+    if !begun.response.status().is_success() {
+        return Err(Broken::Answer(begun.response.status().to_string()));
+    }
+    let body = Limited::new(begun.response.body_mut(), PAGE_BYTES_MAX).collect().await;
+    let bytes = body.map_err(|error| Broken::Answer(error.to_string()))?.to_bytes();
+    begun.done();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,27 @@
+//! Production mode: an OpenAI-compatible gateway in front of inference servers.
+//!
+//! The allocator that runs in the simulator decides who goes where and when; the gateway moves
+//! bytes and tells it what happened. One request: HTTP → limits, key, classification
+//! ([`identity`]) → [`Gate::submit`](plimsoll_driver::Gate::submit) → its turn → a connection to
+//! the backend ([`upstream`]) → the answer, whole or event by event ([`relay`]) → one end.
+//!
+//! What is sent upstream is rebuilt from an allow-list ([`body`]): no header of the client goes
+//! further than here.
+
+mod answer;
+mod body;
+mod health;
+mod identity;
+mod infer;
+mod keys;
+mod lease;
+mod ratio;
+mod relay;
+mod scrape;
+mod server;
+mod sse;
+mod state;
+mod upstream;
+
+pub use keys::{KeyError, Keys};
+pub use server::{Gateway, Running, StartError};

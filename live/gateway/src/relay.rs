@@ -1,0 +1,356 @@
+//! A stream, event by event: read from the backend, counted, and passed on.
+//!
+//! Until the first event with a token the client has seen nothing, and whatever goes wrong is an
+//! answer with a status. After that it is an event `error`, and the stream ends without `[DONE]`:
+//! the gateway never says of an answer that it is complete unless its backend has.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::Response;
+use hyper::body::Frame;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use plimsoll_base::End;
+use plimsoll_driver::Ticket;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::answer::{Body, Problem};
+use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
+use crate::sse::{Event, Events};
+use crate::state::count;
+use crate::upstream::Begun;
+
+/// Events that may wait for a client that reads slowly, before nothing more is read for it.
+const AHEAD_MAX: usize = 16;
+/// The longest event.
+const EVENT_BYTES_MAX: usize = 4 << 20;
+
+/// A stream under way.
+pub(crate) struct Stream {
+    job: JobPart,
+    begun: Begun,
+    ticket: Ticket,
+    times: Times,
+    events: Events,
+    seen: Seen,
+}
+
+/// What of a job outlives the answer's head.
+struct JobPart {
+    shared: std::sync::Arc<crate::state::Shared>,
+    current: std::sync::Arc<crate::state::Current>,
+    model: String,
+    prompt_bytes: usize,
+    prompt_tokens: u32,
+    wants_usage: bool,
+    id: String,
+}
+
+/// What has been seen of a stream.
+#[derive(Debug, Default)]
+struct Seen {
+    bytes: u64,
+    tokens: u32,
+    usage: Option<Usage>,
+    is_finished: bool,
+}
+
+/// What an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A keep-alive, or the role before the first token.
+    Empty,
+    Token,
+    /// What was used, and nothing else.
+    Usage,
+    /// The end.
+    Done,
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    choices: Vec<Choice<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    finish_reason: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    text: Option<&'a serde_json::value::RawValue>,
+    #[serde(borrow, default)]
+    delta: Option<
+        std::collections::BTreeMap<std::borrow::Cow<'a, str>, &'a serde_json::value::RawValue>,
+    >,
+}
+
+impl Choice<'_> {
+    fn has_token(&self) -> bool {
+        let says = |value: &serde_json::value::RawValue| {
+            !matches!(value.get(), "null" | "\"\"" | "[]" | "{}")
+        };
+        let delta = self.delta.iter().flatten();
+        self.text.is_some_and(says)
+            || delta.into_iter().any(|(name, value)| *name != *"role" && says(value))
+    }
+}
+
+/// How a stream stops.
+enum Stop {
+    /// The backend said that it is complete.
+    Done,
+    /// The client is gone, or does not read.
+    ClientGone,
+    Evicted,
+    Problem(Problem, End),
+}
+
+impl Stream {
+    pub fn new(job: &Job, begun: Begun, ticket: Ticket, times: Times) -> Stream {
+        let job = JobPart {
+            shared: job.shared.clone(),
+            current: job.current.clone(),
+            model: job.asked.model.clone(),
+            prompt_bytes: job.asked.prompt_bytes,
+            prompt_tokens: job.info.prompt_tokens,
+            wants_usage: job.asked.wants_usage,
+            id: job.id.clone(),
+        };
+        let (events, seen) = (Events::default(), Seen::default());
+        Stream { job, begun, ticket, times, events, seen }
+    }
+
+    /// The next event, and what it is.
+    async fn next(&mut self, until: (Instant, &str)) -> Result<(Event, Kind), Stop> {
+        loop {
+            match self.events.next(EVENT_BYTES_MAX) {
+                Ok(Some(event)) => {
+                    let kind = self.look(&event)?;
+                    return Ok((event, kind));
+                }
+                Ok(None) => {}
+                Err(_) => return Err(failed("the backend sent an event that is too long")),
+            }
+            let frame = tokio::select! {
+                biased;
+                frame = self.begun.response.body_mut().frame() => frame,
+                () = self.ticket.revoked() => return Err(Stop::Evicted),
+                () = tokio::time::sleep_until(until.0) => {
+                    return Err(Stop::Problem(too_late(until.1), End::Expired));
+                }
+            };
+            match frame {
+                Some(Ok(frame)) => {
+                    let Ok(piece) = frame.into_data() else { continue };
+                    self.seen.bytes += piece.len() as u64;
+                    if self.seen.bytes > self.job.current.file.limits.response_bytes_max {
+                        return Err(failed("the backend's answer is too long"));
+                    }
+                    self.events.push(&piece);
+                }
+                Some(Err(_)) => return Err(failed("the backend broke off in its answer")),
+                None if self.events.is_cut() => {
+                    return Err(failed("the backend's answer ended in mid-event"));
+                }
+                None => return Err(failed("the backend's answer ended before it was complete")),
+            }
+        }
+    }
+
+    /// What an event is; counts its tokens.
+    fn look(&mut self, event: &Event) -> Result<Kind, Stop> {
+        let Some(data) = event.data() else { return Ok(Kind::Empty) };
+        if &*data == b"[DONE]" {
+            return match self.seen.is_finished {
+                true => Ok(Kind::Done),
+                false => Err(failed("the backend ended its answer without saying why")),
+            };
+        }
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else {
+            return Err(failed("the backend sent malformed JSON"));
+        };
+        if chunk.error.is_some() {
+            return Err(failed("the backend reported an error in its answer"));
+        }
+        self.seen.is_finished |= chunk.choices.iter().any(|choice| choice.finish_reason.is_some());
+        if let Some(usage) = chunk.usage {
+            self.seen.usage = Some(usage);
+        }
+        if chunk.choices.is_empty() {
+            return Ok(if chunk.usage.is_some() { Kind::Usage } else { Kind::Empty });
+        }
+        let tokens = chunk.choices.iter().filter(|choice| choice.has_token()).count() as u32;
+        self.seen.tokens += tokens;
+        let used = self.ticket.used();
+        used.prompt_tokens = self.job.prompt_tokens;
+        used.output_tokens = self.seen.tokens;
+        Ok(if tokens > 0 || self.seen.is_finished { Kind::Token } else { Kind::Empty })
+    }
+
+    /// Passes everything on, until the end.
+    async fn pump(&mut self, to: &mpsc::Sender<Bytes>, first: Vec<Bytes>) -> Stop {
+        let write = duration(self.job.current.file.limits.write_timeout);
+        for bytes in first {
+            if to.send_timeout(bytes, write).await.is_err() {
+                return Stop::ClientGone;
+            }
+        }
+        loop {
+            let idle = self.times.idle_until();
+            let total = self.times.until(self.times.deadlines.total);
+            let which = if idle < total { "idle" } else { "total" };
+            let next = tokio::select! {
+                biased;
+                next = self.next((idle, which)) => next,
+                () = to.closed() => return Stop::ClientGone,
+            };
+            let (event, kind) = match next {
+                Ok(next) => next,
+                Err(stop) => return stop,
+            };
+            if kind == Kind::Usage && !self.job.wants_usage {
+                continue;
+            }
+            if to.send_timeout(event.bytes, write).await.is_err() {
+                return Stop::ClientGone;
+            }
+            if kind == Kind::Done {
+                return Stop::Done;
+            }
+        }
+    }
+
+    /// Tells the allocator how it ended.
+    fn close(mut self, stop: &Stop) {
+        let (end, word) = match stop {
+            Stop::Done => {
+                let Stream { job, seen, .. } = &self;
+                if let Some(usage) = seen.usage {
+                    job.shared.ratios.learn(&job.model, job.prompt_bytes, usage.prompt_tokens);
+                    let used = self.ticket.used();
+                    used.output_tokens = usage.completion_tokens.max(used.output_tokens);
+                    used.prompt_tokens = match usage.prompt_tokens {
+                        0 => used.prompt_tokens,
+                        tokens => tokens,
+                    };
+                }
+                (End::Finished, "finished")
+            }
+            Stop::ClientGone => (End::Cancelled, "the client left"),
+            Stop::Evicted => (End::Evicted, "evicted"),
+            Stop::Problem(_, end) => {
+                count(&self.job.shared.counts.broken_streams);
+                (*end, "broken")
+            }
+        };
+        tracing::info!(
+            id = self.job.id,
+            class = self.job.current.file.names.class(self.ticket.class()),
+            backend = self.ticket.backend().index(),
+            waited_ms = self.ticket.waited().nanos() / 1_000_000,
+            took_ms = self.times.began.elapsed().as_millis() as u64,
+            tokens = self.seen.tokens,
+            end = word,
+            "done"
+        );
+        self.ticket.end(end);
+        // A stream that is done may have its last empty chunk to come; whoever waited for that
+        // would hold the seat meanwhile.
+        if let Stop::Done = stop {
+            let mut begun = self.begun;
+            tokio::spawn(async move {
+                let rest =
+                    async { while let Some(Ok(_)) = begun.response.body_mut().frame().await {} };
+                if tokio::time::timeout(std::time::Duration::from_secs(1), rest).await.is_ok() {
+                    begun.done();
+                }
+            });
+        }
+    }
+}
+
+/// Waits for the first token, then answers with what comes.
+///
+/// # Errors
+/// If the stream stops before its first token.
+pub(crate) async fn begin(mut stream: Stream) -> Result<Response<Body>, Problem> {
+    let head = stream.begun.response.headers();
+    if !kind_is(head.get(CONTENT_TYPE), b"text/event-stream") {
+        let stop = failed("the backend answered something else than a stream of events");
+        return Err(stopped(stream, stop));
+    }
+    let until = stream.times.until(stream.times.deadlines.first_token);
+    let mut first = Vec::new();
+    loop {
+        match stream.next((until, "first token")).await {
+            Ok((_, Kind::Usage)) if !stream.job.wants_usage => {}
+            Ok((event, kind)) => {
+                first.push(event.bytes);
+                if kind != Kind::Empty {
+                    break;
+                }
+            }
+            Err(stop) => return Err(stopped(stream, stop)),
+        }
+    }
+    stream.job.shared.gate.first_token(&stream.ticket).await;
+    let (to, from) = mpsc::channel(AHEAD_MAX);
+    tokio::spawn(carry(stream, to, first));
+    let body = StreamBody::new(Frames(from));
+    let mut response = Response::new(body.boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// Until the end, whatever becomes of the client.
+async fn carry(mut stream: Stream, to: mpsc::Sender<Bytes>, first: Vec<Bytes>) {
+    let stop = stream.pump(&to, first).await;
+    let problem = match &stop {
+        Stop::Done | Stop::ClientGone => None,
+        Stop::Evicted => Some(evicted()),
+        Stop::Problem(problem, _) => Some(problem.clone()),
+    };
+    let write = duration(stream.job.current.file.limits.write_timeout);
+    stream.close(&stop);
+    if let Some(problem) = problem {
+        let event = format!("event: error\ndata: {}\n\n", problem.to_json());
+        // Whoever does not read it any more is gone.
+        let _ = to.send_timeout(event.into(), write).await;
+    }
+}
+
+/// Ends a stream that has not begun for its client.
+fn stopped(stream: Stream, stop: Stop) -> Problem {
+    stream.close(&stop);
+    match stop {
+        Stop::Problem(problem, _) => problem,
+        Stop::Evicted => evicted(),
+        Stop::Done | Stop::ClientGone => broken("the backend's answer is empty"),
+    }
+}
+
+fn failed(message: &str) -> Stop {
+    Stop::Problem(broken(message), End::Failed)
+}
+
+/// Pieces as frames of a body.
+struct Frames(mpsc::Receiver<Bytes>);
+
+impl futures_util::Stream for Frames {
+    type Item = Result<Frame<Bytes>, std::convert::Infallible>;
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

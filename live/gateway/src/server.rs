@@ -1,0 +1,361 @@
+//! The way in: connections, limits, routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use plimsoll_base::Observer;
+use plimsoll_config::gateway::GatewayFile;
+use plimsoll_driver::{LogSettings, Policy, Settings};
+use plimsoll_policy::log::Header;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::answer::{Body, Problem, json};
+use crate::body::{Asked, Route};
+use crate::identity::Caller;
+use crate::infer::{Job, duration};
+use crate::keys::Keys;
+use crate::lease;
+use crate::state::{Current, Shared, count};
+use crate::upstream::Upstream;
+
+/// A gateway that is about to start.
+pub struct Gateway {
+    /// What it does.
+    pub file: GatewayFile,
+    /// Who may come in.
+    pub keys: Keys,
+    /// Who is told what happens, beside the gateway's own metrics.
+    pub observer: Box<dyn Observer + Send>,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The allocator did not start.
+    #[error(transparent)]
+    Driver(#[from] plimsoll_driver::StartError),
+}
+
+/// A gateway at work.
+pub struct Running {
+    pub(crate) shared: Arc<Shared>,
+    address: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+    driver: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Starts it on the current runtime.
+    ///
+    /// # Errors
+    /// If the address is taken, the policy contradicts itself, or the log's folder cannot be
+    /// written to.
+    pub async fn start(self) -> Result<Running, StartError> {
+        let Gateway { file, keys, observer } = self;
+        let listener = listen(file.listen).await?;
+        let address = listener.local_addr().unwrap_or(file.listen);
+        let policy = policy(&file);
+        let log = file.log.as_ref().map(|log| LogSettings {
+            folder: log.folder.clone(),
+            file_bytes_max: log.file_bytes_max,
+            files_max: log.files_max as usize,
+        });
+        let (gate, driver) = plimsoll_driver::start(Settings { policy, log, observer })?;
+        let upstreams = upstreams(&file, &keys);
+        let current = Current { file, keys, upstreams };
+        let shared = Arc::new(Shared::new(gate, current));
+        let mut tasks = watch(&shared).await;
+        tasks.push(tokio::spawn(accept(listener, Arc::clone(&shared))));
+        Ok(Running { shared, address, tasks, driver })
+    }
+}
+
+impl Running {
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes nothing new in and lets what is held go on to its end, for so long at most; then
+    /// stops. Whether everything had ended.
+    pub async fn drain(self, grace: Duration) -> bool {
+        self.shared.is_draining.store(true, Ordering::Relaxed);
+        self.shared.gate.drain().await;
+        let empty = async {
+            while !is_empty(&self.shared).await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let all_ended = tokio::time::timeout(grace, empty).await.is_ok();
+        self.stop().await;
+        all_ended
+    }
+
+    /// Stops at once.
+    pub async fn stop(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.shared.gate.stop().await;
+        // A task that panicked has said so.
+        let _ = self.driver.await;
+    }
+}
+
+async fn is_empty(shared: &Shared) -> bool {
+    let held = shared.gate.ask(|inside| {
+        let waiting = (0..inside.config.classes.len() as u16)
+            .any(|class| inside.allocator.queued(plimsoll_base::ClassId(class)) > 0);
+        waiting || inside.allocator.in_flight() > 0
+    });
+    !held.await.unwrap_or(false)
+}
+
+/// The policy of a file, and what a log says of it.
+pub(crate) fn policy(file: &GatewayFile) -> Policy {
+    let header = Header {
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: file.name.clone(),
+        names: file.names.clone(),
+        ..Header::default()
+    };
+    Policy { config: file.config.clone(), header }
+}
+
+/// The backends of a file, none connected yet.
+pub(crate) fn upstreams(file: &GatewayFile, keys: &Keys) -> Vec<Arc<Upstream>> {
+    let backends = file.backends.iter().cloned().enumerate();
+    backends.map(|(slot, backend)| Arc::new(Upstream::new(backend, keys.upstream(slot)))).collect()
+}
+
+/// Has resources join, and somebody look after each backend.
+async fn watch(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+    let current = shared.current();
+    let needs = shared.gate.ask(|inside| inside.allocator.needs()).await;
+    let every = needs.ok().and_then(|needs| needs.reports).map(duration);
+    let slots = (0..).zip(&current.upstreams);
+    let tasks = slots.map(|(slot, upstream)| {
+        let (gate, upstream) = (shared.gate.clone(), Arc::clone(upstream));
+        tokio::spawn(crate::health::watch(gate, slot, upstream, every))
+    });
+    let tasks = tasks.collect();
+    let first = current.upstreams.len() as u32;
+    for (slot, resource) in (first..).zip(&current.file.resources) {
+        shared.gate.join(slot, resource.info).await;
+    }
+    tasks
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let limits = shared.current().file.limits.clone();
+    let room = Arc::new(Semaphore::new(limits.connections_max as usize));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Too many open files, mostly: wait until some are closed.
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        count(&shared.counts.connections);
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            count(&shared.counts.connections_refused);
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            serve(stream, shared).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let limits = shared.current().file.limits.clone();
+    // Without it events would wait for each other.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, std::convert::Infallible>(answer(request, shared).await) }
+    });
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(duration(limits.header_timeout))
+        .max_buf_size((limits.header_bytes_max as usize).max(8192))
+        .half_close(false);
+    // A connection that breaks off has freed what it held.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Answers one request, whatever it is.
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let own =
+        || format!("plimsoll-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let id = id_of(request.headers()).map_or_else(own, str::to_owned);
+    let answered = route(request, &shared, &id).await;
+    let mut response = answered.unwrap_or_else(|problem| problem.response());
+    if let Ok(value) = HeaderValue::try_from(id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    let digit = usize::from(response.status().as_u16() / 100).min(5);
+    count(&shared.counts.answered[digit]);
+    response
+}
+
+/// The client's own number for a request, if it makes sense.
+fn id_of(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let is_sound = (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    is_sound.then_some(id)
+}
+
+async fn route(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+    id: &str,
+) -> Result<Response<Body>, Problem> {
+    let current = shared.current();
+    let path = request.uri().path();
+    if let Some(route) = Route::ALL.into_iter().find(|route| route.path() == path) {
+        allow(&request, &Method::POST)?;
+        let job = read(request, route, (shared, &current), id).await;
+        let job = job.inspect_err(|_| count(&shared.counts.turned_away))?;
+        return job.run().await;
+    }
+    if let Some(rest) = path.strip_prefix(lease::PATH) {
+        let rest = rest.to_owned();
+        return leases(request, &rest, (shared, &current)).await;
+    }
+    match path {
+        "/v1/models" => {
+            allow(&request, &Method::GET)?;
+            Caller::of(request.headers(), shared, &current)?;
+            Ok(models(&current.file))
+        }
+        "/healthz" => Ok(json(StatusCode::OK, &json!({ "status": "ok" }))),
+        "/readyz" => Ok(ready(shared).await),
+        _ => {
+            let message = format!("there is nothing at `{path}`");
+            Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message))
+        }
+    }
+}
+
+/// Leases are taken, renewed and given back.
+async fn leases(
+    request: Request<Incoming>,
+    rest: &str,
+    (shared, current): (&Arc<Shared>, &Arc<Current>),
+) -> Result<Response<Body>, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = Caller::of(&head.headers, shared, current)?;
+    let body = read_body(&head.headers, body, &current.file).await?;
+    match (head.method, rest.strip_prefix('/')) {
+        (Method::POST, None) if rest.is_empty() => {
+            lease::take((shared, current), &caller, &head.headers, &body).await
+        }
+        (Method::PUT, Some(id)) => lease::renew(shared, &caller, (id, &body)),
+        (Method::DELETE, Some(id)) => lease::give_back(shared, &caller, id),
+        _ => {
+            let message = "POST /v1/leases takes a lease, PUT and DELETE /v1/leases/ID renew it \
+                           and give it back";
+            Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+        }
+    }
+}
+
+fn allow<B>(request: &Request<B>, method: &Method) -> Result<(), Problem> {
+    if request.method() == method {
+        return Ok(());
+    }
+    let message = format!("use {method} here");
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+}
+
+/// A request for inference, once its key, its headers and its body make sense.
+async fn read(
+    request: Request<Incoming>,
+    route: Route,
+    (shared, current): (&Arc<Shared>, &Arc<Current>),
+    id: &str,
+) -> Result<Job, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = Caller::of(&head.headers, shared, current)?;
+    let body = read_body(&head.headers, body, &current.file).await?;
+    let asked = Asked::read(route, &body)?;
+    Job::read((shared, current), &caller, &head.headers, (asked, id.to_owned()))
+}
+
+/// A body within its limits.
+///
+/// # Errors
+/// If it is too large, too slow, or breaks off.
+pub(crate) async fn read_body(
+    headers: &HeaderMap,
+    body: Incoming,
+    file: &GatewayFile,
+) -> Result<Bytes, Problem> {
+    let bytes_max = file.limits.body_bytes_max;
+    let too_large = || {
+        let message = format!("the body is larger than {bytes_max} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    };
+    let stated = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if stated.is_some_and(|stated: u64| stated > bytes_max) {
+        return Err(too_large());
+    }
+    let body = Limited::new(body, bytes_max as usize).collect();
+    match tokio::time::timeout(duration(file.limits.body_timeout), body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::bad("body_cut", "the body broke off")),
+        Err(_) => {
+            let message = "the body took too long";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message))
+        }
+    }
+}
+
+fn models(file: &GatewayFile) -> Response<Body> {
+    let models = &file.config.models[..file.config.models.len() - file.resources.len()];
+    let one = |id: &String| json!({ "id": id, "object": "model", "owned_by": "plimsoll" });
+    let list: Vec<_> = models.iter().map(one).collect();
+    json(StatusCode::OK, &json!({ "object": "list", "data": list }))
+}
+
+/// Whether a request could be answered now.
+async fn ready(shared: &Shared) -> Response<Body> {
+    let here = shared
+        .gate
+        .ask(|inside| inside.backends.iter().flatten().filter(|backend| backend.is_here).count());
+    let here = here.await.unwrap_or(0);
+    let is_ready = here > 0 && !shared.is_draining();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &json!({ "ready": is_ready, "backends": here, "draining": shared.is_draining() }))
+}

@@ -1,0 +1,125 @@
+//! What every request sees.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use plimsoll_base::TenantId;
+use plimsoll_config::gateway::GatewayFile;
+use plimsoll_driver::Gate;
+
+use crate::keys::Keys;
+use crate::lease::Leases;
+use crate::ratio::Ratios;
+use crate::upstream::Upstream;
+
+/// Shared by everything in the gateway.
+pub(crate) struct Shared {
+    /// The way to the allocator.
+    pub gate: Gate,
+    /// What is in force; replaced whole when the file is read again.
+    current: RwLock<Arc<Current>>,
+    /// Tenants that trusted headers have named.
+    pub tenants: Tenants,
+    pub leases: Leases,
+    /// Tokens a byte, by model.
+    pub ratios: Ratios,
+    /// Whether nothing new is taken in.
+    pub is_draining: AtomicBool,
+    /// What is counted outside of the allocator.
+    pub counts: Counts,
+}
+
+/// What a file says, ready for use.
+pub(crate) struct Current {
+    pub file: GatewayFile,
+    pub keys: Keys,
+    /// Indexed by the slot of a backend; resources have slots after all backends, and none here.
+    pub upstreams: Vec<Arc<Upstream>>,
+}
+
+impl Shared {
+    pub fn new(gate: Gate, current: Current) -> Shared {
+        let names = &current.file.names.tenants;
+        Shared {
+            gate,
+            leases: Leases::default(),
+            tenants: Tenants::new(names, current.file.limits.tenants_max),
+            ratios: Ratios::new(current.file.limits.tokens_per_byte),
+            current: RwLock::new(Arc::new(current)),
+            is_draining: AtomicBool::new(false),
+            counts: Counts::default(),
+        }
+    }
+
+    /// What is in force now; a request keeps to what it began with.
+    pub fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().expect("nobody panics while it is held"))
+    }
+
+    /// From now on this is in force.
+    pub fn replace(&self, current: Current) {
+        *self.current.write().expect("nobody panics while it is held") = Arc::new(current);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Tenants by name: those of the file, and those that trusted headers have named since.
+#[derive(Debug)]
+pub(crate) struct Tenants {
+    known: Mutex<BTreeMap<String, TenantId>>,
+    /// Beside those of the file.
+    more_max: usize,
+    of_file: usize,
+}
+
+impl Tenants {
+    fn new(names: &[String], more_max: u32) -> Tenants {
+        let known = names.iter().cloned().zip((0..).map(TenantId)).collect();
+        Tenants { known: Mutex::new(known), more_max: more_max as usize, of_file: names.len() }
+    }
+
+    /// The id of a tenant; `None` if it is new and there are as many as there may be.
+    pub fn id(&self, name: &str) -> Option<TenantId> {
+        let mut known = self.known.lock().expect("nobody panics while it is held");
+        if let Some(&id) = known.get(name) {
+            return Some(id);
+        }
+        if known.len() >= self.of_file + self.more_max {
+            return None;
+        }
+        let id = TenantId(known.len() as u32);
+        known.insert(name.to_owned(), id);
+        Some(id)
+    }
+
+    /// All names, in the order of their ids.
+    pub fn names(&self) -> Vec<String> {
+        let known = self.known.lock().expect("nobody panics while it is held");
+        let mut names = vec![String::new(); known.len()];
+        for (name, id) in known.iter() {
+            names[id.index()] = name.clone();
+        }
+        names
+    }
+}
+
+/// Counters that only rise, and gauges; each means what its name says.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub connections: AtomicU64,
+    pub connections_refused: AtomicU64,
+    /// Requests that were answered before the allocator was asked: bad, without a key, too large.
+    pub turned_away: AtomicU64,
+    /// Requests that were answered, by the first digit of the status.
+    pub answered: [AtomicU64; 6],
+    /// Streams that a backend broke off, and that were told so.
+    pub broken_streams: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
