@@ -10,6 +10,7 @@ mod learn;
 mod other;
 mod progress;
 mod replay;
+mod report;
 mod run;
 mod show;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let done = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Replay(options) => replay::replay(options),
+        Verb::Report(options) => report::report(options),
         Verb::Check(options) => check::check(options),
         Verb::Init(options) => learn::init(options),
         Verb::Explain { name } => learn::explain(name.as_deref()),

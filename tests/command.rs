@@ -47,7 +47,7 @@ fn check(arguments: &[&str], code: i32, out: &[&str], error: &[&str]) {
 
 #[test]
 fn help_and_version_need_no_file() {
-    let verbs = ["run", "replay", "check", "init", "explain", "schema", "completions"];
+    let verbs = ["run", "replay", "report", "check", "init", "explain", "schema", "completions"];
     check(&["--help"], 0, &verbs, &[]);
     check(&["--help"], 0, &["Exit codes: 0 ", "3 objective missed", "130 interrupted"], &[]);
     for verb in verbs {

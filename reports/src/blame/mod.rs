@@ -69,6 +69,7 @@ pub(crate) struct Blame {
 struct Fresh {
     row: usize,
     id: RequestId,
+    arrived: Time,
 }
 
 /// A class that waits.
@@ -142,10 +143,10 @@ impl Blame {
     pub fn observe(&mut self, now: Time, fact: &Fact) {
         self.reach(now);
         match fact {
-            Fact::Arrived { id, class, .. } => {
+            Fact::Arrived { id, class, arrived, .. } => {
                 self.settle_fresh();
                 let row = self.row(*class);
-                self.fresh = Some(Fresh { row, id: *id });
+                self.fresh = Some(Fresh { row, id: *id, arrived: *arrived });
                 if let Some(service) = &mut self.service {
                     service.arrive(row);
                 }
@@ -235,8 +236,8 @@ impl Blame {
     /// Whoever arrived at the instant that is over did not go at once: it waits.
     #[inline]
     fn settle_fresh(&mut self) {
-        if let Some(Fresh { row, id }) = self.fresh.take() {
-            let is_measured = u64::from(measured(self.now, self.warm_up));
+        if let Some(Fresh { row, id, arrived }) = self.fresh.take() {
+            let is_measured = u64::from(measured(arrived, self.warm_up));
             self.victims[row].waiting += 1;
             self.victims[row].measured += is_measured;
             self.enter(row, (1, is_measured));
@@ -249,7 +250,7 @@ impl Blame {
     /// instant and had nobody to be overtaken by.
     #[inline]
     fn leave_allocator(&mut self, row: usize, id: RequestId, arrived: Time) -> Option<u64> {
-        if self.fresh == Some(Fresh { row, id }) {
+        if self.fresh == Some(Fresh { row, id, arrived }) {
             self.fresh = None;
             return None;
         }

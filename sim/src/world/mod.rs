@@ -234,7 +234,8 @@ impl<B: Batch, O: Observer> World<B, O> {
         let class = self.allocator.latest_class();
         self.flights[key].record.class = class;
         let Request { tenant, prompt_tokens, .. } = request;
-        self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
+        self.observer
+            .observe(now, &Fact::Arrived { id, tenant, class, arrived: now, prompt_tokens });
         let mut decided = false;
         while let Some(decision) = self.heed(now) {
             if decision.id == id && !decided {
