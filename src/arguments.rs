@@ -22,6 +22,8 @@ pub enum Verb {
     Run(RunOptions),
     /// Feed a decision log to a fresh allocator: does it decide the same again?
     Replay(ReplayOptions),
+    /// Render the report of a decision log, as `run` does that of a scenario
+    Report(ReportOptions),
     /// Read a scenario, a policy or a gateway file and say whether it holds together
     Check(CheckOptions),
     /// Stand in front of inference servers: an OpenAI-compatible gateway whose policy is the one
@@ -118,6 +120,42 @@ pub struct ReplayOptions {
     /// What to print
     #[arg(long, value_enum, default_value_t = ReplayFormat::Human)]
     pub format: ReplayFormat,
+}
+
+/// Options of `report`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: those of `run`; 2 the log cannot be read, or its policy decides \
+    otherwise now. A report of a log that was cut off is marked PARTIAL."
+)]
+pub struct ReportOptions {
+    /// A decision log (`plimsoll run FILE --decisions`), a folder of logs (a report each), or the
+    /// folder of a result (its table is printed again)
+    pub log: PathBuf,
+    /// Where to write the report [default: plimsoll-out/SCENARIO-log]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// A template of your own for report.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Whether the policy of the log must decide again as it did
+    #[arg(long, value_enum, default_value_t = PolicyCheck::On)]
+    pub policy_check: PolicyCheck,
+    /// Exit with 0 even where an objective is missed or the result is inconclusive
+    #[arg(long)]
+    pub no_gate: bool,
+}
+
+/// Whether a log is compared with what its policy decides now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyCheck {
+    /// It is; there is no report at a difference
+    On,
+    /// It is not: the log is believed
+    Off,
 }
 
 /// What `replay` prints.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use plimsoll_base::{Fact, Names, Observer, RequestRecord, Time};
+use plimsoll_base::{Fact, Observer, RequestRecord, Time};
 use plimsoll_report::{Ledger, OutputFolder, Plan, RequestRows, Summary};
 
 /// What listens to one replication.
@@ -34,9 +34,9 @@ impl Observer for Listener {
 }
 
 /// Rows of one replication, in a file that vanishes when it is dropped.
-pub fn rows(names: &Names, replication: u32) -> io::Result<RequestRows<BufWriter<File>>> {
+pub fn rows(plan: &Plan, replication: u32) -> io::Result<RequestRows<BufWriter<File>>> {
     let file = tempfile::tempfile()?;
-    Ok(RequestRows::new(BufWriter::with_capacity(1 << 16, file), names, replication))
+    Ok(RequestRows::new(BufWriter::with_capacity(1 << 16, file), plan, replication))
 }
 
 /// Everything a run writes.

@@ -12,6 +12,7 @@ mod learn;
 mod other;
 mod progress;
 mod replay;
+mod report;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let done = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Replay(options) => replay::replay(options),
+        Verb::Report(options) => report::report(options),
         Verb::Check(options) => check::check(options),
         #[cfg(feature = "serve")]
         Verb::Backend(options) => backend::backend(options),

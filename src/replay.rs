@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use plimsoll_policy::log::{Difference, Ending, LogError, Reader, Replay};
+use plimsoll_policy::log::{Difference, Ending, Header, LogError, Reader, Replay};
 use serde_json::{Value, json};
 
 use crate::arguments::{ReplayFormat, ReplayOptions};
@@ -108,44 +108,70 @@ fn origin(reader: &Reader<'_>) -> Value {
     })
 }
 
+/// The first difference, for people.
+pub fn difference_text(header: &Header, difference: &Difference) -> String {
+    let names = &header.names;
+    let Shown { input, wanted, got } = Shown::of(header, difference);
+    let expected = &difference.expected;
+    let mut text = format!(
+        "differs at input {} at {} s\ninput: {input}\nexpected: {wanted}\ngot: {got}\n",
+        expected.number,
+        show::seconds(expected.now)
+    );
+    text.push_str(&format!("the allocator after it:\n{}", difference.state));
+    for (index, name) in names.classes.iter().enumerate() {
+        text.push_str(&format!("(class {index} is {name})\n"));
+    }
+    let here = env!("CARGO_PKG_VERSION");
+    if header.build != here {
+        let build = &header.build;
+        text.push_str(&format!("the log was written by plimsoll {build}, this is {here}\n"));
+    }
+    text
+}
+
+/// A difference as JSON.
+struct Shown {
+    input: Value,
+    wanted: Value,
+    got: Value,
+}
+
+impl Shown {
+    fn of(header: &Header, difference: &Difference) -> Shown {
+        let (names, expected) = (&header.names, &difference.expected);
+        let said = |decisions, signals: &[_]| {
+            let decisions = show::decisions(decisions, names);
+            match signals {
+                [] => decisions,
+                some => json!({ "decisions": decisions, "signals": show::signals(some, names) }),
+            }
+        };
+        Shown {
+            input: show::input(&expected.input, names),
+            wanted: said(&expected.decisions[..], &expected.signals),
+            got: said(&difference.decisions[..], &difference.signals),
+        }
+    }
+}
+
 /// Tells the first difference.
 fn differs(options: &ReplayOptions, reader: &Reader<'_>, difference: &Difference) -> ExitCode {
     let header = reader.header();
-    let (names, expected) = (&header.names, &difference.expected);
-    let input = show::input(&expected.input, names);
-    let said = |decisions, signals: &[_]| {
-        let decisions = show::decisions(decisions, names);
-        match signals {
-            [] => decisions,
-            some => json!({ "decisions": decisions, "signals": show::signals(some, names) }),
-        }
-    };
-    let wanted = said(&expected.decisions[..], &expected.signals);
-    let got = said(&difference.decisions[..], &difference.signals);
     match options.format {
-        ReplayFormat::Human => {
+        ReplayFormat::Human => print!("{}", difference_text(header, difference)),
+        ReplayFormat::Json => {
+            let Shown { input, wanted, got } = Shown::of(header, difference);
+            let expected = &difference.expected;
             println!(
-                "differs at input {} at {} s\ninput: {input}\nexpected: {wanted}\ngot: {got}",
-                expected.number,
-                show::seconds(expected.now)
+                "{}",
+                json!({
+                    "identical": false, "number": expected.number,
+                    "time_s": show::seconds(expected.now), "input": input, "expected": wanted,
+                    "got": got, "state": difference.state.to_string(), "log": origin(reader),
+                })
             );
-            println!("the allocator after it:\n{}", difference.state.to_string().trim_end());
-            for (index, name) in names.classes.iter().enumerate() {
-                println!("(class {index} is {name})");
-            }
-            let here = env!("CARGO_PKG_VERSION");
-            if header.build != here {
-                println!("the log was written by plimsoll {}, this is {here}", header.build);
-            }
         }
-        ReplayFormat::Json => println!(
-            "{}",
-            json!({
-                "identical": false, "number": expected.number,
-                "time_s": show::seconds(expected.now), "input": input, "expected": wanted,
-                "got": got, "state": difference.state.to_string(), "log": origin(reader),
-            })
-        ),
     }
     ExitCode::from(1)
 }

@@ -52,7 +52,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
         }
         None => None,
     };
-    print(options, &summary, page.as_deref())?;
+    print(options.format, &summary, page.as_deref())?;
     tell_agreements(options, &agreements);
     Ok(exit_code(options, &summary))
 }
@@ -101,7 +101,8 @@ pub fn locate(file: &Path) -> Result<PathBuf, Failure> {
     Ok(file.to_owned())
 }
 
-fn read_template(path: &Path) -> Result<String, Failure> {
+/// Reads a template of the user's for the page.
+pub fn read_template(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::Usage(format!("the page template {}: {error}", path.display())))
 }
@@ -111,11 +112,10 @@ fn simulate(
     (scenario, plan): (&Scenario, &Plan),
     logs: &Option<Decisions<'_>>,
 ) -> Result<Replicated<Listener>, Failure> {
-    let names = &scenario.model.names;
     let wants_rows = !options.no_files && !options.no_requests;
     // Opened before anything runs, so that a full disk shows at once.
     let rows = (0..options.replications)
-        .map(|replication| wants_rows.then(|| files::rows(names, replication)).transpose())
+        .map(|replication| wants_rows.then(|| files::rows(plan, replication)).transpose())
         .map(|rows| rows.map(std::sync::Mutex::new))
         .collect::<std::io::Result<Vec<_>>>()?;
     let listener = |replication: u32| Listener {
@@ -145,13 +145,14 @@ fn folder(options: &RunOptions, scenario: &Scenario) -> Option<PathBuf> {
 }
 
 /// A scenario's name as one file name.
-fn file_name(name: &str) -> String {
+pub fn file_name(name: &str) -> String {
     let keep = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     name.chars().map(keep).collect()
 }
 
-fn print(options: &RunOptions, summary: &Summary, page: Option<&Path>) -> Result<(), Failure> {
-    let text = match options.format {
+/// Prints the results, and says where the page is.
+pub fn print(format: Format, summary: &Summary, page: Option<&Path>) -> Result<(), Failure> {
+    let text = match format {
         Format::Json => summary.to_json(),
         Format::Human => table(summary, plimsoll_report::Format::Human),
         Format::Csv => table(summary, plimsoll_report::Format::Csv),

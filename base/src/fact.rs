@@ -17,6 +17,9 @@ pub enum Fact {
         tenant: TenantId,
         /// What latency is owed; `None` if no rule matched.
         class: Option<ClassId>,
+        /// When: now, but for a request that was taken over from an allocator before, which had
+        /// arrived earlier.
+        arrived: Time,
         /// Prompt length in tokens.
         prompt_tokens: u32,
     },
@@ -118,7 +121,8 @@ pub enum Fact {
 }
 
 /// A backend at a sampling instant. Counters run from the beginning of the run; the difference of
-/// two samples is what happened between them.
+/// two samples is what happened between them. A gateway knows what backends report of themselves:
+/// the gauges and the KV memory held; what it cannot know stays 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendSample {
     /// Time spent computing.
@@ -139,7 +143,7 @@ pub struct BackendSample {
     pub running: u32,
     /// Gauge: requests in the engine's own queue.
     pub waiting: u32,
-    /// Gauge: KV blocks held.
+    /// Gauge: KV blocks held. Where nobody knows the size of a block, it is one token.
     pub kv_blocks_used: u32,
     /// KV blocks in all.
     pub kv_blocks: u32,
@@ -147,7 +151,8 @@ pub struct BackendSample {
     pub seats: u32,
 }
 
-/// A class at a sampling instant.
+/// A class at a sampling instant. Engine time, and who waits inside engines, are 0 where engines
+/// are opaque; what was let in and has not ended then counts as running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassSample {
     /// Gauge: requests waiting in the allocator.

@@ -11,6 +11,7 @@ pub mod fact;
 pub mod ids;
 pub mod math;
 pub mod names;
+pub mod objective;
 pub mod outcome;
 pub mod record;
 pub mod stream;
@@ -26,6 +27,7 @@ pub use ids::{
     WorkflowId,
 };
 pub use names::Names;
+pub use objective::{ClassObjectives, Metric, Objective};
 pub use outcome::{End, Outcome, Refusal};
 pub use record::{Phases, RequestRecord};
 pub use stream::{Stream, StreamKey};

@@ -43,9 +43,9 @@ pub struct RequestRecord {
     pub arrived: Time,
     /// When the allocator let it go to a backend.
     pub dispatched: Option<Time>,
-    /// When an engine first computed for it.
+    /// When an engine first computed for it; where engines are opaque, when it was dispatched.
     pub started: Option<Time>,
-    /// When its first token was delivered.
+    /// When its first token was delivered; the end of a request that was not streamed.
     pub first_token: Option<Time>,
     /// When its latest token was delivered.
     pub last_token: Option<Time>,
@@ -86,10 +86,11 @@ impl RequestRecord {
         self.first_token.map(|first| first - self.arrived)
     }
     /// Time per output token after the first: `(last - first) / (n - 1)`, in seconds.
-    /// Undefined (`None`) for fewer than two tokens.
+    /// Undefined (`None`) for fewer than two tokens, and where they came all at once: the
+    /// request was not streamed.
     pub fn tpot_secs(&self) -> Option<f64> {
         let (first, last) = (self.first_token?, self.last_token?);
-        (self.output_tokens >= 2)
+        (self.output_tokens >= 2 && last > first)
             .then(|| (last - first).secs_f64() / f64::from(self.output_tokens - 1))
     }
     /// End-to-end latency so far: `closed - arrived`.

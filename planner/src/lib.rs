@@ -6,6 +6,7 @@
 mod counterfactual;
 mod log;
 mod other;
+mod recorded;
 mod report;
 
 pub use counterfactual::{
@@ -13,6 +14,7 @@ pub use counterfactual::{
 };
 pub use log::{LogKeeper, log_header};
 pub use other::{ClassesDiffer, OtherPolicy, shadow};
+pub use recorded::{Checked, Folded, LogReportError, Survey, fold};
 pub use report::plan;
 
 use std::sync::atomic::{AtomicBool, Ordering};

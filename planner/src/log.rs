@@ -36,5 +36,6 @@ pub fn log_header(scenario: &Scenario, seed: u64, replication: u32) -> Header {
         replication,
         names: scenario.model.names.clone(),
         policy: scenario.model.policy.clone(),
+        objectives: scenario.objectives.clone(),
     }
 }

@@ -1,11 +1,10 @@
 //! What reports must know of a scenario.
 
-use plimsoll_base::PoolId;
-use plimsoll_policy::config::{Share, TokenCost};
+use plimsoll_base::{ClassObjectives, PoolId};
+use plimsoll_policy::config::{Class, Share, TokenCost};
 use plimsoll_policy::{Charge, Config, gap_bound, gap_bound_void};
-use plimsoll_report::{ClassPlan, Errors, Metric, Objective, Plan, PoolPlan, Price, Promise};
+use plimsoll_report::{ClassPlan, Errors, Plan, PoolPlan, Price, Promise};
 use plimsoll_scenario::Scenario;
-use plimsoll_scenario::{Metric as Promised, Objective as Stated};
 
 /// The report's view of a scenario that runs with `seed`.
 pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
@@ -28,7 +27,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         duration: model.plan.duration,
         attribution: model.plan.attribution,
         names: model.names.clone(),
-        classes: classes(scenario),
+        classes: classes(&model.policy, &scenario.objectives),
         pools: pools
             .map(|pool| PoolPlan {
                 replicas: pool.replicas,
@@ -41,11 +40,12 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         assumptions: scenario.assumptions.clone(),
         has_trace: scenario.traces.iter().any(Option::is_some),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        recorded: None,
     }
 }
 
 /// What the share rule promises about the service of two classes.
-fn promise(policy: &Config) -> Option<Promise> {
+pub(crate) fn promise(policy: &Config) -> Option<Promise> {
     let bound = gap_bound(policy)?;
     Some(Promise {
         rule: rule(&policy.share).to_owned(),
@@ -76,28 +76,17 @@ fn rule(share: &Share) -> &'static str {
     }
 }
 
-fn classes(scenario: &Scenario) -> Vec<ClassPlan> {
-    let policy = &scenario.model.policy;
-    let classes = policy.classes.iter().zip(&scenario.objectives);
-    classes
-        .map(|(class, promised)| ClassPlan {
+/// What each class was promised, and what the policy says of it.
+pub(crate) fn classes(policy: &Config, objectives: &[ClassObjectives]) -> Vec<ClassPlan> {
+    let plan = |(index, class): (usize, &Class)| {
+        let own = objectives.iter().filter(|promised| promised.class.index() == index);
+        ClassPlan {
             priority: class.priority,
             weight: class.weight,
             wait_max: class.wait_max,
             guarded: policy.guard.is_some() && class.wait_max.is_some(),
-            objectives: promised.objectives.iter().map(objective).collect(),
-        })
-        .collect()
-}
-
-fn objective(promise: &Stated) -> Objective {
-    let metric = match promise.metric {
-        Promised::Ttft => Metric::Ttft,
-        Promised::Tpot => Metric::Tpot,
-        Promised::E2e => Metric::E2e,
-        Promised::Queue => Metric::Queue,
-        Promised::Attainment => Metric::Attainment,
+            objectives: own.flat_map(|promised| promised.objectives.clone()).collect(),
+        }
     };
-    let Stated { percentile, limit, ref text, .. } = *promise;
-    Objective { metric, percentile, limit, text: text.clone() }
+    policy.classes.iter().enumerate().map(plan).collect()
 }

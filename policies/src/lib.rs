@@ -14,6 +14,7 @@ mod book;
 mod bounds;
 mod caps;
 mod check;
+mod chronicle;
 mod class_set;
 mod classify;
 pub mod config;
@@ -43,6 +44,7 @@ mod wait;
 pub use allocator::{Allocator, BackendState, ClassState, Snapshot};
 pub use bounds::Bounds;
 pub use check::{ConfigError, Field, Problem};
+pub use chronicle::Chronicle;
 pub use config::Config;
 pub use detect::{Alarm, AlarmKind, Detector};
 pub use message::{

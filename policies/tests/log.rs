@@ -1,6 +1,8 @@
 //! The decision log: what is written is read, damage is found where it is, and a replay decides
 //! as before.
 
+#[path = "support/inputs.rs"]
+mod inputs;
 #[path = "support/naive.rs"]
 #[allow(dead_code, reason = "the storm names it")]
 mod naive;
@@ -10,16 +12,17 @@ mod storm;
 
 use flate2::FlushDecompress;
 use plimsoll_base::{
-    BackendId, Bound, ClassId, End, ModelId, Names, PoolId, Reason, Refusal, RequestId, Scale,
-    SessionId, SiteId, SourceId, Span, StageId, TenantId, Time, WorkflowId,
+    BackendId, Bound, ClassId, ClassObjectives, End, Metric, ModelId, Names, Objective, PoolId,
+    Reason, Refusal, RequestId, Scale, SessionId, SiteId, SourceId, Span, StageId, TenantId, Time,
+    WorkflowId,
 };
 use plimsoll_policy::config::{Class, Config, Share};
 use plimsoll_policy::log::{
     Ending, Header, LogError, Malformed, Problem, Reader, Record, Replay, Writer,
 };
 use plimsoll_policy::{
-    Action, Alarm, AlarmKind, Allocator, BackendInfo, Decision, EnginePriority, Held, Input,
-    Labels, Load, RequestInfo, Signal, Used,
+    Action, Alarm, AlarmKind, BackendInfo, Decision, EnginePriority, Held, Input, Labels, Load,
+    RequestInfo, Signal, Used,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -36,6 +39,15 @@ fn header(policy: Config) -> Header {
         replication: 7,
         names,
         policy,
+        objectives: vec![ClassObjectives {
+            class: ClassId(0),
+            objectives: vec![Objective {
+                metric: Metric::Ttft,
+                percentile: 99.9,
+                limit: 0.0405,
+                text: "ttft_p999 <= 40.5ms".into(),
+            }],
+        }],
     }
 }
 
@@ -333,7 +345,8 @@ proptest! {
     /// The policy comes back exactly, whatever it is, and decides the storm as before.
     #[test]
     fn a_storm_replays(config in storm::config(), acts in storm::acts()) {
-        let (log, count) = recorded(&config, acts);
+        let inputs = inputs::inputs(acts);
+        let (log, _) = inputs::logged(&header(config.clone()), &inputs);
         let mut reader = Reader::new(&log).expect("it is whole");
         assert_eq!(reader.header().policy, config);
         let mut replay = Replay::new(reader.header().policy.clone()).expect("it is valid");
@@ -341,56 +354,8 @@ proptest! {
             let record = record.expect("it is whole");
             assert!(replay.step(&record).is_ok(), "{record:?}");
         }
-        assert_eq!(reader.totals().inputs, count);
+        assert_eq!(reader.totals().inputs, inputs.len() as u64);
     }
-}
-
-/// The log of a storm, and how many inputs it had.
-fn recorded(config: &Config, acts: Vec<storm::Act>) -> (Vec<u8>, u64) {
-    let mut allocator = Allocator::new(config.clone()).expect("the storm's policies are valid");
-    let mut writer = Writer::new(&header(config.clone()));
-    let (mut now, mut offered, mut inputs) = (0u64, 0, 0);
-    for act in acts {
-        let nth = |n: usize| RequestId(n as u64 % (offered + 1));
-        let input = match act {
-            storm::Act::Arrive(info) => {
-                offered += 1;
-                Input::Arrived(RequestId(offered - 1), info)
-            }
-            storm::Act::ArriveAgain(n, info) => Input::Arrived(nth(n), info),
-            storm::Act::Predict(_, tokens) => Input::Predicted(RequestId(offered), tokens),
-            storm::Act::Begin(n) => Input::FirstToken(nth(n)),
-            storm::Act::End(n, end, used) => Input::Ended(nth(n), end, used),
-            storm::Act::Report(slot, generation, load, age) => {
-                let as_of = Time::from_nanos(now.saturating_sub(age));
-                Input::Reported(BackendId { slot, generation }, load, as_of)
-            }
-            storm::Act::Withdraw(n) => Input::Withdrawn(nth(n)),
-            storm::Act::Join(slot, generation, info) => {
-                Input::Joined(BackendId { slot, generation }, info)
-            }
-            storm::Act::Leave(slot, generation) => Input::Left(BackendId { slot, generation }),
-            storm::Act::Drain => Input::Draining,
-            storm::Act::Match(back, backend, tokens) => {
-                Input::Matched(RequestId(offered.saturating_sub(back)), backend, tokens)
-            }
-            storm::Act::Wait(nanos, _) => {
-                now += nanos;
-                Input::Deadline
-            }
-        };
-        inputs += 1;
-        let at = Time::from_nanos(now);
-        writer.input(at, &input);
-        allocator.handle(at, input);
-        while let Some(decision) = allocator.poll() {
-            writer.decision(&decision);
-        }
-        while let Some(signal) = allocator.poll_signal() {
-            writer.signal(&signal);
-        }
-    }
-    (writer.finish(), inputs)
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut ledgers = Vec::new();
     let mut rows_file = out.begin("requests.csv")?;
     for replication in 0..replications {
-        let rows = RequestRows::new(&mut rows_file, &plan.names, replication);
+        let rows = RequestRows::new(&mut rows_file, &plan, replication);
         let mut watched = (Ledger::new(&plan), rows);
         run(replication, &mut watched);
         watched.1.finish()?;
@@ -194,7 +194,10 @@ fn arrive(
     state.arrived += 1;
     let class = ClassId(class);
     let tenant = TenantId(tenant);
-    facts.observe(now, &Fact::Arrived { id, tenant, class: Some(class), prompt_tokens: prompt });
+    facts.observe(
+        now,
+        &Fact::Arrived { id, tenant, class: Some(class), arrived: now, prompt_tokens: prompt },
+    );
     state.queue.push_back(RequestRecord {
         id,
         source: SourceId(class.0),

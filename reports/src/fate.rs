@@ -16,6 +16,10 @@ use crate::summary::{
 use crate::tally::{Tally, WAIT_ENGINE, WAIT_TURN, WAITS};
 use crate::{survival, words};
 
+/// How to try another policy on a log.
+pub(crate) const REPLAY: &str =
+    " `plimsoll replay LOG --policy OTHER` shows what another policy would do with these requests.";
+
 /// What the fate of each class is judged by.
 pub(crate) struct Bench<'a> {
     pub plan: &'a Plan,
@@ -87,7 +91,7 @@ impl Bench<'_> {
         let held = |other: usize| Meanwhile {
             class: self.plan.names.classes[other].clone(),
             seat_share: part(&seats, other),
-            engine_share: part(&busy, other),
+            engine_share: self.plan.sees_engines().then(|| part(&busy, other)),
             entitlement: self.entitlement(other),
         };
         let mut others: Vec<Meanwhile> =
@@ -491,7 +495,10 @@ fn booked_gap(plan: &Plan, ledgers: &[Ledger]) -> Option<BookedGap> {
     });
     let (replication, cost, gap) = found.reduce(|a, b| if b.2.gap > a.2.gap { b } else { a })?;
     let busy = ledgers[replication].engine_seconds();
-    let seconds = |units: f64| if cost > 0.0 { tidy(units * busy / cost) } else { 0.0 };
+    let seconds = |units: f64| {
+        let seconds = if cost > 0.0 { tidy(units * busy / cost) } else { 0.0 };
+        plan.sees_engines().then_some(seconds)
+    };
     let bound = promise.void.is_none().then_some(gap.bound + gap.errors);
     Some(BookedGap {
         ahead: plan.names.classes[gap.ahead].clone(),
@@ -499,8 +506,8 @@ fn booked_gap(plan: &Plan, ledgers: &[Ledger]) -> Option<BookedGap> {
         cost: tidy(gap.gap),
         seconds: seconds(gap.gap),
         bound_cost: bound.map(tidy),
-        bound_seconds: bound.map(seconds),
-        bound_of_errors_seconds: bound.map(|_| seconds(gap.errors)),
+        bound_seconds: bound.and_then(seconds),
+        bound_of_errors_seconds: bound.and_then(|_| seconds(gap.errors)),
         formula: promise.formula.clone(),
         void: promise.void.clone(),
         replication: replication as u32,
@@ -515,7 +522,7 @@ fn gap_sentence(plan: &Plan, gap: &BookedGap) -> Option<String> {
         "the service of {} and {} came apart by {} a unit of weight at most, in favour of {}",
         gap.ahead,
         gap.behind,
-        words::secs(gap.seconds),
+        service(gap.seconds, gap.cost),
         gap.ahead,
     );
     let bound = match (&gap.void, gap.bound_seconds, gap.bound_of_errors_seconds) {
@@ -526,10 +533,19 @@ fn gap_sentence(plan: &Plan, gap: &BookedGap) -> Option<String> {
             words::secs(errors),
         ),
         (None, bound, _) => {
-            format!("{rule} promises {} at most", words::secs(bound.unwrap_or_default()))
+            let bound = service(bound, gap.bound_cost.unwrap_or_default());
+            format!("{rule} promises {bound} at most")
         }
     };
     Some(format!("{gap_of}; {bound}"))
+}
+
+/// Service as engine time, or in the cost units of the share rule where engines are opaque.
+fn service(seconds: Option<f64>, cost: f64) -> String {
+    match seconds {
+        Some(seconds) => words::secs(seconds),
+        None => format!("{} cost units", words::number(cost)),
+    }
 }
 
 /// What another share rule could change: said where all share one queue, and a less important class
@@ -547,12 +563,18 @@ pub(crate) fn policy_hint(plan: &Plan, summary: &Summary) -> Option<String> {
                     .any(|other| other.name == taker.class && other.priority < class.priority)
         };
         let taker = class.waiting.meanwhile.iter().find(lesser).filter(|_| missed)?;
-        Some(format!(
-            "{} waited behind {}, which is less important: try a share rule that tells them apart, \
-             `plimsoll run … --set policy.share=virtual-token-counter`, or a cap, \
-             `--set class.{}.requests_max=N`.",
-            class.name, taker.class, taker.class,
-        ))
+        let (name, taker) = (&class.name, &taker.class);
+        Some(match plan.recorded {
+            None => format!(
+                "{name} waited behind {taker}, which is less important: try a share rule that tells \
+                 them apart, `plimsoll run … --set policy.share=virtual-token-counter`, or a cap, \
+                 `--set class.{taker}.requests_max=N`."
+            ),
+            Some(_) => format!(
+                "{name} waited behind {taker}, which is less important: try a share rule that tells \
+                 them apart, or a cap on {taker}.{REPLAY}"
+            ),
+        })
     };
     summary.classes.iter().find_map(hint)
 }
@@ -631,10 +653,13 @@ fn waited_clause(waiting: &Waiting) -> Option<String> {
 fn meanwhile_clause(waiting: &Waiting, weights: u32) -> Option<String> {
     let held = |other: &Meanwhile| {
         format!(
-            "{} held {} of the taken seats and {} of the engine time (weight {} of {weights})",
+            "{} held {} of the taken seats{} (weight {} of {weights})",
             other.class,
             words::percent(other.seat_share),
-            words::percent(other.engine_share),
+            other.engine_share.map_or(String::new(), |share| format!(
+                " and {} of the engine time",
+                words::percent(share)
+            )),
             (other.entitlement * f64::from(weights)).round(),
         )
     };

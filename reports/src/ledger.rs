@@ -19,6 +19,8 @@ use crate::tally::{Outcomes, Tally, TenantTally, measured};
 #[derive(Clone, Debug)]
 pub struct Ledger {
     warm_up: Span,
+    /// Whether engine time is told.
+    sees_engines: bool,
     /// Set by [`Fact::WarmedUp`]; from the start where there is no warm-up.
     pub(crate) warm: bool,
     pub(crate) classes: Vec<ClassLedger>,
@@ -88,7 +90,7 @@ impl Used {
 impl Ledger {
     /// An empty ledger.
     pub fn new(plan: &Plan) -> Ledger {
-        let limits = plan.classes.iter().map(Limits::of).chain([Limits::NONE]);
+        let limits = plan.classes.iter().map(|class| Limits::of(plan, class)).chain([Limits::NONE]);
         let class = |limits| ClassLedger {
             limits,
             count: ClassCount::default(),
@@ -99,6 +101,7 @@ impl Ledger {
         let backend = |pool: usize| BackendLedger { pool, ..BackendLedger::default() };
         Ledger {
             warm_up: plan.warm_up,
+            sees_engines: plan.sees_engines(),
             warm: plan.warm_up == Span::ZERO,
             classes: limits.map(class).collect(),
             groups: Vec::new(),
@@ -181,11 +184,11 @@ impl Ledger {
     }
 
     #[inline(always)]
-    fn arrive(&mut self, now: Time, tenant: TenantId, row: usize) {
+    fn arrive(&mut self, now: Time, tenant: TenantId, (row, arrived): (usize, Time)) {
         let class = &mut self.classes[row];
         class.flow.arrive(now, self.dispatched - class.flow.dispatched);
         self.series.class(row).arrived += 1;
-        let outcomes = if measured(now, self.warm_up) {
+        let outcomes = if measured(arrived, self.warm_up) {
             &mut self.group(tenant, row).outcomes
         } else {
             &mut class.early
@@ -298,6 +301,20 @@ impl Ledger {
 
     #[inline(never)]
     fn sample_class(&mut self, now: Time, row: usize, sample: &ClassSample) {
+        if self.sees_engines {
+            self.fairness.sample(now, row, sample);
+            self.count_busy(now, row, sample);
+        }
+        let bin = self.series.class(row);
+        bin.samples += 1;
+        bin.queued += u64::from(sample.queued);
+        bin.engine_waiting += u64::from(sample.engine_waiting);
+        bin.running += u64::from(sample.running);
+        bin.oldest_wait = bin.oldest_wait.max(sample.oldest_wait);
+    }
+
+    /// Engine time that a class used since its sample before.
+    fn count_busy(&mut self, now: Time, row: usize, sample: &ClassSample) {
         let flow = &mut self.classes[row].flow;
         let others = self.busy - flow.busy_so_far();
         let (from, used) = flow.sample(now, sample, others);
@@ -306,12 +323,6 @@ impl Ledger {
         self.series.spread((from, now), used.nanos(), |series, bin, nanos| {
             series.class_bin(row, bin).busy += Span::from_nanos(nanos);
         });
-        let bin = self.series.class(row);
-        bin.samples += 1;
-        bin.queued += u64::from(sample.queued);
-        bin.engine_waiting += u64::from(sample.engine_waiting);
-        bin.running += u64::from(sample.running);
-        bin.oldest_wait = bin.oldest_wait.max(sample.oldest_wait);
     }
 
     #[inline(never)]
@@ -378,7 +389,9 @@ impl Observer for Ledger {
         self.now = now;
         self.series.advance(now);
         match fact {
-            Fact::Arrived { tenant, class, .. } => self.arrive(now, *tenant, self.row(*class)),
+            Fact::Arrived { tenant, class, arrived, .. } => {
+                self.arrive(now, *tenant, (self.row(*class), *arrived));
+            }
             Fact::Dispatched { class, .. } => self.dispatch(now, class.index()),
             Fact::Bound { .. } | Fact::Started { .. } | Fact::Preempted { .. } => {}
             Fact::Gaps { class, first, increment, count, sequences } => {
@@ -391,10 +404,7 @@ impl Observer for Ledger {
             Fact::BackendSampled { backend, sample } => {
                 self.sample_backend(now, backend.index(), sample);
             }
-            Fact::ClassSampled { class, sample } => {
-                self.fairness.sample(now, class.index(), sample);
-                self.sample_class(now, class.index(), sample);
-            }
+            Fact::ClassSampled { class, sample } => self.sample_class(now, class.index(), sample),
             Fact::Alarmed(alarm) => self.alarm(now, alarm),
             Fact::Advised(scale) => self.advise(now, scale),
             Fact::WarmedUp => {

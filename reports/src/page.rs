@@ -3,7 +3,10 @@
 use minijinja::{AutoEscape, Environment, Value, context};
 
 use crate::ledger::Ledger;
-use crate::plan::{Metric, Plan};
+use plimsoll_base::Metric;
+
+use crate::plan::Plan;
+use crate::recorded::NOT_OBSERVED;
 use crate::summary::{ClassSummary, Distribution, Estimate, Summary};
 use crate::words;
 use crate::{charts, fate};
@@ -52,6 +55,12 @@ pub fn page(
                 word => summary.verdict.word(),
                 rest => rest,
             },
+            partial => match (summary.partial, &summary.recorded) {
+                (false, _) => "",
+                (true, None) => "PARTIAL: interrupted",
+                (true, Some(_)) => "PARTIAL: the log was cut off",
+            },
+            not_observed => summary.recorded.as_ref().map(|recorded| &recorded.not_observed),
             cards => cards(summary),
             rows => rows,
             charts => charts,
@@ -84,6 +93,7 @@ fn cards(summary: &Summary) -> Vec<Value> {
     let run = &summary.run;
     let between = |interval: Option<[f64; 2]>, text: fn(f64) -> String| match interval {
         Some([low, high]) => format!("95 %: {} – {}", text(low), text(high)),
+        None if summary.recorded.is_some() => "one log, no interval".to_owned(),
         None => "one replication, no interval".to_owned(),
     };
     let goodput = run.goodput.value.map_or("–".to_owned(), |x| format!("{}/s", words::number(x)));
@@ -111,14 +121,21 @@ fn cards(summary: &Summary) -> Vec<Value> {
             ),
         ),
     };
-    let use_of = |estimate: &Estimate| estimate.value.map_or("–".to_owned(), words::percent);
+    let use_of = |estimate: &Estimate| {
+        let unknown = if summary.recorded.is_some() { NOT_OBSERVED } else { "–" };
+        estimate.value.map_or(unknown.to_owned(), words::percent)
+    };
     let used = &summary.utilization;
-    let useful = format!(
-        "{} useful, KV memory {} held; {}",
-        use_of(&used.useful),
-        use_of(&used.kv_occupancy),
-        between(used.busy.interval, words::percent),
-    );
+    let kv = use_of(&used.kv_occupancy);
+    let useful = match (&summary.recorded, used.kv_occupancy.value) {
+        (None, _) => format!(
+            "{} useful, KV memory {kv} held; {}",
+            use_of(&used.useful),
+            between(used.busy.interval, words::percent),
+        ),
+        (Some(_), Some(_)) => format!("engines are opaque; KV memory {kv} held, by their reports"),
+        (Some(_), None) => "engines are opaque, and none reported its load".to_owned(),
+    };
     [
         ("goodput", goodput, between(run.goodput.interval, words::number)),
         ("SLO attainment", share, good),
@@ -143,7 +160,9 @@ fn class_row(summary: &Summary, ledger: &Ledger, row: usize, class: &ClassSummar
         .chain(limit)
         .fold(1e-3, f64::max);
     let attainment = class.numbers.slo_attainment.value;
-    let range = format!("{} – {}", words::latency(&ttft.p50), words::latency(&ttft.p99));
+    let range = known(summary, "TTFT", || {
+        format!("{} – {}", words::latency(&ttft.p50), words::latency(&ttft.p99))
+    });
     let range = match limit {
         Some(limit) => format!("{range}, limit {}", words::round_secs(limit)),
         None => range,
@@ -231,7 +250,11 @@ fn numbers(summary: &Summary) -> Vec<Vec<String>> {
             ("p99", |d| &d.p99),
         ] {
             let mut row = vec![format!("{name} {quantile}")];
-            row.extend(all().map(|numbers| with_interval(estimate(pick(numbers)), words::secs)));
+            let cell = |numbers| {
+                let pick = pick(numbers);
+                known(summary, name, || with_interval(estimate(pick), words::secs))
+            };
+            row.extend(all().map(cell));
             rows.push(row);
         }
     }
@@ -264,19 +287,36 @@ fn measures(summary: &Summary) -> Vec<Vec<String>> {
     let idle = summary.classes.iter().map(|class| &class.waiting.unfair_idle_s);
     let idle = idle.map(|seconds| with_interval(seconds, words::secs));
     let no_class = String::new();
+    let slowdown =
+        |estimate: &Estimate| known(summary, "slowdown", || with_interval(estimate, times));
+    let preempted = |text: Option<String>| text.unwrap_or(NOT_OBSERVED.to_owned());
     vec![
-        of("slowdown mean", &|n| with_interval(&n.slowdown.mean, times)),
-        of("slowdown p50", &|n| with_interval(&n.slowdown.p50, times)),
-        of("slowdown p99", &|n| with_interval(&n.slowdown.p99, times)),
+        of("slowdown mean", &|n| slowdown(&n.slowdown.mean)),
+        of("slowdown p50", &|n| slowdown(&n.slowdown.p50)),
+        of("slowdown p99", &|n| slowdown(&n.slowdown.p99)),
         of("overtakes mean", &|n| with_interval(&n.overtakes.mean, words::number)),
         of("overtakes p99", &|n| with_interval(&n.overtakes.p99, words::number)),
         of("overtakes max", &|n| with_interval(&n.overtakes.max, words::number)),
         ["unfair idle".to_owned()].into_iter().chain(idle).chain([no_class]).collect(),
-        of("computed again ÷ useful", &|n| with_interval(&n.preemption_waste, share)),
-        of("preemptions of one request, most", &|n| words::count(n.preemptions_max.into())),
+        of("computed again ÷ useful", &|n| {
+            preempted(n.preemptions.map(|_| with_interval(&n.preemption_waste, share)))
+        }),
+        of("preemptions of one request, most", &|n| {
+            preempted(n.preemptions_max.map(|most| words::count(most.into())))
+        }),
         of("tokens wasted by evictions", &|n| words::count(n.wasted_tokens)),
         of("wasted ÷ useful", &|n| with_interval(&n.eviction_waste, share)),
     ]
+}
+
+/// A measure by its name in the table, where it was observed.
+fn known(summary: &Summary, name: &str, text: impl FnOnce() -> String) -> String {
+    let Some(recorded) = &summary.recorded else { return text() };
+    match name {
+        "ITL, pooled" | "largest ITL of a request" | "slowdown" => NOT_OBSERVED.to_owned(),
+        "TTFT" | "TPOT" | "prefill" | "decode" if !recorded.first_tokens => NOT_OBSERVED.to_owned(),
+        _ => text(),
+    }
 }
 
 fn with_interval(estimate: &Estimate, text: fn(f64) -> String) -> String {
@@ -310,11 +350,13 @@ fn tenants(summary: &Summary) -> Vec<Vec<String>> {
             tenant.name.clone(),
             words::count(tenant.counts.offered),
             tenant.slo_attainment.value.map_or("–".to_owned(), words::percent),
-            words::latency(&tenant.ttft.p50),
-            words::latency(&tenant.ttft.p99),
+            known(summary, "TTFT", || words::latency(&tenant.ttft.p50)),
+            known(summary, "TTFT", || words::latency(&tenant.ttft.p99)),
             words::latency(&tenant.e2e.p99),
             words::latency(&tenant.queue_time.p99),
-            with_interval(&tenant.slowdown.p99, |ratio| format!("{} ×", words::number(ratio))),
+            known(summary, "slowdown", || {
+                with_interval(&tenant.slowdown.p99, |ratio| format!("{} ×", words::number(ratio)))
+            }),
             with_interval(&tenant.goodput, words::number),
         ]
     }));
@@ -323,10 +365,37 @@ fn tenants(summary: &Summary) -> Vec<Vec<String>> {
 
 fn provenance(summary: &Summary) -> Vec<(String, String)> {
     let scenario = &summary.scenario;
+    let measured = summary.measured_s.value.map_or("–".to_owned(), words::secs);
     let mut rows = vec![
         ("scenario".to_owned(), format!("{}: {}", scenario.name, scenario.description)),
         ("scenario hash".to_owned(), scenario.hash.clone()),
         ("policy".to_owned(), scenario.policy.clone()),
+    ];
+    match summary.recorded {
+        None => rows.extend(simulation(summary, &measured)),
+        Some(_) => rows.push(("measured".to_owned(), format!("{measured}, as the log tells it"))),
+    }
+    rows.extend(summary.pools.iter().map(|pool| {
+        let steps = match summary.recorded {
+            None => format!("; step times: {}", pool.provenance),
+            Some(_) => String::new(),
+        };
+        let words = format!(
+            "{} replicas of {} seats and {} tokens of KV memory{steps}",
+            pool.replicas,
+            words::count(pool.seats.into()),
+            words::count(pool.kv_tokens),
+        );
+        (format!("pool {}", pool.name), words)
+    }));
+    rows.extend(summary.assumptions.iter().map(|text| ("assumed".to_owned(), text.clone())));
+    rows
+}
+
+/// How a simulated run was made.
+fn simulation(summary: &Summary, measured: &str) -> Vec<(String, String)> {
+    let scenario = &summary.scenario;
+    vec![
         ("seed".to_owned(), scenario.seed.to_string()),
         (
             "replications".to_owned(),
@@ -335,9 +404,8 @@ fn provenance(summary: &Summary) -> Vec<(String, String)> {
         (
             "warm-up".to_owned(),
             format!(
-                "{} cut off; {} measured a replication",
+                "{} cut off; {measured} measured a replication",
                 words::round_secs(scenario.warm_up_s),
-                summary.measured_s.value.map_or("–".to_owned(), words::secs),
             ),
         ),
         (
@@ -347,17 +415,5 @@ fn provenance(summary: &Summary) -> Vec<(String, String)> {
                 false => "generated (assumed)".to_owned(),
             },
         ),
-    ];
-    rows.extend(summary.pools.iter().map(|pool| {
-        let words = format!(
-            "{} replicas of {} seats and {} tokens of KV memory; step times: {}",
-            pool.replicas,
-            words::count(pool.seats.into()),
-            words::count(pool.kv_tokens),
-            pool.provenance
-        );
-        (format!("pool {}", pool.name), words)
-    }));
-    rows.extend(summary.assumptions.iter().map(|text| ("assumed".to_owned(), text.clone())));
-    rows
+    ]
 }

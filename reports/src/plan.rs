@@ -1,8 +1,7 @@
 //! What a report must know of a run beside its facts.
 
-use plimsoll_base::{Attribution, Names, PoolId, Span};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::recorded::Recorded;
+use plimsoll_base::{Attribution, Metric, Names, Objective, PoolId, Span};
 
 /// What was run and what was promised. The command line builds it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,6 +43,8 @@ pub struct Plan {
     pub has_trace: bool,
     /// The version of the program.
     pub version: String,
+    /// What is known of where the facts come from, if that is a decision log.
+    pub recorded: Option<Recorded>,
 }
 
 /// How far apart a share rule lets the service of two classes with work come, in its cost units a
@@ -146,50 +147,6 @@ pub struct PoolPlan {
     pub provenance: String,
 }
 
-/// A promise about a class.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Objective {
-    /// What is measured.
-    pub metric: Metric,
-    /// At which percentile, such as 99 or 99.9; of no meaning for [`Metric::Attainment`].
-    pub percentile: f64,
-    /// The limit: seconds, or a fraction for [`Metric::Attainment`].
-    pub limit: f64,
-    /// As written in the policy file.
-    pub text: String,
-}
-
-/// What an objective measures.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// Time to first token, queueing included.
-    Ttft,
-    /// Time per output token after the first.
-    Tpot,
-    /// End-to-end latency.
-    E2e,
-    /// Queue time.
-    Queue,
-    /// Share of offered requests that are good.
-    Attainment,
-}
-
-impl Metric {
-    /// The name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Metric::Ttft => "TTFT",
-            Metric::Tpot => "TPOT",
-            Metric::E2e => "E2E",
-            Metric::Queue => "queue wait",
-            Metric::Attainment => "attainment",
-        }
-    }
-}
-
 /// The limits that one request must keep to be good, in nanoseconds; `u64::MAX` where its class
 /// promises nothing. Of several objectives on one metric the one at the highest percentile
 /// counts: a p50 limit says nothing about a single request.
@@ -205,12 +162,13 @@ impl Limits {
     pub const NONE: Limits =
         Limits { ttft: u64::MAX, tpot: u64::MAX, e2e: u64::MAX, queue: u64::MAX };
 
-    pub fn of(class: &ClassPlan) -> Limits {
+    /// Those of a class, as far as the facts of the plan can tell.
+    pub fn of(plan: &Plan, class: &ClassPlan) -> Limits {
         let limit = |metric| {
             class
                 .objectives
                 .iter()
-                .filter(|objective| objective.metric == metric)
+                .filter(|objective| objective.metric == metric && plan.sees(metric))
                 .max_by(|a, b| a.percentile.total_cmp(&b.percentile))
                 .map_or(u64::MAX, |objective| Span::from_secs_f64(objective.limit).nanos())
         };
@@ -224,6 +182,21 @@ impl Limits {
 }
 
 impl Plan {
+    /// Whether engines are watched from inside: their steps, and who waits in them.
+    pub(crate) fn sees_engines(&self) -> bool {
+        self.recorded.is_none()
+    }
+    /// Whether the facts tell first tokens.
+    pub(crate) fn sees_first_tokens(&self) -> bool {
+        self.recorded.as_ref().is_none_or(|recorded| recorded.first_tokens)
+    }
+    /// Whether the facts tell what an objective measures.
+    pub(crate) fn sees(&self, metric: Metric) -> bool {
+        match metric {
+            Metric::Ttft | Metric::Tpot => self.sees_first_tokens(),
+            Metric::E2e | Metric::Queue | Metric::Attainment => true,
+        }
+    }
     /// Replicas in all.
     pub fn replicas(&self) -> u32 {
         self.pools.iter().map(|pool| pool.replicas).sum()

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use plimsoll_base::{Fact, Names, Observer, RequestRecord, Span, Time};
+use plimsoll_base::{Fact, Observer, RequestRecord, Span, Time};
 
+use crate::plan::Plan;
 use crate::tally::tpot_nanos;
 
 /// The columns of `requests.csv`.
@@ -24,6 +25,8 @@ pub struct RequestRows<W: Write> {
     buffer: Vec<u8>,
     replication: u32,
     names: EscapedNames,
+    sees_engines: bool,
+    sees_first_tokens: bool,
     failed: Option<io::Error>,
 }
 
@@ -36,8 +39,10 @@ struct EscapedNames {
 }
 
 impl<W: Write> RequestRows<W> {
-    /// Rows of one replication. Replication 0 writes the header.
-    pub fn new(out: W, names: &Names, replication: u32) -> RequestRows<W> {
+    /// Rows of one replication. Replication 0 writes the header. What the facts of the plan do not
+    /// tell is left empty.
+    pub fn new(out: W, plan: &Plan, replication: u32) -> RequestRows<W> {
+        let names = &plan.names;
         let fields = |names: &[String]| names.iter().map(|name| field(name)).collect();
         let mut buffer = Vec::with_capacity(BUFFER + 1024);
         if replication == 0 {
@@ -53,6 +58,8 @@ impl<W: Write> RequestRows<W> {
                 classes: fields(&names.classes),
                 sources: fields(&names.sources),
             },
+            sees_engines: plan.sees_engines(),
+            sees_first_tokens: plan.sees_first_tokens(),
             failed: None,
         }
     }
@@ -77,6 +84,7 @@ impl<W: Write> RequestRows<W> {
     }
 
     fn row(&mut self, record: &RequestRecord) {
+        let (engines, first_tokens) = (self.sees_engines, self.sees_first_tokens);
         let mut line = Line(&mut self.buffer);
         line.integer(record.id.0);
         line.integer(self.replication.into());
@@ -95,22 +103,28 @@ impl<W: Write> RequestRows<W> {
         line.time(Some(record.arrived));
         line.time(record.dispatched);
         line.time(record.started);
-        line.time(record.first_token);
-        line.time(record.last_token);
+        line.time(record.first_token.filter(|_| first_tokens));
+        line.time(record.last_token.filter(|_| first_tokens));
         line.time(Some(record.closed));
         line.integer(record.prompt_tokens.into());
         line.integer(record.output_tokens.into());
         line.integer(record.output_cap.into());
         let phases = &record.phases;
-        for span in [phases.queue, phases.prefill, phases.decode, phases.preempted] {
-            line.nanos(Some(span.nanos()));
+        line.nanos(Some(phases.queue.nanos()));
+        for span in [phases.prefill, phases.decode] {
+            line.nanos(first_tokens.then_some(span.nanos()));
         }
-        line.nanos(record.ttft().map(Span::nanos));
-        let tpot = tpot_nanos(record);
+        line.nanos(engines.then_some(phases.preempted.nanos()));
+        line.nanos(record.ttft().filter(|_| first_tokens).map(Span::nanos));
+        let tpot = tpot_nanos(record).filter(|_| first_tokens);
         line.nanos(tpot);
-        line.nanos(tpot.map(|_| record.gap_max.nanos()));
-        line.integer(record.preemptions.into());
-        line.integer(record.recomputed_tokens.into());
+        line.nanos(tpot.filter(|_| engines).map(|_| record.gap_max.nanos()));
+        for count in [record.preemptions, record.recomputed_tokens] {
+            match engines {
+                true => line.integer(count.into()),
+                false => line.text(""),
+            }
+        }
         line.text(record.reason.map_or("", |reason| reason.name()));
         line.text(record.bound.map_or("", |bound| bound.name()));
         line.end();

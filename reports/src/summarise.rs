@@ -1,20 +1,21 @@
 //! From ledgers to a summary.
 
-use plimsoll_base::{Span, TenantId};
+use plimsoll_base::{Metric, Span, TenantId};
 
 use crate::definitions::definitions;
 use crate::estimate::{
     Group, View, counts, distribution, estimate, proportion, quotient, utilization,
 };
-use crate::fate::{Bench, policy_hint, wait_words};
+use crate::fate::{Bench, REPLAY, policy_hint, wait_words};
 use crate::ledger::{Ledger, Used};
 use crate::plan::Plan;
+use crate::recorded::{self, Recorded};
 use crate::summary::{
-    ClassSummary, Fate, ObjectiveResult, ObjectiveVerdict, PoolSummary, SCHEMA_VERSION, Scenario,
-    Summary, TenantSummary, Utilization, Verdict,
+    ClassSummary, Distribution, Fate, ObjectiveResult, ObjectiveVerdict, PoolSummary,
+    SCHEMA_VERSION, Scenario, Summary, TenantSummary, Utilization, Verdict,
 };
 use crate::tally::{Outcomes, Tally, TenantTally};
-use crate::verdict::{judge, overload, verdict};
+use crate::verdict::{judge, overload, unobserved, verdict};
 use crate::words;
 
 /// Adds up the ledgers of all replications. `partial` says that the run was interrupted.
@@ -32,7 +33,8 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
     let measured: Vec<f64> =
         ledgers.iter().map(|ledger| ledger.measured_span().secs_f64()).collect();
     let numbers = |pooled: &Tally, each: &[&Tally]| {
-        Group { pooled, each, seconds: &measured, replicas: plan.replicas() }.numbers()
+        let group = Group { pooled, each, seconds: &measured, replicas: plan.replicas() };
+        recorded::known(plan, group.numbers())
     };
     let objectives = objectives(plan, ledgers, (&pooled, &tallies));
     let bench = Bench { plan, ledgers, pooled: &pooled, run: &run };
@@ -70,6 +72,7 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
         next: Vec::new(),
         assumptions: plan.assumptions.clone(),
         definitions: definitions(),
+        recorded: plan.recorded.as_ref().map(Recorded::summary),
     };
     summary.verdict_line = verdict_line(&summary);
     summary.next = next(plan, &summary);
@@ -125,6 +128,9 @@ fn scenario(plan: &Plan, ledgers: &[Ledger]) -> Scenario {
 }
 
 fn interval_note(plan: &Plan, replications: usize) -> String {
+    if plan.recorded.is_some() {
+        return "no interval: one log".to_owned();
+    }
     match (replications, plan.has_trace) {
         (1, false) => "no interval: one replication".to_owned(),
         (1, true) => "no interval: one trace, one replication".to_owned(),
@@ -144,7 +150,11 @@ fn objectives(
     let of_class = |(row, class): (usize, &crate::plan::ClassPlan)| {
         let each = of_row(tallies, row);
         let judged = class.objectives.iter().map(|objective| {
-            let mut result = judge(&plan.names.classes[row], objective, (&pooled[row], &each));
+            let name = &plan.names.classes[row];
+            if !plan.sees(objective.metric) {
+                return unobserved(name, objective);
+            }
+            let mut result = judge(name, objective, (&pooled[row], &each));
             if result.result != ObjectiveVerdict::Fail && overload(ledgers, Some(row)).is_some() {
                 result.result = ObjectiveVerdict::Fail;
                 result.note = Some("the class is overloaded: it misses this in the end".to_owned());
@@ -213,7 +223,10 @@ fn tenants(plan: &Plan, ledgers: &[Ledger], measured: &[f64]) -> Vec<TenantSumma
             goodput_tokens: rate(|tally| tally.good_tokens),
             output_tps: rate(|tally| tally.output_tokens),
             queue_time: latency(|tally| View::from(&tally.queue)),
-            ttft: latency(|tally| View::from(&tally.ttft)),
+            ttft: match plan.sees_first_tokens() {
+                true => latency(|tally| View::from(&tally.ttft)),
+                false => Distribution::default(),
+            },
             e2e: latency(|tally| View::from(&tally.e2e)),
             slowdown: latency(|tally| View::from(&tally.slowdown)),
         })
@@ -234,7 +247,8 @@ fn used(plan: &Plan, ledgers: &[Ledger], pool: Option<usize>) -> Utilization {
         }
         (used, capacity)
     };
-    utilization(&ledgers.iter().map(of).collect::<Vec<_>>())
+    let used = utilization(&ledgers.iter().map(of).collect::<Vec<_>>());
+    recorded::known_use(plan, used)
 }
 
 fn pools(plan: &Plan, ledgers: &[Ledger]) -> Vec<PoolSummary> {
@@ -254,8 +268,7 @@ fn verdict_line(summary: &Summary) -> String {
     for objective in &summary.objectives {
         match objective.result {
             ObjectiveVerdict::Fail => {
-                let sign =
-                    if objective.metric == crate::plan::Metric::Attainment { "<" } else { ">" };
+                let sign = if objective.metric == Metric::Attainment { "<" } else { ">" };
                 let overloaded = objective.note.as_ref().is_some_and(|n| n.contains("overloaded"));
                 let sign = if overloaded { "so far against" } else { sign };
                 parts.push(format!("{} {}", objective.class, words::against(objective, sign)));
@@ -286,7 +299,11 @@ fn verdict_line(summary: &Summary) -> String {
     if summary.verdict == Verdict::Done {
         parts.push("no objective was stated".to_owned());
     }
-    let partial = if summary.partial { "PARTIAL, interrupted: " } else { "" };
+    let partial = match (summary.partial, &summary.recorded) {
+        (false, _) => "",
+        (true, None) => "PARTIAL, interrupted: ",
+        (true, Some(_)) => "PARTIAL, the log was cut off: ",
+    };
     let verdict = summary.verdict;
     if parts.is_empty() {
         parts.push("the queue grows for as long as requests arrive".to_owned());
@@ -342,15 +359,20 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
         ));
     }
     if lines.is_empty() {
-        lines.push(
-            "Nothing needs doing at this load; raise it to see where the limit lies.".to_owned(),
-        );
+        let line = match plan.recorded {
+            None => "Nothing needs doing at this load; raise it to see where the limit lies.",
+            Some(_) => "Nothing needs doing at this load.",
+        };
+        lines.push(line.to_owned());
     }
     lines
 }
 
 fn remedy(plan: &Plan, what: &str) -> String {
     let replicas = || {
+        if plan.recorded.is_some() {
+            return format!("One backend more would help.{REPLAY}");
+        }
         let pool = plan.names.pools.first().map_or("gpu", String::as_str);
         let count = plan.pools.first().map_or(1, |pool| pool.replicas);
         format!("Try one replica more: `plimsoll run … --set pool.{pool}.replicas={}`.", count + 1)

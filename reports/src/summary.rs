@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_base::Metric;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::plan::Metric;
 
 /// The version of the layout of `summary.json`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -60,6 +59,22 @@ pub struct Summary {
     pub assumptions: Vec<String>,
     /// The formula of each number.
     pub definitions: BTreeMap<String, String>,
+    /// What a report of a decision log cannot know; left out of the report of a simulated run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<RecordedSummary>,
+}
+
+/// A report of a decision log: what it cannot know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordedSummary {
+    /// A sentence each.
+    pub not_observed: Vec<String>,
+    /// What waiting falls on is estimated: engines are opaque.
+    pub attribution_is_estimated: bool,
+    /// Whether time to first token is that of the log; if not, it is absent.
+    pub first_tokens: bool,
+    /// Requests that had arrived before the log began: they are not measured.
+    pub taken_over: u64,
 }
 
 /// What was run.
@@ -275,12 +290,12 @@ pub struct Numbers {
     pub output_tokens: u64,
     /// Finished with fewer than two tokens: no time per output token.
     pub tpot_undefined: u64,
-    /// Times a request was thrown out of a batch.
-    pub preemptions: u64,
-    /// Tokens computed again because of it.
-    pub recomputed_tokens: u64,
-    /// The most preemptions of one request.
-    pub preemptions_max: u32,
+    /// Times a request was thrown out of a batch; null where engines are opaque.
+    pub preemptions: Option<u64>,
+    /// Tokens computed again because of it; null where engines are opaque.
+    pub recomputed_tokens: Option<u64>,
+    /// The most preemptions of one request; null where engines are opaque.
+    pub preemptions_max: Option<u32>,
     /// Tokens computed again ÷ useful tokens.
     pub preemption_waste: Estimate,
     /// Tokens computed for requests that were then evicted.
@@ -473,8 +488,8 @@ pub struct BookedGap {
     pub behind: String,
     /// Cost units a unit of weight.
     pub cost: f64,
-    /// The same in seconds.
-    pub seconds: f64,
+    /// The same in seconds; null where engines are opaque.
+    pub seconds: Option<f64>,
     /// What the rule promises at most, with the largest requests of this run; null where the policy
     /// voids the promise.
     pub bound_cost: Option<f64>,
@@ -615,8 +630,8 @@ pub struct Meanwhile {
     pub class: String,
     /// Its part of the seats that were taken.
     pub seat_share: f64,
-    /// Its part of the engine time used.
-    pub engine_share: f64,
+    /// Its part of the engine time used; null where engines are opaque.
+    pub engine_share: Option<f64>,
     /// Its part by weight.
     pub entitlement: f64,
 }
@@ -720,6 +735,7 @@ pub struct ObjectiveResult {
     /// As written.
     pub text: String,
     /// What is measured.
+    #[schemars(schema_with = "metrics")]
     pub metric: Metric,
     /// At which percentile; null for attainment.
     pub percentile: Option<f64>,
@@ -731,6 +747,11 @@ pub struct ObjectiveResult {
     pub result: ObjectiveVerdict,
     /// Why, where it is not plain.
     pub note: Option<String>,
+}
+
+/// The names that a metric may have.
+fn metrics(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": Metric::ALL })
 }
 
 /// What became of an objective.

@@ -82,6 +82,9 @@ pub fn table(summary: &Summary, format: Format, width: usize) -> String {
             }
             text.push_str(&wrap(&conservation(summary), format, width));
             text.push_str(&wrap(&notes(summary), format, width));
+            for line in summary.recorded.iter().flat_map(|recorded| &recorded.not_observed) {
+                text.push_str(&wrap(&format!("? {line}"), format, width));
+            }
             for line in &summary.next {
                 text.push_str(&wrap(&format!("→ {line}"), format, width));
             }
@@ -93,9 +96,10 @@ pub fn table(summary: &Summary, format: Format, width: usize) -> String {
 /// The conservation line, and why it counts more than the table does.
 pub(crate) fn conservation(summary: &Summary) -> String {
     let line = &summary.conservation_line;
-    match summary.scenario.warm_up_s > 0.0 {
-        true => format!("{line}, the warm-up included"),
-        false => line.clone(),
+    match (&summary.recorded, summary.scenario.warm_up_s > 0.0) {
+        (_, false) => line.clone(),
+        (None, true) => format!("{line}, the warm-up included"),
+        (Some(_), true) => format!("{line}, those that came before the log began included"),
     }
 }
 

@@ -315,10 +315,11 @@ pub(crate) fn slowdown(e2e: Span, alone: Span) -> u64 {
     u64::try_from(ratio.max(ONE)).unwrap_or(u64::MAX)
 }
 
-/// Time per output token after the first, to the nearest nanosecond; `None` below two tokens.
+/// Time per output token after the first, to the nearest nanosecond; `None` below two tokens, and
+/// where they came all at once.
 pub(crate) fn tpot_nanos(record: &RequestRecord) -> Option<u64> {
     let (first, last) = (record.first_token?, record.last_token?);
-    (record.output_tokens >= 2)
+    (record.output_tokens >= 2 && last > first)
         .then(|| divide_rounded((last - first).nanos(), u64::from(record.output_tokens - 1)))
 }
 

@@ -63,11 +63,15 @@ fn class_rows(
         line.integer(bin.arrived);
         line.integer(bin.dispatched);
         line.integer(bin.finished);
-        for sum in [bin.queued, bin.engine_waiting, bin.running] {
-            line.share((bin.samples > 0).then(|| sum as f64 / bin.samples as f64));
+        let engines = plan.sees_engines();
+        for (sum, is_seen) in
+            [(bin.queued, true), (bin.engine_waiting, engines), (bin.running, true)]
+        {
+            let is_seen = is_seen && bin.samples > 0;
+            line.share(is_seen.then(|| sum as f64 / bin.samples as f64));
         }
         line.nanos((bin.samples > 0).then(|| bin.oldest_wait.nanos()));
-        line.share(Some(bin.busy.secs_f64() / there_is));
+        line.share(engines.then(|| bin.busy.secs_f64() / there_is));
         line.text("");
         line.end();
     }
@@ -91,7 +95,8 @@ fn pool_rows(
         }
         line.text("");
         let observed = bin.observed > Span::ZERO;
-        line.share(observed.then(|| bin.busy.secs_f64() / bin.observed.secs_f64()));
+        let is_seen = observed && plan.sees_engines();
+        line.share(is_seen.then(|| bin.busy.secs_f64() / bin.observed.secs_f64()));
         let capacity = plan.pools[row].kv_tokens as f64 * bin.observed.millis_f64();
         line.share((capacity > 0.0).then(|| bin.kv_token_millis as f64 / capacity));
         line.end();

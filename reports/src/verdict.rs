@@ -1,11 +1,10 @@
 //! Objectives met or missed, queues that grow.
 
-use plimsoll_base::Time;
+use plimsoll_base::{Metric, Objective, Time};
 
 use crate::estimate::{View, estimate, percentile, proportion};
 use crate::interval::wilson;
 use crate::ledger::Ledger;
-use crate::plan::{Metric, Objective};
 use crate::summary::{Estimate, ObjectiveResult, ObjectiveVerdict, Overload, Verdict};
 use crate::tally::Tally;
 
@@ -120,6 +119,20 @@ pub(crate) fn judge(
         value,
         result,
         note,
+    }
+}
+
+/// An objective on what the facts do not tell.
+pub(crate) fn unobserved(class: &str, objective: &Objective) -> ObjectiveResult {
+    ObjectiveResult {
+        class: class.to_owned(),
+        text: objective.text.clone(),
+        metric: objective.metric,
+        percentile: Some(objective.percentile),
+        limit: objective.limit,
+        value: Estimate::default(),
+        result: ObjectiveVerdict::Inconclusive,
+        note: Some("not observed: the log tells no first tokens".to_owned()),
     }
 }
 

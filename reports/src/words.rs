@@ -1,8 +1,7 @@
 //! Numbers in words.
 
-use plimsoll_base::Span;
+use plimsoll_base::{Metric, Span};
 
-use crate::plan::Metric;
 use crate::summary::{Counts, Estimate, ObjectiveResult};
 
 /// `9.80 s`, `812 ms`.

@@ -82,7 +82,8 @@ impl Facts {
         let record = record(self.open.len() as u64, class, when);
         self.open.push(record);
         let (id, tenant) = (record.id, record.tenant);
-        let arrival = Fact::Arrived { id, tenant, class: Some(class), prompt_tokens: 10 };
+        let (class, arrived) = (Some(class), at(when));
+        let arrival = Fact::Arrived { id, tenant, class, arrived, prompt_tokens: 10 };
         self.tell(when, &arrival);
     }
     fn dispatch(&mut self, when: u64, id: usize, tokens: u64) {
@@ -326,11 +327,11 @@ fn slowdown_has_a_floor_and_waste_is_told_of_useful_tokens() {
     );
     assert_eq!((batch.slowdown.count, batch.slowdown.censored), (1, 1));
     assert!(batch.slowdown.max.at_least);
-    assert_eq!((agents.preemptions, agents.preemptions_max), (5, 3));
+    assert_eq!((agents.preemptions, agents.preemptions_max), (Some(5), Some(3)));
     assert_eq!(agents.preemption_waste.value, Some(36.0 / 120.0));
     assert_eq!(agents.wasted_tokens, 18);
     assert_eq!(agents.eviction_waste.value, Some(18.0 / 120.0));
-    assert_eq!(summary.run.preemptions_max, 3);
+    assert_eq!(summary.run.preemptions_max, Some(3));
 }
 
 /// Both classes wait for a hundred seconds and one gets all engine time.

@@ -162,7 +162,7 @@ fn facts(lives: &[Life]) -> Vec<(Time, Fact)> {
         let record = life.record();
         let (id, tenant, arrived) = (record.id, record.tenant, record.arrived);
         let class = ClassId(life.class);
-        let arrival = Fact::Arrived { id, tenant, class: Some(class), prompt_tokens: 100 };
+        let arrival = Fact::Arrived { id, tenant, class: Some(class), arrived, prompt_tokens: 100 };
         facts.push((arrived, 3, arrival));
         if let Some(dispatched) = record.dispatched {
             let (backend, reason) = (BackendId::first(0), Reason::ArrivalOrder);
@@ -363,8 +363,8 @@ fn stream(plan: &Plan, let_in: impl Fn(u64) -> f64) -> Summary {
         };
         let record = life.record();
         let (tenant, class) = (record.tenant, ClassId(1));
-        let arrival =
-            Fact::Arrived { id: record.id, tenant, class: Some(class), prompt_tokens: 100 };
+        let (id, arrived) = (record.id, record.arrived);
+        let arrival = Fact::Arrived { id, tenant, class: Some(class), arrived, prompt_tokens: 100 };
         facts.push((record.arrived, 0, arrival));
         if let Some(when) = record.dispatched {
             let fact = Fact::Dispatched {
@@ -423,7 +423,7 @@ fn a_queue_that_grows_is_called_overloaded() {
 #[test]
 fn a_row_of_requests_csv_is_as_documented() {
     let plan = plan(None);
-    let mut rows = RequestRows::new(Vec::new(), &plan.names, 0);
+    let mut rows = RequestRows::new(Vec::new(), &plan, 0);
     facts(&lives(15.0)).iter().for_each(|(now, fact)| rows.observe(*now, fact));
     let text = String::from_utf8(rows.finish().expect("room")).expect("text");
     let lines: Vec<&str> = text.lines().collect();
@@ -441,7 +441,7 @@ fn a_row_of_requests_csv_is_as_documented() {
          15.000000000,17.000000000,17.000000000,100,5,64,3.500000000,0.500000000,2.000000000,\
          0.000000000,4.000000000,0.500000000,0.300000000,0,0,arrival_order,seats"
     );
-    let later = RequestRows::new(Vec::new(), &plan.names, 1).finish().expect("room");
+    let later = RequestRows::new(Vec::new(), &plan, 1).finish().expect("room");
     assert!(later.is_empty(), "only the first replication writes the header");
 }
 

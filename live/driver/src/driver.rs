@@ -4,8 +4,8 @@ use plimsoll_base::{BackendId, End, Observer, Reason, RequestId, Span, Time};
 use plimsoll_policy::detect::Limits;
 use plimsoll_policy::log::Header;
 use plimsoll_policy::{
-    Action, Alarm, Allocator, BackendInfo, Config, ConfigError, Decision, Detector, Input, Load,
-    RequestInfo, Signal, Used,
+    Action, Alarm, Allocator, BackendInfo, Chronicle, Config, ConfigError, Decision, Detector,
+    Input, Load, RequestInfo, Signal, Used,
 };
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +16,6 @@ use crate::clock::Clock;
 use crate::gate::{Gate, Look, ReloadError};
 use crate::inside::{Backend, Inside, Timing};
 use crate::log::{Log, LogSettings};
-use crate::shim::Chronicle;
 use crate::ticket::{Answer, Let, Refused};
 
 /// Messages taken at once.

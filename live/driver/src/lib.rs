@@ -15,7 +15,6 @@ mod driver;
 mod gate;
 mod inside;
 mod log;
-mod shim;
 mod ticket;
 
 pub use clock::Clock;

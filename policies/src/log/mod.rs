@@ -39,7 +39,7 @@ pub use reader::{Ending, Reader, Totals};
 pub use replay::{Difference, Replay};
 pub use writer::Writer;
 
-use plimsoll_base::{Names, Time};
+use plimsoll_base::{ClassObjectives, Names, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Class, Config, Share};
@@ -51,16 +51,16 @@ pub const MAGIC: [u8; 8] = *b"\x89PLOG\r\n\x1a";
 pub const SCHEMA_VERSION: u16 = 1;
 
 /// What a log says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// The version of the program that wrote it.
     pub build: String,
-    /// What ran: the scenario's name.
+    /// What ran: the scenario's name, in production that of the gateway file.
     pub scenario: String,
     /// The scenario's hash; empty where there was none.
     pub scenario_hash: String,
-    /// The seed of the run.
+    /// The seed of the run; 0 in production.
     pub seed: u64,
     /// Which replication, from 0.
     pub replication: u32,
@@ -68,6 +68,9 @@ pub struct Header {
     pub names: Names,
     /// The policy.
     pub policy: Config,
+    /// What each class was promised, in the order of the classes; empty in logs that do not say.
+    #[serde(default)]
+    pub objectives: Vec<ClassObjectives>,
 }
 
 /// Of no run, with no class.
@@ -81,13 +84,14 @@ impl Default for Header {
             replication: 0,
             names: Names::default(),
             policy: Config::plain(Share::Fcfs, Vec::<Class>::new()),
+            objectives: Vec::new(),
         }
     }
 }
 
 impl Header {
     fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a header has no map and no float that JSON lacks")
+        serde_json::to_vec(self).expect("a header has no map, and its floats are finite")
     }
 
     /// The header, or which build wrote it and why this one does not understand it.

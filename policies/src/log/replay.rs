@@ -65,6 +65,11 @@ impl Replay {
         }))
     }
 
+    /// The allocator, as the latest input left it.
+    pub fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
     /// What the allocator holds.
     pub fn state(&self) -> Snapshot {
         self.allocator.snapshot()

@@ -69,6 +69,7 @@ pub(crate) struct Blame {
 struct Fresh {
     row: usize,
     id: RequestId,
+    arrived: Time,
 }
 
 /// A class that waits.
@@ -142,7 +143,9 @@ impl Blame {
     pub fn observe(&mut self, now: Time, fact: &Fact) {
         self.reach(now);
         match fact {
-            Fact::Arrived { id, class, .. } => self.arrive(*id, self.row(*class)),
+            Fact::Arrived { id, class, arrived, .. } => {
+                self.arrive((self.row(*class), *id, *arrived));
+            }
             Fact::Dispatched { id, class, backend, arrived, prompt_tokens, tokens, .. } => {
                 let tokens = (*prompt_tokens, *tokens);
                 self.let_in((class.index(), *id, *arrived), *backend, tokens);
@@ -168,9 +171,9 @@ impl Blame {
 
     // Apart, so that a run without attribution keeps its registers for what it does.
     #[inline(never)]
-    fn arrive(&mut self, id: RequestId, row: usize) {
+    fn arrive(&mut self, (row, id, arrived): (usize, RequestId, Time)) {
         self.settle_fresh();
-        self.fresh = Some(Fresh { row, id });
+        self.fresh = Some(Fresh { row, id, arrived });
         if let Some(service) = &mut self.service {
             service.arrive(row);
         }
@@ -261,8 +264,8 @@ impl Blame {
     /// Whoever arrived at the instant that is over did not go at once: it waits.
     #[inline]
     fn settle_fresh(&mut self) {
-        if let Some(Fresh { row, id }) = self.fresh.take() {
-            let is_measured = u64::from(measured(self.now, self.warm_up));
+        if let Some(Fresh { row, id, arrived }) = self.fresh.take() {
+            let is_measured = u64::from(measured(arrived, self.warm_up));
             self.victims[row].waiting += 1;
             self.victims[row].measured += is_measured;
             self.enter(row, (1, is_measured));
@@ -275,7 +278,7 @@ impl Blame {
     /// instant and had nobody to be overtaken by.
     #[inline]
     fn leave_allocator(&mut self, row: usize, id: RequestId, arrived: Time) -> Option<u64> {
-        if self.fresh == Some(Fresh { row, id }) {
+        if self.fresh == Some(Fresh { row, id, arrived }) {
             self.fresh = None;
             return None;
         }

@@ -122,8 +122,10 @@ pub(crate) fn clause(plan: &Plan, parts: &[BlamedPart]) -> Option<String> {
         .filter(|part| part.kind != BlameKind::Untold)
         .map(|part| format!("{} {}", words::secs(part.seconds), because(plan, part)))
         .collect();
-    (!named.is_empty())
-        .then(|| format!("it waited {} in all: {}", words::secs(all), words::list(&named)))
+    let estimated = if plan.sees_engines() { "" } else { ", by estimate" };
+    (!named.is_empty()).then(|| {
+        format!("it waited {} in all{estimated}: {}", words::secs(all), words::list(&named))
+    })
 }
 
 /// The largest part for which another class is to blame, if it is a tenth of the whole.

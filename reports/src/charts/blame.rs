@@ -49,12 +49,13 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     columns.push(Column::Other);
     columns.retain(any);
     let title = title(&victims);
-    let how =
+    let how = format!(
         "A row is a class that waited, a column what its waiting falls on: whoever held what \
                it waited for, or a limit without a holder. Orange is what a class held above \
                its share by weight, blue what it held within it, grey its own requests and its own \
-               limits. Each row sums to all waiting of its class, which stands at the left."
-            .to_owned();
+               limits. Each row sums to all waiting of its class, which stands at the left.{}",
+        subject.estimated()
+    );
     let height = (HEAD + ROW * victims.len().max(1) as i32 + 8) as u32;
     let drawing = svg(height, &title, &how, |area| paint(area, &victims, &columns));
     Chart { name: "blame", svg: drawing, data: data(&victims), title, how }

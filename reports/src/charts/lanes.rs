@@ -35,11 +35,13 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
         .filter_map(|(row, c)| lane(subject, row, c))
         .collect();
     let title = title(subject.plan, &lanes);
-    let how = "Each lane is the longest wait of one request of a class, from its arrival at the \
+    let how = format!(
+        "Each lane is the longest wait of one request of a class, from its arrival at the \
                left to its start at the right. Its height is divided by who held what it waited \
                for at the time: saturated above the holder's share by weight, pale within it; grey \
-               is a limit without a holder. Between two marks of the run the class's mean is drawn."
-        .to_owned();
+               is a limit without a holder. Between two marks of the run the class's mean is drawn.{}",
+        subject.estimated()
+    );
     let height = (HEAD + ROW * lanes.len().max(1) as i32) as u32;
     let drawing = svg(height, &title, &how, |area| paint(area, subject, &lanes));
     Chart { name: "lanes", svg: drawing, data: data(subject, &lanes), title, how }

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::ledger::Ledger;
 use crate::plan::Plan;
+use crate::recorded;
 use crate::summarise::merged;
 use crate::summary::Summary;
 use crate::tally::Tally;
@@ -59,6 +60,10 @@ impl Subject<'_> {
     fn classes(&self) -> impl Iterator<Item = (usize, &str)> {
         self.plan.names.classes.iter().map(String::as_str).enumerate().take(self.plan.classes.len())
     }
+    /// What to say of a chart of the attribution where engines are opaque.
+    fn estimated(&self) -> &'static str {
+        if self.plan.sees_engines() { "" } else { recorded::ESTIMATED }
+    }
     /// "of replication 1 of 5" where a chart shows one of several.
     fn which_replication(&self) -> String {
         match self.ledgers.len() {
@@ -74,17 +79,20 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
     let pool = |row: usize| merged(tallies.iter().map(|rows| &rows[row]));
     let pooled = (0..plan.classes.len()).map(pool).collect();
     let subject = Subject { plan, summary, ledgers, tallies, pooled };
-    let mut charts = vec![
-        scoreboard::draw(&subject),
-        percentiles::draw(&subject),
-        phases::draw(&subject),
-        queue::draw(&subject),
-        utilization::draw(&subject),
-    ];
+    let mut charts = vec![scoreboard::draw(&subject)];
+    if plan.sees_first_tokens() {
+        charts.extend([percentiles::draw(&subject), phases::draw(&subject)]);
+    }
+    charts.push(queue::draw(&subject));
+    if plan.sees_engines() {
+        charts.push(utilization::draw(&subject));
+    }
     if plan.attribution.is_on() {
         charts.extend([lanes::draw(&subject), blame::draw(&subject)]);
     }
-    charts.push(shares::draw(&subject));
+    if plan.sees_engines() {
+        charts.push(shares::draw(&subject));
+    }
     charts
 }
 

@@ -5,7 +5,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::canvas::{Area, BAD, anchored, bar, svg, text_style, write};
 use super::{Chart, Subject};
-use crate::words;
+use crate::{recorded, words};
 
 const ROW: i32 = 24;
 const GAP: i32 = 12;
@@ -31,15 +31,18 @@ struct Bar {
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let bars: Vec<Vec<Bar>> =
         subject.classes().map(|(row, name)| bars(subject, row, name)).collect();
+    // Nobody sees what an opaque engine computes again.
+    let shown = if subject.plan.sees_engines() { PHASES.len() } else { PHASES.len() - 1 };
     let title = title(&bars);
-    let how =
+    let how = format!(
         "Each bar is the mean request about as slow as that percentile of end-to-end latency \
-               (within a tenth); its parts are where its time went."
-            .to_owned();
+               (within a tenth); its parts are where its time went.{}",
+        if subject.plan.sees_engines() { "" } else { recorded::PREFILL }
+    );
     let rows = bars.iter().map(Vec::len).sum::<usize>() as i32;
     let height = TOP + rows * ROW + bars.len() as i32 * GAP + 4;
-    let drawing = svg(height as u32, &title, &how, |area| paint(area, &bars));
-    Chart { name: "phases", svg: drawing, data: data(&bars), title, how }
+    let drawing = svg(height as u32, &title, &how, |area| paint(area, &bars, shown));
+    Chart { name: "phases", svg: drawing, data: data(&bars, shown), title, how }
 }
 
 fn bars(subject: &Subject<'_>, row: usize, name: &str) -> Vec<Bar> {
@@ -84,9 +87,9 @@ fn title(bars: &[Vec<Bar>]) -> String {
     }
 }
 
-fn paint(area: &Area<'_>, bars: &[Vec<Bar>]) {
+fn paint(area: &Area<'_>, bars: &[Vec<Bar>], shown: usize) {
     let mut x = BAR.0;
-    for (name, color) in PHASES {
+    for (name, color) in PHASES.into_iter().take(shown) {
         bar(area, (x, 10), (x + 14, 22), &color.to_rgba());
         write(area, name, (x + 20, 16), anchored(text_style(14), HPos::Left));
         x += 110;
@@ -134,12 +137,13 @@ fn paint_bar(area: &Area<'_>, row: &Bar, y: i32) {
     );
 }
 
-fn data(bars: &[Vec<Bar>]) -> Vec<Vec<String>> {
-    let head = ["class", "at", "end to end", "queue", "prefill", "decode", "recompute"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+fn data(bars: &[Vec<Bar>], shown: usize) -> Vec<Vec<String>> {
+    let phases = PHASES.iter().map(|(name, _)| *name).take(shown);
+    let head = ["class", "at", "end to end"].into_iter().chain(phases);
+    let mut rows = vec![head.map(str::to_owned).collect::<Vec<_>>()];
     for bar in bars.iter().flatten() {
         let mut row = vec![bar.class.clone(), bar.at.to_owned(), words::secs(bar.seconds)];
-        row.extend(bar.shares.map(words::percent));
+        row.extend(bar.shares.into_iter().take(shown).map(words::percent));
         rows.push(row);
     }
     rows

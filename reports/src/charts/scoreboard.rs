@@ -1,11 +1,11 @@
 //! Chart 1: objectives, met by how much.
 
+use plimsoll_base::Metric;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::canvas::{Area, BAD, GOOD, WIDTH, anchored, bar, line, svg, text_style, write};
 use super::{Chart, Subject};
-use crate::plan::Metric;
 use crate::summary::{ClassSummary, ObjectiveResult, ObjectiveVerdict};
 use crate::words;
 

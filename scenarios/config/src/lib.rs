@@ -17,7 +17,7 @@ mod file;
 pub mod gateway;
 mod layer;
 pub mod nearest;
-pub mod objectives;
+mod objectives;
 mod order;
 pub mod partition;
 pub mod place;
@@ -36,7 +36,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use effective::{Effective, EffectiveRow};
 pub use file::{PolicyFile, PolicyFileSpec, TenantSpec};
 pub use layer::{Layered, SHIPPED_PREFIX, Shipped, read, reason};
-pub use objectives::{ClassObjectives, Metric, Objective};
+pub use plimsoll_base::{ClassObjectives, Metric, Objective};
 pub use source::{Place, Position, Source, Sources};
 pub use values::{
     At, BytesValue, CoefficientValue, FractionValue, Items, OneOrMany, RateValue, SpanValue,

@@ -1,46 +1,9 @@
-//! Objectives: what a class is promised.
+//! Objectives as files state them.
 
-use plimsoll_base::ClassId;
+use plimsoll_base::{Metric, Objective};
 
 use crate::spec::{Scalar, SloSpec};
 use crate::{Code, Diagnostic, nearest, units};
-
-/// What a class is promised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClassObjectives {
-    /// The class.
-    pub class: ClassId,
-    /// Its objectives in the order of their names; empty if none are stated.
-    pub objectives: Vec<Objective>,
-}
-
-/// One promise.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Objective {
-    /// What is measured.
-    pub metric: Metric,
-    /// Which percentile of it, 0 to 100; 0 for [`Metric::Attainment`].
-    pub percentile: f64,
-    /// The limit: seconds, or a fraction for [`Metric::Attainment`].
-    pub limit: f64,
-    /// The promise as written: `ttft_p99 <= 500ms`.
-    pub text: String,
-}
-
-/// What an objective is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Metric {
-    /// Time to first token.
-    Ttft,
-    /// Time per output token after the first.
-    Tpot,
-    /// End-to-end latency.
-    E2e,
-    /// Queue wait.
-    Queue,
-    /// The fraction of offered requests that meet every latency objective of the class.
-    Attainment,
-}
 
 const METRICS: [(&str, Metric); 4] = [
     ("ttft", Metric::Ttft),

@@ -1,9 +1,9 @@
 //! Who goes first within a turn: from files to rules.
 
-use plimsoll_base::Span;
+use plimsoll_base::{Metric, Span};
 use plimsoll_policy::config::Order;
 
-use crate::objectives::{Metric, objectives};
+use crate::objectives::objectives;
 use crate::policy::at_least_one;
 use crate::share::price;
 use crate::spec::{ClassSpec, OrderSpec};

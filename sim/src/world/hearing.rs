@@ -7,7 +7,7 @@ use super::telling::Telling;
 use crate::engine::{Listener, Note};
 
 /// What is written down of a run: in one place, so that who hears an engine holds one reference.
-pub(super) struct Chronicle<O> {
+pub(super) struct Records<O> {
     pub flights: Flights,
     /// Keys of the requests that an engine has just ended, and how; nobody else was told of it.
     pub finished: Vec<(u32, End)>,
@@ -20,7 +20,7 @@ pub(super) struct Chronicle<O> {
 pub(super) struct Hearing<'a, O> {
     pub engine: u32,
     pub now: Time,
-    pub chronicle: &'a mut Chronicle<O>,
+    pub records: &'a mut Records<O>,
 }
 
 impl<O: Observer> Listener for Hearing<'_, O> {
@@ -28,7 +28,7 @@ impl<O: Observer> Listener for Hearing<'_, O> {
     #[inline(always)]
     fn hear(&mut self, note: Note) {
         let now = self.now;
-        let Chronicle { flights, finished, telling, observer } = &mut *self.chronicle;
+        let Records { flights, finished, telling, observer } = &mut *self.records;
         match note {
             Note::Started { key } => {
                 let flight = &mut flights[key];

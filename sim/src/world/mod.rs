@@ -85,7 +85,7 @@ pub struct World<B, O> {
     /// Whether anything follows an instant beside engines and the allocator's deadline: somebody
     /// listens, or arrivals have ended.
     is_attended: bool,
-    chronicle: Chronicle<O>,
+    records: Records<O>,
 }
 
 impl<B: Batch, O: Observer> World<B, O> {
@@ -120,7 +120,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             sampling: Sampling::new(classes),
             audience: Audience::new(log, attributed),
             is_attended: false,
-            chronicle: Chronicle {
+            records: Records {
                 flights: Flights::default(),
                 finished: Vec::new(),
                 telling: Telling::default(),
@@ -130,7 +130,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         world.is_attended = world.audience.is_some();
         world.join_backends(model, classes);
         let needs = world.allocator.needs();
-        world.chronicle.telling = Telling::new(needs, &model.policy, world.backends.len());
+        world.records.telling = Telling::new(needs, &model.policy, world.backends.len());
         world.keep_timetable(agenda);
         world.plan_report(Time::ZERO, agenda);
         world.arrivals.start(agenda).map_err(StartError::Source)?;
@@ -178,7 +178,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.planned = None;
         self.sample(now);
         if self.timetable.warm_up.take_if(|at| *at <= now).is_some() {
-            self.chronicle.observer.observe(now, &Fact::WarmedUp);
+            self.records.observer.observe(now, &Fact::WarmedUp);
         }
         if self.timetable.sample <= now {
             self.timetable.sampled(now);
@@ -187,7 +187,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             self.end_arrivals(now, agenda);
         }
         match self.timetable.drain_end {
-            Some(at) if at <= now || self.chronicle.flights.is_empty() => self.end(agenda),
+            Some(at) if at <= now || self.records.flights.is_empty() => self.end(agenda),
             Some(_) | None => self.keep_timetable(agenda),
         }
     }
@@ -196,14 +196,14 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Called once by the runner, also when it was interrupted.
     pub fn finish(mut self, now: Time) -> Result<O, SourceError> {
         self.sample(now);
-        for key in self.chronicle.flights.keys() {
+        for key in self.records.flights.keys() {
             self.imagine_alone(key);
             self.close(key, Outcome::Unfinished, now);
         }
-        self.chronicle.observer.observe(now, &Fact::RunEnded);
+        self.records.observer.observe(now, &Fact::RunEnded);
         match self.arrivals.take_error() {
             Some(error) => Err(error),
-            None => Ok(self.chronicle.observer),
+            None => Ok(self.records.observer),
         }
     }
 
@@ -228,17 +228,18 @@ impl<B: Batch, O: Observer> World<B, O> {
         let id = RequestId(self.offered);
         self.offered += 1;
         let source_id = SourceId(source);
-        let key = self.chronicle.flights.insert(|| Flight::new(id, &request, source_id, now));
+        let key = self.records.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
-        if let Some(tokens) = self.chronicle.telling.oracle(&request, source, now) {
+        if let Some(tokens) = self.records.telling.oracle(&request, source, now) {
             self.decide(now, Input::Predicted(id, tokens), agenda);
         }
         let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
         self.tell(now, Input::Arrived(id, info));
         let class = self.allocator.latest_class();
-        self.chronicle.flights[key].record.class = class;
+        self.records.flights[key].record.class = class;
         let Request { tenant, prompt_tokens, .. } = request;
-        self.chronicle.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
+        let arrived = Fact::Arrived { id, tenant, class, arrived: now, prompt_tokens };
+        self.records.observer.observe(now, &arrived);
         let mut decided = false;
         while let Some(decision) = self.heed(now) {
             if decision.id == id && !decided {
@@ -290,14 +291,14 @@ impl<B: Batch, O: Observer> World<B, O> {
             Action::Cancel(_) => unreachable!("what is cut off was let in before"),
             Action::Preempt(_) => unreachable!("no rule takes back what runs"),
         };
-        let record = &mut self.chronicle.flights[key].record;
+        let record = &mut self.records.flights[key].record;
         (record.reason, record.bound) = (Some(reason), bound);
         self.turn_away(key, outcome, now, agenda);
     }
 
     /// Has a backend drop a request; it ends when the backend has let go.
     fn cut_off(&mut self, id: RequestId, backend: BackendId, now: Time) {
-        let key = self.chronicle.flights.find(id).expect("what is cut off is in flight");
+        let key = self.records.flights.find(id).expect("what is cut off is in flight");
         self.backends[backend.index()].engine.cancel(key, now);
         self.touch(backend.slot);
     }
@@ -312,7 +313,7 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     /// What was never let in would have taken as long as on the slowest backend, or less.
     fn imagine_alone(&mut self, key: u32) {
-        let Flight { record, output_tokens, .. } = &mut self.chronicle.flights[key];
+        let Flight { record, output_tokens, .. } = &mut self.records.flights[key];
         if self.plan.attribution.is_on() && record.dispatched.is_none() {
             let firsts = self.pools.iter().map(|&slot| &self.backends[slot].engine);
             let alone = firsts.map(|engine| engine.alone(record.prompt_tokens, *output_tokens));
@@ -328,7 +329,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         (reason, bound): (Reason, Option<Bound>),
         now: Time,
     ) {
-        let flight = &mut self.chronicle.flights[key];
+        let flight = &mut self.records.flights[key];
         (flight.record.reason, flight.record.bound) = (Some(reason), bound);
         flight.record.dispatched = Some(now);
         flight.record.backend = Some(backend);
@@ -350,7 +351,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             prompt_tokens: record.prompt_tokens,
             tokens: record.tokens,
         };
-        self.chronicle.observer.observe(now, &fact);
+        self.records.observer.observe(now, &fact);
         self.backends[backend.index()].engine.submit(Job {
             key,
             class,
@@ -370,9 +371,9 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Ends a request's life; returns whom to tell.
     #[inline(always)]
     fn close(&mut self, key: u32, outcome: Outcome, now: Time) -> (SourceId, u32) {
-        let flight = self.chronicle.flights.remove(key);
+        let flight = self.records.flights.remove(key);
         flight.close(outcome, now);
-        self.chronicle.observer.close(now, &flight.record);
+        self.records.observer.close(now, &flight.record);
         (flight.record.source, flight.source_key)
     }
 
@@ -388,16 +389,16 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     /// A backend, and an ear for what its engine does at `now`.
     fn listen(&mut self, engine: u32, now: Time) -> (&mut Backend<B>, Hearing<'_, O>) {
-        let World { backends, chronicle, .. } = self;
-        (&mut backends[engine as usize], Hearing { engine, now, chronicle })
+        let World { backends, records, .. } = self;
+        (&mut backends[engine as usize], Hearing { engine, now, records })
     }
 
     /// Carries what an engine has finished to the sources and the allocator. Nothing adds to it
     /// meanwhile: what is dispatched begins when the instant settles.
     fn follow_finished(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        for index in 0..self.chronicle.finished.len() {
-            let (key, end) = self.chronicle.finished[index];
-            let record = &self.chronicle.flights[key].record;
+        for index in 0..self.records.finished.len() {
+            let (key, end) = self.records.finished[index];
+            let record = &self.records.flights[key].record;
             let prompt_tokens = match end {
                 End::Evicted => record.prompt_tokens.min(record.wasted_tokens),
                 End::Finished | End::Failed | End::Cancelled | End::Expired => record.prompt_tokens,
@@ -408,14 +409,14 @@ impl<B: Batch, O: Observer> World<B, O> {
             self.arrivals.ended(from, now, agenda);
             self.decide(now, Input::Ended(id, end, used), agenda);
         }
-        self.chronicle.finished.clear();
+        self.records.finished.clear();
     }
 
     fn begin_engines(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        let World { backends, dirty, chronicle, .. } = self;
+        let World { backends, dirty, records, .. } = self;
         for &engine in dirty.iter() {
             let backend = &mut backends[engine as usize];
-            let mut ear = Hearing { engine, now, chronicle };
+            let mut ear = Hearing { engine, now, records };
             let Some(at) = backend.engine.begin(now, &mut ear) else { continue };
             match backend.boundary {
                 Some(event) => {
@@ -467,7 +468,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     fn end_arrivals(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         if self.timetable.drain_end.is_none() {
             self.arrivals.stop(agenda);
-            self.chronicle.observer.observe(now, &Fact::ArrivalsEnded);
+            self.records.observer.observe(now, &Fact::ArrivalsEnded);
             self.timetable.drain_end = Some(now.saturating_add(self.plan.drain_max));
             self.is_attended = true;
             self.keep_timetable(agenda);
@@ -476,7 +477,7 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     /// Once arrivals have ended and nothing is in flight, nothing can happen any more.
     fn end_when_drained(&mut self, agenda: &mut Agenda<Event>) {
-        if self.timetable.drain_end.is_some() && self.chronicle.flights.is_empty() {
+        if self.timetable.drain_end.is_some() && self.records.flights.is_empty() {
             self.end(agenda);
         }
     }

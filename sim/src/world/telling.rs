@@ -104,9 +104,9 @@ impl Telling {
 impl<B: Batch, O: Observer> World<B, O> {
     /// Plans the first report, if any is read.
     pub(super) fn plan_report(&self, now: Time, agenda: &mut Agenda<Event>) {
-        if let Some(every) = self.chronicle.telling.every {
+        if let Some(every) = self.records.telling.every {
             let next =
-                self.chronicle.telling.as_of.saturating_add(every).max(now + Span::from_nanos(1));
+                self.records.telling.as_of.saturating_add(every).max(now + Span::from_nanos(1));
             agenda.schedule(next, Rank::Telemetry, Event::Gather);
         }
     }
@@ -119,14 +119,14 @@ impl<B: Batch, O: Observer> World<B, O> {
             backend.engine.settle(now, &mut ear);
             let sample = backend.engine.sample();
             let parts = u64::from(sample.kv_blocks_used) * 1_000_000 / u64::from(sample.kv_blocks);
-            self.chronicle.telling.loads[slot] = Load {
+            self.records.telling.loads[slot] = Load {
                 running: sample.running,
                 waiting: sample.waiting,
                 kv_used_ppm: parts as u32,
-                queue_wait: self.chronicle.telling.take_wait(slot),
+                queue_wait: self.records.telling.take_wait(slot),
             };
         }
-        self.chronicle.telling.as_of = now;
+        self.records.telling.as_of = now;
         agenda.schedule(now.saturating_add(REPORT_LAG), Rank::Decision, Event::Report);
     }
 
@@ -134,7 +134,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     #[inline(never)]
     pub(super) fn report(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for slot in 0..self.backends.len() {
-            let (load, as_of) = (self.chronicle.telling.loads[slot], self.chronicle.telling.as_of);
+            let (load, as_of) = (self.records.telling.loads[slot], self.records.telling.as_of);
             let backend = BackendId::first(slot as u32);
             self.decide(now, Input::Reported(backend, load, as_of), agenda);
             // Advice is given at reports only.
@@ -153,7 +153,7 @@ impl<B: Batch, O: Observer> World<B, O> {
                 log.signal(&signal);
             }
             match signal {
-                Signal::Scale(scale) => self.chronicle.observer.observe(now, &Fact::Advised(scale)),
+                Signal::Scale(scale) => self.records.observer.observe(now, &Fact::Advised(scale)),
                 // The detector's, who tells them.
                 Signal::Alarm(_) => {}
             }
@@ -163,17 +163,17 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// The allocator hears of the first tokens that the engine at hand has delivered.
     #[inline(always)]
     pub(super) fn follow_begun(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        if !self.chronicle.telling.begun.is_empty() {
+        if !self.records.telling.begun.is_empty() {
             self.tell_begun(now, agenda);
         }
     }
 
     #[inline(never)]
     fn tell_begun(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        for index in 0..self.chronicle.telling.begun.len() {
-            let id = self.chronicle.telling.begun[index];
+        for index in 0..self.records.telling.begun.len() {
+            let id = self.records.telling.begun[index];
             self.decide(now, Input::FirstToken(id), agenda);
         }
-        self.chronicle.telling.begun.clear();
+        self.records.telling.begun.clear();
     }
 }
