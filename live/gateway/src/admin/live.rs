@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{

@@ -170,11 +170,11 @@ pub(crate) fn is_own_limit(bound: Bound) -> bool {
 fn max_min(capacity: f64, demands: &[(f64, f64)]) -> Vec<f64> {
     let mut given = vec![0.0; demands.len()];
     let mut open: Vec<usize> = (0..demands.len()).collect();
-    let mut left = capacity;
+    let mut left: f64 = capacity;
     while !open.is_empty() {
         let weights: f64 = open.iter().map(|&index| demands[index].0).sum();
         let level = left / weights;
-        let (content, others): (Vec<_>, Vec<_>) =
+        let (content, others): (Vec<usize>, Vec<usize>) =
             open.iter().partition(|&&index| demands[index].1 <= level * demands[index].0);
         if content.is_empty() {
             others.iter().for_each(|&index| given[index] = level * demands[index].0);

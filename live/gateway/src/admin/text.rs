@@ -143,6 +143,7 @@ impl Histogram {
     }
 
     /// How many values there are.
+    #[cfg(test)]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
