@@ -15,6 +15,7 @@ mod health;
 mod identity;
 mod infer;
 mod keys;
+mod lease;
 mod places;
 mod ratio;
 mod relay;

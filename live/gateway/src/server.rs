@@ -28,6 +28,7 @@ use crate::body::{Asked, Route};
 use crate::identity::Caller;
 use crate::infer::{Job, duration};
 use crate::keys::Keys;
+use crate::lease;
 use crate::places::{Place, Places};
 use crate::state::{Current, Shared, count};
 use crate::tls::Acceptor;
@@ -316,6 +317,10 @@ async fn route(
         let job = job.inspect_err(|_| count(&shared.counts.turned_away))?;
         return job.run().await;
     }
+    if let Some(rest) = path.strip_prefix(lease::PATH) {
+        let rest = rest.to_owned();
+        return leases(request, &rest, (shared, &current)).await;
+    }
     match path {
         "/v1/models" => {
             allow(&request, &Method::GET)?;
@@ -327,6 +332,29 @@ async fn route(
         _ => {
             let message = format!("there is nothing at `{path}`");
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message))
+        }
+    }
+}
+
+/// Leases are taken, renewed and given back.
+async fn leases(
+    request: Request<Incoming>,
+    rest: &str,
+    (shared, current): (&Arc<Shared>, &Arc<Current>),
+) -> Result<Response<Body>, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = Caller::of(&head.headers, shared, current)?;
+    let body = read_body(&head.headers, body, &current.file).await?;
+    match (head.method, rest.strip_prefix('/')) {
+        (Method::POST, None) if rest.is_empty() => {
+            lease::take((shared, current), &caller, &head.headers, &body).await
+        }
+        (Method::PUT, Some(id)) => lease::renew(shared, &caller, (id, &body)),
+        (Method::DELETE, Some(id)) => lease::give_back(shared, &caller, id),
+        _ => {
+            let message = "POST /v1/leases takes a lease, PUT and DELETE /v1/leases/ID renew it \
+                           and give it back";
+            Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::health::Watchers;
 use crate::keys::Keys;
+use crate::lease::Leases;
 use crate::places::Places;
 use crate::ratio::Ratios;
 
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     current: RwLock<Arc<Current>>,
     /// Tenants that trusted headers have named.
     pub tenants: Tenants,
+    pub leases: Leases,
     /// Tokens a byte, by model.
     pub ratios: Ratios,
     /// Whether nothing new is taken in.
@@ -59,6 +61,7 @@ impl Shared {
         let limits = &current.file.limits;
         Shared {
             gate,
+            leases: Leases::default(),
             tenants: Tenants::new(names, limits.tenants_max),
             ratios: Ratios::new(limits.tokens_per_byte),
             room: Arc::new(Semaphore::new(limits.connections_max as usize)),
