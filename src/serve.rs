@@ -78,7 +78,7 @@ async fn run(file: GatewayFile, keys: Keys) -> Result<ExitCode, Failure> {
 async fn start(file: GatewayFile, keys: Keys) -> Result<Running, Failure> {
     let gateway = Gateway { file, keys, observer: Box::new(()) };
     gateway.start().await.map_err(|error| match error {
-        StartError::Listen { .. } => Failure::Usage(error.to_string()),
+        StartError::Listen { .. } | StartError::Unsupported(_) => Failure::Usage(error.to_string()),
         StartError::Driver(error) => Failure::Broken(error.into()),
     })
 }

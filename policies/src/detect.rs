@@ -314,6 +314,12 @@ impl Detector {
         self.next
     }
 
+    /// Whether an alarm of a class has been raised and its condition still holds.
+    pub fn stands(&self, class: ClassId, kind: AlarmKind) -> bool {
+        let episode = self.classes.get(class.index()).map(|watch| watch.episodes[kind as usize]);
+        episode.is_some_and(|episode| episode.is_raised && episode.since.is_some())
+    }
+
     /// Whether alarms wait to be polled.
     #[inline]
     pub fn has_alarms(&self) -> bool {

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::gate::{Gate, Look, ReloadError};
+use crate::gate::{Gate, Look, Offers, ReloadError};
 use crate::inside::{Backend, Inside, Timing};
 use crate::log::{Log, LogSettings};
 use crate::ticket::{Answer, Let, Refused};
@@ -59,7 +59,7 @@ pub(crate) enum Message {
     Left(u32),
     Reported(u32, Load, Instant),
     Drain,
-    Reload(Box<Policy>, oneshot::Sender<Result<(), ReloadError>>),
+    Reload(Box<(Policy, Offers)>, oneshot::Sender<Result<(), ReloadError>>),
     Ask(Look),
     Stop,
 }
@@ -224,9 +224,10 @@ impl Driver {
                 self.tell(Input::Reported(id, load, as_of));
             }
             Message::Drain => self.tell(Input::Draining),
-            Message::Reload(policy, answer) => {
+            Message::Reload(reload, answer) => {
+                let (policy, offers) = *reload;
                 // Whoever asked may not be waiting any more.
-                let _ = answer.send(self.reload(*policy));
+                let _ = answer.send(self.reload(policy, &offers));
             }
             Message::Ask(look) => look(&self.inside()),
             Message::Stop => unreachable!("the loop ends at it"),
@@ -362,13 +363,18 @@ impl Driver {
         }
     }
 
-    fn reload(&mut self, policy: Policy) -> Result<(), ReloadError> {
+    fn reload(&mut self, policy: Policy, offers: &[(u32, BackendInfo)]) -> Result<(), ReloadError> {
         let (before, after) = (self.policy.config.classes.len(), policy.config.classes.len());
         if after < before {
             return Err(ReloadError::Classes { before, after });
         }
         let fresh = Allocator::new(policy.config.clone())?;
         self.policy = policy;
+        for &(slot, info) in offers {
+            if let Some(Some(backend)) = self.backends.get_mut(slot as usize) {
+                backend.info = info;
+            }
+        }
         self.take_over(fresh);
         Ok(())
     }
@@ -403,6 +409,7 @@ impl Driver {
             now: self.clock.now(),
             config: &self.policy.config,
             allocator: &self.allocator,
+            detector: &self.detector,
             backends: &self.backends,
             alarms: &self.alarms,
             timing: &self.timing,

@@ -77,13 +77,14 @@ impl Gate {
     }
 
     /// Another policy takes over what this one holds: at once, or not at all. The ids of classes,
-    /// models and so on must mean what they meant.
+    /// models and so on must mean what they meant. `offers` says which backends offer something
+    /// else from then on; what they hold they keep.
     ///
     /// # Errors
     /// If the policy contradicts itself or has fewer classes: then nothing has changed.
-    pub async fn reload(&self, policy: Policy) -> Result<(), ReloadError> {
+    pub async fn reload(&self, policy: Policy, offers: Offers) -> Result<(), ReloadError> {
         let (answer, told) = oneshot::channel();
-        let message = Message::Reload(Box::new(policy), answer);
+        let message = Message::Reload(Box::new((policy, offers)), answer);
         self.to.send(message).await.map_err(|_| ReloadError::Gone(Gone))?;
         told.await.map_err(|_| ReloadError::Gone(Gone))?
     }
@@ -111,6 +112,9 @@ impl Gate {
         self.to.closed().await;
     }
 }
+
+/// What the backends of some slots offer.
+pub type Offers = Vec<(u32, BackendInfo)>;
 
 /// Something that looks inside.
 pub(crate) type Look = Box<dyn FnOnce(&Inside<'_>) + Send>;

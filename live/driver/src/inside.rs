@@ -1,7 +1,7 @@
 //! What may be looked at.
 
 use plimsoll_base::{Span, Time};
-use plimsoll_policy::{Alarm, Allocator, BackendInfo, Config, Load};
+use plimsoll_policy::{Alarm, Allocator, BackendInfo, Config, Detector, Load};
 
 /// The allocator and what stands beside it, between two inputs.
 pub struct Inside<'a> {
@@ -11,6 +11,8 @@ pub struct Inside<'a> {
     pub config: &'a Config,
     /// The allocator.
     pub allocator: &'a Allocator,
+    /// Who says that a class is starved.
+    pub detector: &'a Detector,
     /// By slot; those that are gone included.
     pub backends: &'a [Option<Backend>],
     /// Alarms raised lately, oldest first.

@@ -19,7 +19,7 @@ mod ticket;
 
 pub use clock::Clock;
 pub use driver::{Policy, Settings, StartError, start};
-pub use gate::{Gate, Gone, ReloadError};
+pub use gate::{Gate, Gone, Offers, ReloadError};
 pub use inside::{Backend, Inside, LogState, Timing};
 pub use log::LogSettings;
 pub use ticket::{Pending, Refused, Ticket};

@@ -90,12 +90,12 @@ async fn another_policy_takes_over_what_is_held() {
         tickets.push(gate.submit(request()).expect("room").admitted().await.expect("a seat"));
     }
     let waiting = gate.submit(request()).expect("room");
-    let fewer = gate.reload(policy(vec![Class::default()])).await;
+    let fewer = gate.reload(policy(vec![Class::default()]), Vec::new()).await;
     assert_eq!(fewer, Err(ReloadError::Classes { before: 2, after: 1 }));
     let broken = policy(vec![Class { weight: 0, ..Class::default() }; 2]);
-    assert!(matches!(gate.reload(broken).await, Err(ReloadError::Config(_))));
+    assert!(matches!(gate.reload(broken, Vec::new()).await, Err(ReloadError::Config(_))));
     assert_eq!(held(&gate).await, (1, SEATS));
-    gate.reload(policy(vec![Class::default(); 3])).await.expect("it is valid");
+    gate.reload(policy(vec![Class::default(); 3]), Vec::new()).await.expect("it is valid");
     assert_eq!(held(&gate).await, (1, SEATS));
     tickets.clear();
     waiting.admitted().await.expect("a seat").end(End::Finished);
@@ -136,7 +136,7 @@ async fn the_log_replays_over_files_and_policies() {
         one.end(End::Finished);
         three.admitted().await.expect("a seat").end(End::Failed);
         if round % 150 == 75 {
-            gate.reload(policy(vec![Class::default(); 2])).await.expect("it is valid");
+            gate.reload(policy(vec![Class::default(); 2]), Vec::new()).await.expect("it is valid");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -1,10 +1,12 @@
 //! Whether each backend is there, and how full it is.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Limited};
 use plimsoll_driver::Gate;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::infer::duration;
@@ -18,13 +20,48 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 /// How long a look may take.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
-/// Looks after the backend of a slot for ever: has it join, leave and report. `every` is how often
-/// the policy wants reports, if it does.
-pub(crate) async fn watch(gate: Gate, slot: u32, upstream: Arc<Upstream>, every: Option<Duration>) {
+/// Who looks after which slot.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers(Mutex<BTreeMap<u32, JoinHandle<()>>>);
+
+impl Watchers {
+    /// Has somebody look after the backend of a slot, and whoever did so before stop. It may be
+    /// there already; `every` is how often the policy wants reports, if it does.
+    pub fn start(
+        &self,
+        (gate, slot): (Gate, u32),
+        upstream: &Arc<Upstream>,
+        (is_here, every): (bool, Option<Duration>),
+    ) {
+        let task = tokio::spawn(watch((gate, slot), Arc::clone(upstream), is_here, every));
+        let before = self.0.lock().expect("nobody panics while it is held").insert(slot, task);
+        before.inspect(JoinHandle::abort);
+    }
+
+    /// Nobody looks after a slot any more.
+    pub fn stop(&self, slot: u32) {
+        let task = self.0.lock().expect("nobody panics while it is held").remove(&slot);
+        task.inspect(JoinHandle::abort);
+    }
+
+    /// Nobody looks after anything any more.
+    pub fn stop_all(&self) {
+        let tasks = std::mem::take(&mut *self.0.lock().expect("nobody panics while it is held"));
+        tasks.values().for_each(JoinHandle::abort);
+    }
+}
+
+/// Looks after the backend of a slot for ever: has it join, leave and report.
+async fn watch(
+    (gate, slot): (Gate, u32),
+    upstream: Arc<Upstream>,
+    mut is_here: bool,
+    every: Option<Duration>,
+) {
     let own = duration(upstream.backend.scrape_every);
     let mut ticks = interval(every.map_or(own, |every| every.min(own)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut is_here, mut failures) = (false, 0);
+    let mut failures = 0;
     loop {
         ticks.tick().await;
         let as_of = Instant::now();

@@ -69,6 +69,8 @@ impl Job {
                 Err(refused) => Err(refused),
             };
             let ticket = ticket.map_err(|refused| self.refused(&refused))?;
+            // The file may have been read again while it waited.
+            self.current = self.shared.current();
             match self.go(ticket).await {
                 Err(Stopped::Unreached(_)) if u32::from(self.info.attempt) < retries => {
                     self.info.attempt += 1;
@@ -93,7 +95,7 @@ impl Job {
     async fn go(&self, mut ticket: Ticket) -> Result<Response<Body>, Stopped> {
         let deadlines = self.current.file.deadlines[ticket.class().index()];
         let slot = ticket.backend().index();
-        let Some(upstream) = self.current.upstreams.get(slot) else {
+        let Some(upstream) = self.current.places.upstream(slot) else {
             ticket.end(End::Failed);
             let problem = Problem::new(StatusCode::BAD_GATEWAY, "backend_gone", "it was removed");
             return Err(Stopped::Unreached(problem));

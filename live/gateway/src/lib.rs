@@ -8,6 +8,7 @@
 //! What is sent upstream is rebuilt from an allow-list ([`body`]): no header of the client goes
 //! further than here.
 
+mod admin;
 mod answer;
 mod body;
 mod health;
@@ -15,13 +16,17 @@ mod identity;
 mod infer;
 mod keys;
 mod lease;
+mod places;
 mod ratio;
 mod relay;
 mod scrape;
 mod server;
 mod sse;
 mod state;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 mod upstream;
 
+pub use admin::{Operations, ReadAgain, SetLogLevel, Summary};
 pub use keys::{KeyError, Keys};
 pub use server::{Gateway, Running, StartError};

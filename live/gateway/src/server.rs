@@ -13,22 +13,25 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_base::Observer;
-use plimsoll_config::gateway::GatewayFile;
+use plimsoll_config::gateway::{GatewayFile, Scheme};
 use plimsoll_driver::{LogSettings, Policy, Settings};
 use plimsoll_policy::log::Header;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use crate::admin::{self, Desk, Meter, Operations, Summary};
 use crate::answer::{Body, Problem, json};
 use crate::body::{Asked, Route};
 use crate::identity::Caller;
 use crate::infer::{Job, duration};
 use crate::keys::Keys;
 use crate::lease;
+use crate::places::{Place, Places};
 use crate::state::{Current, Shared, count};
-use crate::upstream::Upstream;
+use crate::tls::Acceptor;
 
 /// A gateway that is about to start.
 pub struct Gateway {
@@ -51,6 +54,9 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// It asks for something that this build does not have, or whose files are not there.
+    #[error("{0}")]
+    Unsupported(String),
     /// The allocator did not start.
     #[error(transparent)]
     Driver(#[from] plimsoll_driver::StartError),
@@ -62,31 +68,58 @@ pub struct Running {
     address: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
     driver: JoinHandle<()>,
+    /// With an operations side: where it is, and what it knows.
+    admin: Option<(SocketAddr, Arc<Desk>)>,
 }
 
 impl Gateway {
-    /// Starts it on the current runtime.
+    /// Starts it on the current runtime, without an operations side.
     ///
     /// # Errors
-    /// If the address is taken, the policy contradicts itself, or the log's folder cannot be
-    /// written to.
+    /// If an address is taken, the policy contradicts itself, the log's folder cannot be written
+    /// to, or the file asks for TLS and this build has none.
     pub async fn start(self) -> Result<Running, StartError> {
+        self.open(None).await
+    }
+
+    /// Starts it with metrics and administration at the address that the file gives.
+    ///
+    /// # Errors
+    /// As [`start`](Gateway::start).
+    pub async fn operate(self, operations: Operations) -> Result<Running, StartError> {
+        self.open(Some(operations)).await
+    }
+
+    async fn open(self, operations: Option<Operations>) -> Result<Running, StartError> {
         let Gateway { file, keys, observer } = self;
+        let tls = supported(&file).map_err(StartError::Unsupported)?;
         let listener = listen(file.listen).await?;
         let address = listener.local_addr().unwrap_or(file.listen);
+        let admin = match &operations {
+            Some(_) => Some(listen(file.admin).await?),
+            None => None,
+        };
         let policy = policy(&file);
         let log = file.log.as_ref().map(|log| LogSettings {
             folder: log.folder.clone(),
             file_bytes_max: log.file_bytes_max,
             files_max: log.files_max as usize,
         });
+        let places = Places::new(&file, &keys);
+        let meter = Meter::new(&file, &places);
+        let observer = Box::new((operations.is_some().then(|| meter.clone()), observer));
         let (gate, driver) = plimsoll_driver::start(Settings { policy, log, observer })?;
-        let upstreams = upstreams(&file, &keys);
-        let current = Current { file, keys, upstreams };
-        let shared = Arc::new(Shared::new(gate, current));
-        let mut tasks = watch(&shared).await;
-        tasks.push(tokio::spawn(accept(listener, Arc::clone(&shared))));
-        Ok(Running { shared, address, tasks, driver })
+        let shared = Arc::new(Shared::new(gate, Current::new(file, keys, places)));
+        watch(&shared).await;
+        let mut tasks = vec![tokio::spawn(accept((listener, tls), Arc::clone(&shared)))];
+        let admin = admin.zip(operations).map(|(listener, operations)| {
+            let address = listener.local_addr().unwrap_or(shared.current().file.admin);
+            let desk = Desk::new(Arc::clone(&shared), meter, operations);
+            let (desk, more) = admin::start(listener, desk);
+            tasks.extend(more);
+            (address, desk)
+        });
+        Ok(Running { shared, address, tasks, driver, admin })
     }
 }
 
@@ -96,17 +129,35 @@ impl Running {
         self.address
     }
 
+    /// Where metrics and administration are, if there is an operations side.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Reads the gateway file again and puts it in force: all of it, or nothing.
+    ///
+    /// # Errors
+    /// In words, and then nothing has changed.
+    pub async fn reload(&self) -> Result<Summary, String> {
+        let (_, desk) = self.admin.as_ref().ok_or("this gateway has no file to read again")?;
+        desk.reload().await
+    }
+
+    /// Comes back once somebody has asked the operations side to drain.
+    pub async fn drain_asked(&self) {
+        self.shared.drain_asked.notified().await;
+    }
+
     /// Takes nothing new in and lets what is held go on to its end, for so long at most; then
     /// stops. Whether everything had ended.
     pub async fn drain(self, grace: Duration) -> bool {
-        self.shared.is_draining.store(true, Ordering::Relaxed);
-        self.shared.gate.drain().await;
+        self.shared.drain().await;
         let empty = async {
             while !is_empty(&self.shared).await {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let all_ended = tokio::time::timeout(grace, empty).await.is_ok();
+        let all_ended = timeout(grace, empty).await.is_ok();
         self.stop().await;
         all_ended
     }
@@ -114,6 +165,7 @@ impl Running {
     /// Stops at once.
     pub async fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.shared.watchers.stop_all();
         self.shared.gate.stop().await;
         // A task that panicked has said so.
         let _ = self.driver.await;
@@ -140,37 +192,42 @@ pub(crate) fn policy(file: &GatewayFile) -> Policy {
     Policy { config: file.config.clone(), header }
 }
 
-/// The backends of a file, none connected yet.
-pub(crate) fn upstreams(file: &GatewayFile, keys: &Keys) -> Vec<Arc<Upstream>> {
-    let backends = file.backends.iter().cloned().enumerate();
-    backends.map(|(slot, backend)| Arc::new(Upstream::new(backend, keys.upstream(slot)))).collect()
+/// Whether this build and this machine can do what a file asks for; how it speaks with clients.
+pub(crate) fn supported(file: &GatewayFile) -> Result<Option<Acceptor>, String> {
+    if file.backends.iter().any(|backend| backend.url.scheme == Scheme::Https) {
+        crate::upstream::connector()?;
+    }
+    file.tls.as_ref().map(Acceptor::new).transpose()
 }
 
 /// Has resources join, and somebody look after each backend.
-async fn watch(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+async fn watch(shared: &Shared) {
     let current = shared.current();
-    let needs = shared.gate.ask(|inside| inside.allocator.needs()).await;
-    let every = needs.ok().and_then(|needs| needs.reports).map(duration);
-    let slots = (0..).zip(&current.upstreams);
-    let tasks = slots.map(|(slot, upstream)| {
-        let (gate, upstream) = (shared.gate.clone(), Arc::clone(upstream));
-        tokio::spawn(crate::health::watch(gate, slot, upstream, every))
-    });
-    let tasks = tasks.collect();
-    let first = current.upstreams.len() as u32;
-    for (slot, resource) in (first..).zip(&current.file.resources) {
-        shared.gate.join(slot, resource.info).await;
+    let every = reports_every(shared).await;
+    for (slot, place) in current.places.iter() {
+        match place {
+            Place::Backend(upstream) => {
+                shared.watchers.start((shared.gate.clone(), slot), upstream, (false, every));
+            }
+            Place::Resource(index) => {
+                shared.gate.join(slot, current.file.resources[*index].info).await;
+            }
+            Place::Removed(_) => {}
+        }
     }
-    tasks
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+/// How often the policy in force wants reports, if it does.
+pub(crate) async fn reports_every(shared: &Shared) -> Option<Duration> {
+    let needs = shared.gate.ask(|inside| inside.allocator.needs()).await;
+    needs.ok().and_then(|needs| needs.reports).map(duration)
+}
+
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let limits = shared.current().file.limits.clone();
-    let room = Arc::new(Semaphore::new(limits.connections_max as usize));
+async fn accept((listener, tls): (TcpListener, Option<Acceptor>), shared: Arc<Shared>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -182,22 +239,34 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
         };
         count(&shared.counts.connections);
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
             count(&shared.counts.connections_refused);
             continue;
         };
-        let shared = Arc::clone(&shared);
+        let (shared, tls) = (Arc::clone(&shared), tls.clone());
         tokio::spawn(async move {
-            serve(stream, shared).await;
+            // Without it events would wait for each other.
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => serve(stream, shared).await,
+                Some(tls) => {
+                    let patience = duration(shared.current().file.limits.header_timeout);
+                    // Whoever cannot agree on keys is gone.
+                    if let Ok(Ok(stream)) = timeout(patience, tls.accept(stream)).await {
+                        serve(stream, shared).await;
+                    }
+                }
+            }
             drop(permit);
         });
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve<S>(stream: S, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let limits = shared.current().file.limits.clone();
-    // Without it events would wait for each other.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, std::convert::Infallible>(answer(request, shared).await) }
@@ -290,7 +359,7 @@ async fn leases(
     }
 }
 
-fn allow<B>(request: &Request<B>, method: &Method) -> Result<(), Problem> {
+pub(crate) fn allow<B>(request: &Request<B>, method: &Method) -> Result<(), Problem> {
     if request.method() == method {
         return Ok(());
     }
@@ -331,7 +400,7 @@ pub(crate) async fn read_body(
         return Err(too_large());
     }
     let body = Limited::new(body, bytes_max as usize).collect();
-    match tokio::time::timeout(duration(file.limits.body_timeout), body).await {
+    match timeout(duration(file.limits.body_timeout), body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::bad("body_cut", "the body broke off")),

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, RwLock};
 use plimsoll_base::TenantId;
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_driver::Gate;
+use tokio::sync::{Notify, Semaphore};
 
+use crate::health::Watchers;
 use crate::keys::Keys;
 use crate::lease::Leases;
+use crate::places::Places;
 use crate::ratio::Ratios;
-use crate::upstream::Upstream;
 
 /// Shared by everything in the gateway.
 pub(crate) struct Shared {
@@ -26,30 +28,55 @@ pub(crate) struct Shared {
     pub ratios: Ratios,
     /// Whether nothing new is taken in.
     pub is_draining: AtomicBool,
+    /// Tells that somebody asked the operations side to drain.
+    pub drain_asked: Notify,
     /// What is counted outside of the allocator.
     pub counts: Counts,
+    /// Room for connections of clients.
+    pub room: Arc<Semaphore>,
+    /// Who looks after the backends.
+    pub watchers: Watchers,
 }
 
 /// What a file says, ready for use.
 pub(crate) struct Current {
     pub file: GatewayFile,
     pub keys: Keys,
-    /// Indexed by the slot of a backend; resources have slots after all backends, and none here.
-    pub upstreams: Vec<Arc<Upstream>>,
+    /// Whose slots are.
+    pub places: Places,
+    /// What tells the policy from every other.
+    pub fingerprint: String,
+}
+
+impl Current {
+    pub fn new(file: GatewayFile, keys: Keys, places: Places) -> Current {
+        let fingerprint = crate::admin::fingerprint(&file);
+        Current { file, keys, places, fingerprint }
+    }
 }
 
 impl Shared {
     pub fn new(gate: Gate, current: Current) -> Shared {
         let names = &current.file.names.tenants;
+        let limits = &current.file.limits;
         Shared {
             gate,
             leases: Leases::default(),
-            tenants: Tenants::new(names, current.file.limits.tenants_max),
-            ratios: Ratios::new(current.file.limits.tokens_per_byte),
+            tenants: Tenants::new(names, limits.tenants_max),
+            ratios: Ratios::new(limits.tokens_per_byte),
+            room: Arc::new(Semaphore::new(limits.connections_max as usize)),
             current: RwLock::new(Arc::new(current)),
             is_draining: AtomicBool::new(false),
+            drain_asked: Notify::new(),
             counts: Counts::default(),
+            watchers: Watchers::default(),
         }
+    }
+
+    /// From now on nothing new is taken in.
+    pub async fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.gate.drain().await;
     }
 
     /// What is in force now; a request keeps to what it began with.
@@ -58,8 +85,14 @@ impl Shared {
     }
 
     /// From now on this is in force.
-    pub fn replace(&self, current: Current) {
-        *self.current.write().expect("nobody panics while it is held") = Arc::new(current);
+    pub fn replace(&self, current: Arc<Current>) {
+        *self.current.write().expect("nobody panics while it is held") = current;
+    }
+
+    /// Connections of clients that are open.
+    pub fn connections(&self) -> u32 {
+        let room = self.room.available_permits() as u32;
+        self.current().file.limits.connections_max.saturating_sub(room)
     }
 
     pub fn is_draining(&self) -> bool {
@@ -94,6 +127,25 @@ impl Tenants {
         let id = TenantId(known.len() as u32);
         known.insert(name.to_owned(), id);
         Some(id)
+    }
+
+    /// Takes the names of another file in, if none of them has another id already.
+    ///
+    /// # Errors
+    /// In words, and then nothing has changed.
+    pub fn adopt(&self, names: &[String]) -> Result<(), String> {
+        let mut known = self.known.lock().expect("nobody panics while it is held");
+        for (id, name) in (0..).map(TenantId).zip(names) {
+            let taken = id.index() < known.len();
+            if known.get(name).map_or(taken, |&known| known != id) {
+                return Err(format!(
+                    "the tenant `{name}` cannot be added: a header has named a tenant since the \
+                     gateway started, and numbers are given in order"
+                ));
+            }
+        }
+        known.extend(names.iter().cloned().zip((0..).map(TenantId)));
+        Ok(())
     }
 
     /// All names, in the order of their ids.

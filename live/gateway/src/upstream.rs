@@ -1,7 +1,7 @@
 //! A backend as the gateway talks to it: connections that are kept a while, and requests that are
 //! rebuilt from what the gateway knows.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +11,11 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use plimsoll_config::gateway::Backend;
+use plimsoll_config::gateway::{Backend, Scheme};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+
+use crate::tls::Connector;
 
 /// How long a connection without a request is kept: less than the 5 s after which uvicorn, which
 /// most servers of this kind stand on, closes it.
@@ -68,9 +70,13 @@ impl Upstream {
             authorization: token.and_then(sensitive),
             host: host.expect("the authority of a valid URL"),
             kept: Mutex::default(),
-
             backend,
         }
+    }
+
+    /// Whether the other is the same in every respect.
+    pub fn is_same(&self, other: &Upstream) -> bool {
+        self.backend == other.backend && self.authorization == other.authorization
     }
 
     /// Posts JSON. The time for connecting counts apart; that for the answer is the caller's.
@@ -137,7 +143,10 @@ impl Upstream {
         let address = (self.backend.url.host.as_str(), self.backend.url.port);
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        open(stream).await
+        match self.backend.url.scheme {
+            Scheme::Http => open(stream).await,
+            Scheme::Https => open(connector()?.connect(address.0, stream).await?).await,
+        }
     }
 
     fn take_kept(&self) -> Option<Sender> {
@@ -159,6 +168,12 @@ impl Upstream {
             kept.push((sender, Instant::now()));
         }
     }
+}
+
+/// How backends are spoken to over TLS; whom this machine trusts is read once.
+pub(crate) fn connector() -> Result<Connector, String> {
+    static CONNECTOR: OnceLock<Result<Connector, String>> = OnceLock::new();
+    CONNECTOR.get_or_init(Connector::native).clone()
 }
 
 async fn open<S>(stream: S) -> Result<Sender, String>
