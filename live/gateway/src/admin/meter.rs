@@ -193,7 +193,8 @@ impl Numbers {
             }
             return;
         }
-        if let (Some(class), Some(charged)) = (record.class, self.charged.remove(&record.id)) {
+        let charged = self.charged.remove(&record.id).unwrap_or(0.0);
+        if let Some(class) = record.class {
             let cost = self.shares.cost(record.prompt_tokens, u64::from(record.output_tokens));
             self.shares.charge(now, class, cost - charged);
         }
@@ -210,11 +211,14 @@ impl Numbers {
             model: record.backend.and_then(model),
         };
         add(&mut self.duration, ((who, end), DURATION), record.e2e().secs_f64());
-        if let Some(first) = record.ttft() {
-            add(&mut self.first_token, (who, FIRST_TOKEN), first.secs_f64());
-        }
-        if let Some(seconds) = record.tpot_secs() {
-            add(&mut self.per_token, (who, PER_TOKEN), seconds);
+        // An answer that came as one has no first token apart from its end.
+        if record.first_token.is_some_and(|first| first < record.closed) {
+            if let Some(first) = record.ttft() {
+                add(&mut self.first_token, (who, FIRST_TOKEN), first.secs_f64());
+            }
+            if let Some(seconds) = record.tpot_secs() {
+                add(&mut self.per_token, (who, PER_TOKEN), seconds);
+            }
         }
         let tokens = [(Side::Input, record.prompt_tokens), (Side::Output, record.output_tokens)];
         for (side, count) in tokens {
@@ -272,7 +276,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Facts as a run tells them: one request that finishes, one that expires in the queue, one
+    /// Facts as a run tells them: one stream and one answer as a whole that finish, one that expires in the queue, one
     /// that is refused, a lease, and an alarm.
     pub fn told() -> Vec<(Time, Fact)> {
         let dispatched = Fact::Dispatched {
@@ -301,6 +305,7 @@ pub(super) mod tests {
             closed: at(0),
             ..expired
         };
+        let whole = RequestRecord { first_token: Some(at(500)), ..record(4, 0) };
         let lease = RequestRecord { source: LEASES, ..record(3, 0) };
         let alarm = Alarm {
             kind: AlarmKind::NoService,
@@ -315,6 +320,7 @@ pub(super) mod tests {
             (at(100), dispatched),
             (at(500), Fact::Closed(record(0, 0))),
             (at(500), Fact::Closed(lease)),
+            (at(500), Fact::Closed(whole)),
             (at(2000), Fact::Alarmed(alarm)),
             (at(3000), Fact::Closed(expired)),
         ]
@@ -335,13 +341,13 @@ pub(super) mod tests {
         let who = Who { class: Some(ClassId(0)), source: SourceId(0), model: Some(ModelId(0)) };
         assert_eq!(numbers.duration.len(), 1, "leases are no inference");
         let counts = |histogram: &Histogram| histogram.count();
-        assert_eq!(counts(&numbers.duration[&(who, End::Finished)]), 1);
-        assert_eq!(counts(&numbers.first_token[&who]), 1);
+        assert_eq!(counts(&numbers.duration[&(who, End::Finished)]), 2);
+        assert_eq!(counts(&numbers.first_token[&who]), 1, "only the stream has one");
         let mut wanted = Histogram::new(PER_TOKEN);
         wanted.add(0.02);
         assert_eq!(numbers.per_token[&who], wanted);
         let mut wanted = Histogram::new(TOKENS);
-        wanted.add(11.0);
+        (0..2).for_each(|_| wanted.add(11.0));
         assert_eq!(numbers.tokens[&(who, Side::Output)], wanted);
         let mut wanted = Histogram::new(QUEUE_WAIT);
         wanted.add(0.1);
@@ -353,7 +359,7 @@ pub(super) mod tests {
         let class = |id| Some(ClassId(id));
         let expected = [
             ((None, Outcome::Refused(Refusal::Unclassified)), 1),
-            ((class(0), Outcome::Ended(End::Finished)), 2),
+            ((class(0), Outcome::Ended(End::Finished)), 3),
             ((class(1), Outcome::Ended(End::Finished)), 0),
             ((class(1), Outcome::Ended(End::Expired)), 1),
         ];

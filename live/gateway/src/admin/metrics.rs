@@ -280,11 +280,11 @@ mod tests {
         let page = page.finish();
         let chat = "{class=\"chat\",gen_ai_operation_name=\"chat\",gen_ai_request_model=\"llama\"";
         let wanted = [
-            format!("gen_ai_server_request_duration_seconds_bucket{chat},le=\"0.64\"}} 1\n"),
-            format!("gen_ai_server_request_duration_seconds_sum{chat}}} 0.5\n"),
+            format!("gen_ai_server_request_duration_seconds_bucket{chat},le=\"0.64\"}} 2\n"),
+            format!("gen_ai_server_request_duration_seconds_sum{chat}}} 1\n"),
             format!("gen_ai_server_time_to_first_token_seconds_sum{chat}}} 0.3\n"),
             format!("gen_ai_server_time_per_output_token_seconds_count{chat}}} 1\n"),
-            format!("gen_ai_client_token_usage_sum{chat},gen_ai_token_type=\"output\"}} 11\n"),
+            format!("gen_ai_client_token_usage_sum{chat},gen_ai_token_type=\"output\"}} 22\n"),
             "plimsoll_queue_wait_seconds_sum{class=\"batch\"} 3\n".to_owned(),
             "plimsoll_requests_total{class=\"(none)\",outcome=\"refused:unclassified\"} 1\n"
                 .to_owned(),

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use plimsoll_base::{AlarmKind, ClassId, Span, Time};
+use plimsoll_base::{AlarmKind, Bound, ClassId, Span, Time};
 use plimsoll_config::gateway::GatewayFile;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -118,28 +118,33 @@ pub(crate) fn start(listener: TcpListener, desk: Desk) -> (Arc<Desk>, [JoinHandl
     (desk, tasks)
 }
 
-/// Adds up how long classes are starved.
+/// Adds up how long classes are starved. Facts say what stops whom, but not while a policy takes
+/// over; here that is set right.
 async fn watch_starvation(desk: Arc<Desk>) {
     let mut ticks = interval(STARVED_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = None;
     loop {
         ticks.tick().await;
-        let Ok((now, starved)) = desk.shared.gate.ask(starved).await else { return };
+        let Ok((now, bounds, starved)) = desk.shared.gate.ask(standing).await else { return };
         let passed = now.saturating_since(before.replace(now).unwrap_or(now));
-        if starved.is_empty() {
-            continue;
-        }
         let mut numbers = desk.meter.lock();
+        for (class, bound) in (0..).map(ClassId).zip(bounds) {
+            numbers.shares.bound(now, class, bound);
+        }
         for (class, culprit) in starved {
             numbers.starve(class, culprit, passed.min(Span::from_secs(1)));
         }
     }
 }
 
-/// The classes of which an alarm of starvation stands, each with the culprit of the latest one.
-fn starved(inside: &plimsoll_driver::Inside<'_>) -> (Time, Vec<(ClassId, Option<ClassId>)>) {
-    let ids = (0..inside.config.classes.len() as u16).map(ClassId);
+/// What stops each class, and who is starved by whom.
+type Standing = (Time, Vec<Option<Bound>>, Vec<(ClassId, Option<ClassId>)>);
+
+/// What stops each class, and those of which an alarm of starvation stands, each with the culprit of
+/// the latest one.
+fn standing(inside: &plimsoll_driver::Inside<'_>) -> Standing {
+    let ids = || (0..inside.config.classes.len() as u16).map(ClassId);
     let stands = |class: ClassId, kind: AlarmKind| {
         look::is_starvation(kind) && inside.detector.stands(class, kind)
     };
@@ -147,8 +152,10 @@ fn starved(inside: &plimsoll_driver::Inside<'_>) -> (Time, Vec<(ClassId, Option<
         let mut latest = inside.alarms.iter().rev().map(|(_, alarm)| alarm);
         latest.find(|alarm| alarm.victim == class && stands(class, alarm.kind))?.culprit
     };
-    let starved = ids.filter(|&class| AlarmKind::ALL.into_iter().any(|kind| stands(class, kind)));
-    (inside.now, starved.map(|class| (class, culprit(class))).collect())
+    let starved = ids().filter(|&class| AlarmKind::ALL.into_iter().any(|kind| stands(class, kind)));
+    let standing = inside.allocator.standing();
+    let bounds = ids().map(|class| standing.bound(class)).collect();
+    (inside.now, bounds, starved.map(|class| (class, culprit(class))).collect())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ async fn metrics_read_as_prometheus_wants_them() {
     for _ in 0..3 {
         assert!(stand.chat(5, "").await.expect("it ends").is_done());
     }
+    stand.until("all have ended", |state| state["backends"][0]["requests"]["used"] == 0).await;
     let reply = get(stand.admin(), "/metrics").await;
     assert_eq!(reply.status, 200);
     assert!(reply.head.contains("content-type: text/plain; version=0.0.4"), "{}", reply.head);
@@ -31,6 +32,12 @@ async fn metrics_read_as_prometheus_wants_them() {
         "plimsoll_policy_decision_seconds_bucket{le=\"0.000001\"} ",
         "plimsoll_decision_log_broken 0\n",
         "plimsoll_http_responses_total{status=\"2xx\"} 3\n",
+        "plimsoll_requests_total{class=\"chat\",outcome=\"finished\"} 3\n",
+        "plimsoll_queue_wait_seconds_count{class=\"chat\"} 3\n",
+        "gen_ai_server_time_to_first_token_seconds_count{class=\"chat\",\
+         gen_ai_operation_name=\"chat\"} 3\n",
+        "gen_ai_client_token_usage_sum{class=\"chat\",gen_ai_operation_name=\"chat\",\
+         gen_ai_token_type=\"output\"} 15\n",
         "# TYPE plimsoll_starved_seconds_total counter\n",
         "# TYPE gen_ai_server_time_to_first_token_seconds histogram\n",
     ];
