@@ -63,23 +63,20 @@ pub enum Failure {
 
 impl Failure {
     fn report(self) -> ExitCode {
+        eprintln!("{}", self.text(colour()));
         match self {
-            Failure::Input(diagnostics) => {
-                eprintln!("{}", diagnostics.render(colour()));
-                ExitCode::from(2)
-            }
-            Failure::Usage(message) => {
-                eprintln!("error: {message}");
-                ExitCode::from(2)
-            }
-            Failure::Located(message) => {
-                eprintln!("{}", message.trim_end());
-                ExitCode::from(2)
-            }
-            Failure::Broken(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::from(1)
-            }
+            Failure::Input(_) | Failure::Usage(_) | Failure::Located(_) => ExitCode::from(2),
+            Failure::Broken(_) => ExitCode::from(1),
+        }
+    }
+
+    /// What is wrong, as it is told.
+    fn text(&self, colour: bool) -> String {
+        match self {
+            Failure::Input(diagnostics) => diagnostics.render(colour),
+            Failure::Usage(message) => format!("error: {message}"),
+            Failure::Located(message) => message.trim_end().to_owned(),
+            Failure::Broken(error) => format!("error: {error:#}"),
         }
     }
 }

@@ -385,11 +385,18 @@ impl Driver {
         self.take_over(Allocator::new(config).expect("a policy that decides is valid"));
     }
 
-    /// A fresh allocator takes the place of this one.
+    /// A fresh allocator takes the place of this one. Whoever observes knows what is held, and is not
+    /// told of it again.
     fn take_over(&mut self, fresh: Allocator) {
+        let observer = std::mem::replace(&mut self.observer, Box::new(()));
+        self.hand_over(fresh);
+        self.observer = observer;
+    }
+
+    fn hand_over(&mut self, fresh: Allocator) {
         let held = std::mem::replace(&mut self.allocator, fresh).handover();
         self.detector = detector(&self.policy.config);
-        self.chronicle.resume(&self.policy.config);
+        self.chronicle = Chronicle::new(&self.policy.config, SAMPLE_EVERY);
         if let Some(log) = &mut self.log {
             log.rotate(&self.policy.header());
         }

@@ -29,7 +29,7 @@ use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
 use audience::Audience;
 use flight::{Flight, Flights};
-use hearing::{Chronicle, Hearing};
+use hearing::{Hearing, Records};
 use sampling::Sampling;
 use telling::Telling;
 use timetable::Timetable;

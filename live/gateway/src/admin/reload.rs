@@ -64,7 +64,8 @@ pub(crate) async fn reload(
     let is_same = before.fingerprint == next.fingerprint
         && before.file.names == next.file.names
         && moves.offers.is_empty();
-    let policy = policy(&next.file);
+    let mut policy = policy(&next.file);
+    policy.header.names.tenants = shared.tenants.names();
     // First what requests are carried out by, so that whatever the new policy decides is known.
     let current = Arc::new(next);
     shared.replace(Arc::clone(&current));
