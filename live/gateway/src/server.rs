@@ -1,6 +1,7 @@
 //! The way in: connections, limits, routes.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,19 +15,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_base::Observer;
 use plimsoll_config::gateway::GatewayFile;
-use plimsoll_driver::{LogSettings, Policy, Settings};
+use plimsoll_driver::{Gate, LogSettings, Policy, Settings};
 use plimsoll_policy::log::Header;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::answer::{Body, Problem, json};
 use crate::body::{Asked, Route};
 use crate::identity::Caller;
 use crate::infer::{Job, duration};
 use crate::keys::Keys;
-use crate::state::{Current, Shared, count};
+use crate::line::{Line, Peer, hang_up};
+use crate::state::{Closing, Current, Shared, count};
 use crate::upstream::Upstream;
 
 /// A gateway that is about to start.
@@ -95,6 +97,11 @@ impl Running {
         self.address
     }
 
+    /// The way to the allocator.
+    pub fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
     /// Takes nothing new in and lets what is held go on to its end, for so long at most; then
     /// stops. Whether everything had ended.
     pub async fn drain(self, grace: Duration) -> bool {
@@ -105,7 +112,15 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let all_ended = tokio::time::timeout(grace, empty).await.is_ok();
+        let until = Instant::now() + grace;
+        let all_ended = tokio::time::timeout_at(until, empty).await.is_ok();
+        if all_ended {
+            // What ended last may be on its way to its client still.
+            self.shared.closing.send_replace(Closing::WhenAnswered);
+            let until = until.max(Instant::now() + Duration::from_secs(1));
+            let all = self.shared.current().file.limits.connections_max;
+            let _ = tokio::time::timeout_at(until, self.shared.room.acquire_many(all)).await;
+        }
         self.stop().await;
         all_ended
     }
@@ -113,6 +128,7 @@ impl Running {
     /// Stops at once.
     pub async fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.shared.closing.send_replace(Closing::Now);
         self.shared.gate.stop().await;
         // A task that panicked has said so.
         let _ = self.driver.await;
@@ -168,8 +184,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let limits = shared.current().file.limits.clone();
-    let room = Arc::new(Semaphore::new(limits.connections_max as usize));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -181,7 +195,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
         };
         count(&shared.counts.connections);
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
             count(&shared.counts.connections_refused);
             continue;
         };
@@ -195,11 +209,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let limits = shared.current().file.limits.clone();
+    let mut closing = shared.closing.subscribe();
     // Without it events would wait for each other.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, std::convert::Infallible>(answer(request, shared).await) }
+    let line = Line::new(stream, duration(limits.write_timeout));
+    let peer = line.peer();
+    let service = service_fn(|request| {
+        let (shared, peer) = (Arc::clone(&shared), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, (shared, peer)).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server
@@ -207,17 +224,33 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         .header_read_timeout(duration(limits.header_timeout))
         .max_buf_size((limits.header_bytes_max as usize).max(8192))
         .half_close(false);
-    // A connection that breaks off has freed what it held.
-    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    {
+        let mut connection = pin!(server.serve_connection(TokioIo::new(line), service));
+        let when_answered = closing.wait_for(|closing| *closing != Closing::No);
+        // A connection that breaks off has freed what it held.
+        let is_over = tokio::select! {
+            _ = connection.as_mut() => true,
+            _ = when_answered => false,
+        };
+        if !is_over {
+            connection.as_mut().graceful_shutdown();
+            let now = closing.wait_for(|closing| *closing == Closing::Now);
+            tokio::select! {
+                _ = connection => {}
+                _ = now => return,
+            }
+        }
+    }
+    hang_up(peer).await;
 }
 
 /// Answers one request, whatever it is.
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
+async fn answer(request: Request<Incoming>, (shared, peer): (Arc<Shared>, Peer)) -> Response<Body> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let own =
         || format!("plimsoll-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let id = id_of(request.headers()).map_or_else(own, str::to_owned);
-    let answered = route(request, &shared, &id).await;
+    let answered = route(request, (&shared, &peer), &id).await;
     let mut response = answered.unwrap_or_else(|problem| problem.response());
     if let Ok(value) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-request-id", value);
@@ -236,7 +269,7 @@ fn id_of(headers: &HeaderMap) -> Option<&str> {
 
 async fn route(
     request: Request<Incoming>,
-    shared: &Arc<Shared>,
+    (shared, peer): (&Arc<Shared>, &Peer),
     id: &str,
 ) -> Result<Response<Body>, Problem> {
     let current = shared.current();
@@ -245,7 +278,10 @@ async fn route(
         allow(&request, &Method::POST)?;
         let job = read(request, route, (shared, &current), id).await;
         let job = job.inspect_err(|_| count(&shared.counts.turned_away))?;
-        return job.run().await;
+        return tokio::select! {
+            answered = job.run(peer) => answered,
+            () = peer.gone() => Err(client_gone()),
+        };
     }
     match path {
         "/v1/models" => {
@@ -260,6 +296,12 @@ async fn route(
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message))
         }
     }
+}
+
+/// The answer that nobody reads.
+fn client_gone() -> Problem {
+    let status = StatusCode::from_u16(499).expect("a status that nginx has made known");
+    Problem::new(status, "client_closed_request", "the client has left")
 }
 
 fn allow<B>(request: &Request<B>, method: &Method) -> Result<(), Problem> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use plimsoll_base::TenantId;
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_driver::Gate;
+use tokio::sync::{Semaphore, watch};
 
 use crate::keys::Keys;
 use crate::ratio::Ratios;
@@ -26,6 +27,19 @@ pub(crate) struct Shared {
     pub is_draining: AtomicBool,
     /// What is counted outside of the allocator.
     pub counts: Counts,
+    /// Room for connections of clients.
+    pub room: Arc<Semaphore>,
+    /// Whether connections are to be closed.
+    pub closing: watch::Sender<Closing>,
+}
+
+/// Whether connections of clients are to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    No,
+    /// Once the answer that is under way is written out.
+    WhenAnswered,
+    Now,
 }
 
 /// What a file says, ready for use.
@@ -39,8 +53,11 @@ pub(crate) struct Current {
 impl Shared {
     pub fn new(gate: Gate, current: Current) -> Shared {
         let names = &current.file.names.tenants;
+        let room = current.file.limits.connections_max as usize;
         Shared {
             gate,
+            room: Arc::new(Semaphore::new(room)),
+            closing: watch::Sender::new(Closing::No),
             tenants: Tenants::new(names, current.file.limits.tenants_max),
             ratios: Ratios::new(current.file.limits.tokens_per_byte),
             current: RwLock::new(Arc::new(current)),
