@@ -24,6 +24,10 @@ pub enum Verb {
     Replay(ReplayOptions),
     /// Read a scenario, a policy or a gateway file and say whether it holds together
     Check(CheckOptions),
+    /// Stand in front of inference servers: an OpenAI-compatible gateway whose policy is the one
+    /// that the simulator runs
+    #[cfg(feature = "serve")]
+    Serve(ServeOptions),
     /// Serve a scenario's engine model over HTTP, in real time: a GPU-less server to test against
     #[cfg(feature = "serve")]
     Backend(BackendOptions),
@@ -168,6 +172,62 @@ pub struct BackendOptions {
     /// Seed of the draw of faults
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Options of `serve`.
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+pub struct ServeOptions {
+    /// A gateway file, or `gateway`, the shipped one (`plimsoll init --template gateway`)
+    pub file: PathBuf,
+    /// Set a value of the file: `--set gateway.listen=127.0.0.1:9000`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// How much to say on stderr; prompts and answers are never said
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+    /// Threads that move bytes [default: one a core, at most 8]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+}
+
+/// How much a gateway says.
+#[cfg(feature = "serve")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What is broken
+    Error,
+    /// And what is amiss: a backend that is gone, one that broke off
+    Warn,
+    /// And a line a request
+    Info,
+    /// And more
+    Debug,
+}
+
+#[cfg(feature = "serve")]
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> tracing::Level {
+        match level {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+        }
+    }
+}
+
+/// How a gateway says it.
+#[cfg(feature = "serve")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
 }
 
 /// Whose metrics and priorities a backend speaks.

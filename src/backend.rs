@@ -11,6 +11,7 @@ use plimsoll_sim::model::EngineModel;
 use crate::Failure;
 use crate::arguments::{BackendOptions, ServerKind};
 use crate::run::open;
+use crate::signals::Stop;
 
 /// Serves an engine model over HTTP until it is told to stop.
 pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
@@ -36,7 +37,7 @@ pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
 
 async fn serve(model: EngineModel, settings: Settings) -> Result<ExitCode, Failure> {
     // Heard from here on, so that whoever has read where we listen may end us.
-    let stop = Stop::listen().context("listening to signals")?;
+    let mut stop = Stop::listen().context("listening to signals")?;
     let wanted = settings.listen;
     let running = Backend::start(model, settings).map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidInput => Failure::Usage(error.to_string()),
@@ -59,37 +60,4 @@ fn engine(scenario: &Scenario, name: Option<&str>) -> Result<EngineModel, Failur
         })?,
     };
     Ok(scenario.model.pools[index].engine.clone())
-}
-
-/// SIGINT and SIGTERM.
-#[cfg(unix)]
-struct Stop([tokio::signal::unix::Signal; 2]);
-
-#[cfg(unix)]
-impl Stop {
-    fn listen() -> std::io::Result<Stop> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Stop([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
-    }
-    async fn asked(self) {
-        let Stop([mut interrupt, mut terminate]) = self;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
-}
-
-/// Ctrl-C.
-#[cfg(windows)]
-struct Stop(tokio::signal::windows::CtrlC);
-
-#[cfg(windows)]
-impl Stop {
-    fn listen() -> std::io::Result<Stop> {
-        Ok(Stop(tokio::signal::windows::ctrl_c()?))
-    }
-    async fn asked(mut self) {
-        self.0.recv().await;
-    }
 }

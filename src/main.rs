@@ -13,7 +13,11 @@ mod other;
 mod progress;
 mod replay;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
+#[cfg(feature = "serve")]
+mod signals;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -30,6 +34,8 @@ fn main() -> ExitCode {
         Verb::Check(options) => check::check(options),
         #[cfg(feature = "serve")]
         Verb::Backend(options) => backend::backend(options),
+        #[cfg(feature = "serve")]
+        Verb::Serve(options) => serve::serve(options),
         Verb::Init(options) => learn::init(options),
         Verb::Explain { name } => learn::explain(name.as_deref()),
         Verb::Schema { of } => learn::schema(*of),

@@ -86,7 +86,7 @@ pub fn open_either(file: &Path, overrides: &[String]) -> Result<Loaded, Failure>
 }
 
 /// Where a file or a shipped scenario is to be read from.
-fn locate(file: &Path) -> Result<PathBuf, Failure> {
+pub fn locate(file: &Path) -> Result<PathBuf, Failure> {
     let name = file.to_str().unwrap_or_default();
     if file.exists() {
         return Ok(file.to_owned());

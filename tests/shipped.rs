@@ -394,6 +394,26 @@ mod rules {
     }
 
     #[test]
+    fn the_token_bucket_holds_a_tenant_to_its_rate() {
+        for seed in SEEDS {
+            let held = run("rule-token-bucket", seed);
+            let open = run_with("rule-token-bucket", &["policy.admit=[]"], seed);
+            assert!(meets(&held, "chat") && !meets(&open, "chat"), "seed {seed}");
+            let slow = |summary: &Value| ttft(summary, "chat", "p99");
+            assert!(slow(&held) < 0.1 * slow(&open), "seed {seed}: {} s", slow(&held));
+            assert_eq!(refused(&held, "chat", "rate_limited"), 0.0, "seed {seed}");
+            assert!(refused(&held, "agents", "rate_limited") > 1_000.0, "seed {seed}");
+            // What it used, not what was reserved, stays within its rate and its burst; of that it
+            // gets the most while it asks for more, two minutes of five.
+            let tokens = |summary: &Value| {
+                let numbers = &class(summary, "agents")["numbers"];
+                number(&numbers["input_tps"]["value"]) + number(&numbers["output_tps"]["value"])
+            };
+            assert!((2_000.0..4_100.0).contains(&tokens(&held)), "seed {seed}: {}", tokens(&held));
+        }
+    }
+
+    #[test]
     fn the_saturation_gate_turns_batch_away_and_not_chat() {
         for seed in SEEDS {
             let (gated, open) = (

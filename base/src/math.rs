@@ -67,6 +67,21 @@ pub fn normal_quantile(p: f64) -> f64 {
         0.000_547_593_808_499_534_5,
         1.050_750_071_644_416_9e-9,
     ];
+    let q = p - 0.5;
+    if q.abs() <= 0.425 {
+        let r = 0.180_625 - q * q;
+        return q * poly(&A, r) / poly(&B, r);
+    }
+    let tail = if q < 0.0 { p } else { 1.0 - p };
+    let r = sqrt(-ln(tail));
+    let z = if r <= 5.0 { poly(&C, r - 1.6) / poly(&D, r - 1.6) } else { far_tail(r) };
+    if q < 0.0 { -z } else { z }
+}
+
+/// The far tail of the normal quantile: seldom met, and apart so that the near one is not mixed
+/// with it.
+#[cold]
+fn far_tail(r: f64) -> f64 {
     const E: [f64; 8] = [
         6.657_904_643_501_103,
         5.463_784_911_164_114,
@@ -87,19 +102,7 @@ pub fn normal_quantile(p: f64) -> f64 {
         1.421_511_758_316_446e-7,
         2.044_263_103_389_939_8e-15,
     ];
-    let q = p - 0.5;
-    if q.abs() <= 0.425 {
-        let r = 0.180_625 - q * q;
-        return q * poly(&A, r) / poly(&B, r);
-    }
-    let tail = if q < 0.0 { p } else { 1.0 - p };
-    let r = sqrt(-ln(tail));
-    let z = if r <= 5.0 {
-        poly(&C, r - 1.6) / poly(&D, r - 1.6)
-    } else {
-        poly(&E, r - 5.0) / poly(&F, r - 5.0)
-    };
-    if q < 0.0 { -z } else { z }
+    poly(&E, r - 5.0) / poly(&F, r - 5.0)
 }
 
 fn poly(coefficients: &[f64; 8], x: f64) -> f64 {

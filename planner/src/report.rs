@@ -2,7 +2,7 @@
 
 use plimsoll_base::PoolId;
 use plimsoll_policy::config::{Share, TokenCost};
-use plimsoll_policy::{Config, gap_bound, gap_bound_void};
+use plimsoll_policy::{Charge, Config, gap_bound, gap_bound_void};
 use plimsoll_report::{ClassPlan, Errors, Metric, Objective, Plan, PoolPlan, Price, Promise};
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::{Metric as Promised, Objective as Stated};
@@ -50,9 +50,12 @@ fn promise(policy: &Config) -> Option<Promise> {
     Some(Promise {
         rule: rule(&policy.share).to_owned(),
         formula: bound.formula.to_owned(),
-        price: match bound.cost {
-            Some(TokenCost { prompt, output }) => Price::Tokens { prompt, output },
-            None => Price::Request,
+        price: match bound.charge {
+            Charge::Tokens(TokenCost { prompt, output }) => Price::Tokens { prompt, output },
+            Charge::Request => Price::Request,
+            Charge::Dominant { prompt_token, output_token, held_token } => {
+                Price::Dominant { prompt_token, output_token, held_token }
+            }
         },
         quantum: bound.quantum,
         errors: if bound.counts_all { Errors::OfAll } else { Errors::OfBoth },

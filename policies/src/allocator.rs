@@ -61,10 +61,17 @@ pub struct Allocator {
     lives: Vec<Option<Span>>,
     /// Queues with a time-to-live.
     mortal: ClassSet,
+    /// The shortest of the times to live.
+    life_min: Span,
+    /// No request expires before this instant. Who arrives from now on lives for `life_min` at
+    /// least.
+    none_expires_before: Time,
     /// Whether time alone can bring something about: a time-to-live, a deadline or a breaker.
     heeds_time: bool,
     /// Whether it matters to nobody's turn who waits and who goes: then who can go at once does.
     is_unwatched: bool,
+    /// Whether no rule keeps accounts of what goes and what ends, beside the loads of backends.
+    is_plain: bool,
     /// What a pick by the share is called.
     share_reason: Reason,
     /// What stopped those who wait.
@@ -102,6 +109,8 @@ impl Allocator {
         let ids = (0..).map(ClassId).zip(&owed);
         let mortal = ids.filter(|(_, class)| class.time_to_live.is_some()).map(|(id, _)| id);
         let mortal: ClassSet = mortal.collect();
+        let life_min = owed.iter().filter_map(|class| class.time_to_live).min();
+        let life_min = life_min.unwrap_or(Span::MAX);
         let admission = Admission::new(&config);
         let ids = (0..).map(ClassId).zip(&config.classes);
         let bounded = ids.filter(|(_, class)| class.queue_max.is_some()).map(|(id, _)| id);
@@ -109,9 +118,18 @@ impl Allocator {
         let order = Order::new(&config);
         let feedback = Feedback::new(&config);
         let share = Share::new(&Config { classes: owed.clone(), ..config.clone() });
+        let caps = Caps::new(&config.classes);
+        let predictions = Predictions::new(config.predict, &config.classes);
         Ok(Allocator {
+            is_plain: admission.is_empty()
+                && config.partition.is_empty()
+                && config.feedback.is_empty()
+                && share.keeps_no_accounts()
+                && order.keeps_no_accounts()
+                && predictions.learn_nothing()
+                && caps.are_none(),
             classifier: Classifier::new(&config.classify, config.classes.len()),
-            predictions: Predictions::new(config.predict, &config.classes),
+            predictions,
             hints: Hints::default(),
             admission,
             drains: Drains::new(config.classes.len(), measured),
@@ -125,12 +143,14 @@ impl Allocator {
             book: Book::new(queues, order.lanes(queues)),
             order,
             guard: config.guard.as_ref().map(|guard| Guard::new(guard, &owed)),
-            caps: Caps::new(&config.classes),
+            caps,
             heavy_lane: HeavyLane::new(&config.partition, queues),
             partitions: Partitions::new(&config),
             backends: Backends::new(&config),
             lives: owed.iter().map(|class| class.time_to_live).collect(),
             mortal,
+            life_min,
+            none_expires_before: Time::ZERO.saturating_add(life_min),
             stops: Stops::default(),
             changed: false,
             too_large: ClassSet::EMPTY,
@@ -179,7 +199,7 @@ impl Allocator {
     /// Does what time alone brings about.
     #[inline(never)]
     fn pass_time(&mut self) {
-        if self.mortal.meets(self.book.waiting()) {
+        if self.none_expires_before <= self.now {
             self.expire();
         }
         if self.order.relegates() {
@@ -207,7 +227,11 @@ impl Allocator {
     /// farther site. `None` if there is none.
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.book.waiting().is_empty() { None } else { self.earliest_deadline() }
+        let heeds_time = self.heeds_time
+            || self.guard.is_some()
+            || self.evict.is_some()
+            || self.backends.remembers();
+        if heeds_time && !self.book.waiting().is_empty() { self.earliest_deadline() } else { None }
     }
 
     fn earliest_deadline(&self) -> Option<Time> {
@@ -275,7 +299,7 @@ impl Allocator {
 
     /// When the oldest request of the class that waits here arrived.
     pub fn oldest_arrival(&self, class: ClassId) -> Option<Time> {
-        self.book.oldest(class).map(|entry| entry.arrived)
+        self.book.oldest_arrival(class)
     }
 
     /// Requests that are dispatched and have not ended.
@@ -348,11 +372,8 @@ impl Allocator {
         let Some(slot) = inserted else { return self.dispatch() };
         let Some(backend) = at_once else { return self.wait(id, slot, class) };
         self.sequence += 1;
-        self.too_large.remove(class);
-        self.order.charge(info.workflow, prompt_tokens, output_predicted);
-        self.take_heavy(queue);
-        if let Some(evict) = &mut self.evict {
-            evict.dispatched(slot, class);
+        if !self.is_plain {
+            self.charge(slot);
         }
         self.remember(slot, backend);
         self.commit((id, class, tokens), backend, self.share_reason, None);
@@ -368,7 +389,7 @@ impl Allocator {
     ) -> Option<BackendId> {
         let is_next = self.book.waiting().is_empty()
             && self.is_unwatched
-            && self.has_room((class, queue), tokens);
+            && (self.is_plain || self.has_room((class, queue), tokens));
         if is_next { self.backends.find_room(tokens, context, asked) } else { None }
     }
 
@@ -379,6 +400,19 @@ impl Allocator {
             && self.caps.has_room(class, tokens)
             && !self.heavy_lane.full().contains(queue)
             && self.partitions.has_room(class, tokens)
+    }
+
+    /// Charges a request that goes as it arrives to the rules that keep accounts. The share keeps
+    /// none.
+    #[inline(never)]
+    fn charge(&mut self, slot: u32) {
+        let Entry { class, queue, output_predicted, info, .. } = *self.book.entry(slot);
+        self.too_large.remove(class);
+        self.order.charge(info.workflow, info.prompt_tokens, output_predicted);
+        self.take_heavy(queue);
+        if let Some(evict) = &mut self.evict {
+            evict.dispatched(slot, class);
+        }
     }
 
     /// What speaks against taking a request in that could go `at_once`, if there is such a place.
@@ -524,29 +558,40 @@ impl Allocator {
         let entry = self.book.entry(found.slot);
         let State::Dispatched(backend) = entry.state else { return };
         let (class, tokens) = (entry.class, entry.tokens());
-        let charged = (entry.info.prompt_tokens, entry.output_predicted);
+        if !self.is_plain {
+            self.settle(found.slot, end, used);
+        }
+        self.book.forget(found);
+        self.changed = true;
+        self.backends.release(backend, tokens);
+        if !self.is_plain {
+            self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
+            self.caps.release(class, tokens);
+            self.partitions.release(class, tokens);
+            self.too_large.remove(class);
+        }
+        self.in_flight -= 1;
+    }
+
+    /// Tells the rules that keep accounts what a request used that has ended.
+    #[inline(never)]
+    fn settle(&mut self, slot: u32, end: End, used: Used) {
+        let entry = self.book.entry(slot);
+        let Entry { id, class, queue, info, output_predicted, .. } = *entry;
         if !self.admission.is_empty() {
             let used = u64::from(used.prompt_tokens) + u64::from(used.output_tokens);
             self.admission.settle(self.now, entry.candidate(), used);
         }
         self.predictions.ended(class, end, used.output_tokens);
         self.share.settle(entry, used);
-        let used = (used.prompt_tokens, used.output_tokens);
-        self.order.settle(entry.info.workflow, charged, used);
-        if self.heavy_lane.release(entry.queue) {
+        let charged = (info.prompt_tokens, output_predicted);
+        self.order.settle(info.workflow, charged, (used.prompt_tokens, used.output_tokens));
+        if self.heavy_lane.release(queue) {
             self.too_large = ClassSet::EMPTY;
         }
         if let Some(evict) = &mut self.evict {
-            evict.ended(found.slot, class, id);
+            evict.ended(slot, class, id);
         }
-        self.book.forget(found);
-        self.changed = true;
-        self.backends.release(backend, tokens);
-        self.feedback.ended(self.now, (id, backend, end), &mut self.backends);
-        self.caps.release(class, tokens);
-        self.partitions.release(class, tokens);
-        self.too_large.remove(class);
-        self.in_flight -= 1;
     }
 
     fn joined(&mut self, backend: BackendId, info: &BackendInfo) {
@@ -577,12 +622,16 @@ impl Allocator {
     fn expire(&mut self) {
         for queue in self.mortal.and(self.book.waiting()) {
             while self.next_expiry(queue).is_some_and(|at| at <= self.now) {
-                let slot = self.book.oldest_slot(queue).expect("what expires waits");
-                let of = (self.queues.class(queue), self.book.entry(slot).arrived);
+                let oldest = self.book.oldest_in(queue).expect("what expires waits");
+                let of = (self.queues.class(queue), oldest.arrived);
                 self.feedback.expired(self.now, of, &mut self.caps);
-                self.drop_waiting(slot, Action::Close(End::Expired), Reason::TimeToLive);
+                self.drop_waiting(oldest.slot, Action::Close(End::Expired), Reason::TimeToLive);
             }
         }
+        let queues = self.mortal.and(self.book.waiting());
+        let expiries = queues.filter_map(|queue| self.next_expiry(queue));
+        let latest = self.now.saturating_add(self.life_min);
+        self.none_expires_before = expiries.fold(latest, Time::min);
     }
 
     #[inline]
@@ -645,7 +694,7 @@ impl Allocator {
     }
 
     /// Tells the rules of placement that keep track of who goes where.
-    #[inline]
+    #[inline(always)]
     fn remember(&mut self, slot: u32, backend: BackendId) {
         if self.backends.remembers() {
             self.backends.went(backend, &Asked::of(self.book.entry(slot), self.now));
@@ -666,9 +715,11 @@ impl Allocator {
         let action = Action::Dispatch(backend, priority);
         self.decisions.push(Decision { id, class: Some(class), action, reason, bound });
         self.backends.take(backend, tokens);
-        self.feedback.dispatched(id, backend, &mut self.backends);
-        self.caps.take(class, tokens);
-        self.partitions.take(class, tokens);
+        if !self.is_plain {
+            self.feedback.dispatched(id, backend, &mut self.backends);
+            self.caps.take(class, tokens);
+            self.partitions.take(class, tokens);
+        }
         self.in_flight += 1;
     }
 

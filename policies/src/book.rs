@@ -6,7 +6,9 @@
 //! requests of one (see [`crate::heavy_lane`]).
 //!
 //! A lane is first in first out where the order's keys rise with arrival, and a heap by key where
-//! they do not. While the allocator looks for one that may go past those who are next, these are
+//! they do not. What is looked at of many to find one (who goes first in each lane, who is the
+//! oldest in each queue) stands in dense rows beside the lists: of ten thousand requests that wait,
+//! only the one that goes is fetched from memory. While the allocator looks for one that may go past those who are next, these are
 //! *aside*: they wait, but stand in no lane.
 
 use std::collections::BTreeSet;
@@ -23,8 +25,9 @@ use crate::list::{Linked, Links, List, NONE};
 use crate::message::RequestInfo;
 use crate::order::LATE;
 
-/// A request the allocator holds.
+/// A request the allocator holds. It fills two cache lines.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Entry {
     pub id: RequestId,
     pub class: ClassId,
@@ -48,11 +51,19 @@ pub(crate) struct Entry {
     pub state: State,
 }
 
-/// Who waits next to a request.
+/// Where a request waits: who is next to it, and what counts of it once it comes first. It lies
+/// within a cache line.
 #[derive(Clone, Copy, Debug)]
-struct Neighbours {
+#[repr(align(32))]
+struct Place {
     lane: Links,
     age: Links,
+    key: u64,
+    sequence: u64,
+}
+
+impl Place {
+    const NONE: Place = Place { lane: Links::UNLINKED, age: Links::UNLINKED, key: 0, sequence: 0 };
 }
 
 /// Where a request is.
@@ -94,6 +105,40 @@ pub(crate) struct Standing {
     slot: u32,
 }
 
+impl Standing {
+    /// Behind everybody.
+    const NOBODY: Standing = Standing { key: u64::MAX, sequence: u64::MAX, slot: NONE };
+
+    fn is_nobody(self) -> bool {
+        self.slot == NONE
+    }
+}
+
+/// The request of a queue that arrived first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Oldest {
+    pub arrived: Time,
+    pub sequence: u64,
+    pub slot: u32,
+}
+
+impl Oldest {
+    /// Of a queue in which nobody waits.
+    const NOBODY: Oldest = Oldest { arrived: Time::MAX, sequence: u64::MAX, slot: NONE };
+}
+
+/// Those of a queue that wait, by arrival.
+#[derive(Clone, Copy, Debug)]
+struct Ages {
+    list: List,
+    oldest: Oldest,
+    count: u32,
+}
+
+impl Ages {
+    const EMPTY: Ages = Ages { list: List::EMPTY, oldest: Oldest::NOBODY, count: 0 };
+}
+
 impl Key for Standing {
     fn member(self) -> u32 {
         self.slot
@@ -105,19 +150,19 @@ impl Key for Standing {
 pub(crate) struct Book {
     entries: Vec<Entry>,
     /// Indexed by slot; means something while the request waits.
-    neighbours: Vec<Neighbours>,
+    places: Vec<Place>,
     free: Vec<u32>,
     by_id: Index,
     /// Which queues there are, and how many.
     kinds: Queues,
     queues: usize,
     lanes: Lanes,
+    /// Indexed by lane: who goes first in it.
+    heads: Vec<Standing>,
     /// Indexed by flow: its queues with something in a lane.
     flows: Vec<ClassSet>,
     /// Indexed by queue.
-    ages: Vec<List>,
-    /// Indexed by queue: how many wait.
-    queued: Vec<u32>,
+    ages: Vec<Ages>,
     /// Queues with something waiting.
     waiting: ClassSet,
     /// Those who wait and stand in no lane, in the order in which they were set aside.
@@ -148,16 +193,10 @@ impl Lanes {
             Lanes::Keyed { heaps, .. } => heaps.grow(lanes),
         }
     }
-    fn is_empty(&self, lane: usize) -> bool {
-        match self {
-            Lanes::Fifo(lists) => lists[lane].is_empty(),
-            Lanes::Keyed { heaps, .. } => heaps.is_empty(lane),
-        }
-    }
 }
 
-struct InLane<'a>(&'a mut [Neighbours]);
-struct InAge<'a>(&'a mut [Neighbours]);
+struct InLane<'a>(&'a mut [Place]);
+struct InAge<'a>(&'a mut [Place]);
 
 impl Linked for InLane<'_> {
     fn links(&self, member: u32) -> &Links {
@@ -182,15 +221,15 @@ impl Book {
         let queues = kinds.count();
         Book {
             entries: Vec::new(),
-            neighbours: Vec::new(),
+            places: Vec::new(),
             free: Vec::new(),
             by_id: Index::new(),
             kinds,
             queues,
             lanes,
+            heads: Vec::new(),
             flows: Vec::new(),
-            ages: vec![List::EMPTY; queues],
-            queued: vec![0; queues],
+            ages: vec![Ages::EMPTY; queues],
             waiting: ClassSet::EMPTY,
             aside: Vec::new(),
         }
@@ -217,8 +256,7 @@ impl Book {
     }
     /// Requests of the class that wait.
     pub fn queued(&self, class: ClassId) -> u32 {
-        let queued = |queue: ClassId| self.queued.get(queue.index()).copied().unwrap_or(0);
-        self.queues_of(class).map(queued).sum()
+        self.queues_of(class).map(|queue| self.ages[queue.index()].count).sum()
     }
     /// Queues with something waiting.
     pub fn waiting(&self) -> ClassSet {
@@ -235,7 +273,7 @@ impl Book {
     fn waiting_beside_those_aside(&self) -> ClassSet {
         let stands = |&queue: &ClassId| {
             let aside = self.aside.iter().filter(|&&slot| self.entry(slot).queue == queue);
-            aside.count() < self.queued[queue.index()] as usize
+            aside.count() < self.ages[queue.index()].count as usize
         };
         self.waiting.filter(stands).collect()
     }
@@ -246,38 +284,31 @@ impl Book {
     /// The waiting request of the class that arrived first.
     pub fn oldest(&self, class: ClassId) -> Option<&Entry> {
         let oldest = self.queues_of(class).filter_map(|queue| self.oldest_in(queue));
-        oldest.min_by_key(|entry| entry.sequence)
+        let oldest = oldest.min_by_key(|oldest| oldest.sequence)?;
+        Some(self.entry(oldest.slot))
+    }
+    /// When it arrived.
+    pub fn oldest_arrival(&self, class: ClassId) -> Option<Time> {
+        let oldest = self.queues_of(class).map(|queue| self.ages[queue.index()].oldest);
+        let oldest = oldest.min_by_key(|oldest| oldest.sequence)?;
+        (oldest.slot != NONE).then_some(oldest.arrived)
     }
     /// The waiting request of the queue that arrived first.
-    pub fn oldest_in(&self, queue: ClassId) -> Option<&Entry> {
-        Some(self.entry(self.oldest_slot(queue)?))
+    pub fn oldest_in(&self, queue: ClassId) -> Option<Oldest> {
+        let oldest = self.ages[queue.index()].oldest;
+        (oldest.slot != NONE).then_some(oldest)
     }
     /// The waiting request of the queue that arrived last.
     pub fn youngest_in(&self, queue: ClassId) -> Option<&Entry> {
-        Some(self.entry(self.ages.get(queue.index())?.tail()?))
-    }
-    pub fn oldest_slot(&self, queue: ClassId) -> Option<u32> {
-        self.ages.get(queue.index())?.head()
+        Some(self.entry(self.ages.get(queue.index())?.list.tail()?))
     }
 
     /// The head that goes first in `flow`, of the queues in `open`: the least (key, sequence).
     pub fn head(&self, flow: u32, open: ClassSet) -> Option<u32> {
-        let first = flow as usize * self.queues;
+        let heads = &self.heads[flow as usize * self.queues..][..self.queues];
         let queues = self.waiting_in(flow).and(open);
-        match &self.lanes {
-            Lanes::Fifo(lists) => {
-                let lanes = &lists[first..][..self.queues];
-                let heads = queues.filter_map(|queue| lanes[queue.index()].head());
-                heads.min_by_key(|&slot| {
-                    let entry = self.entry(slot);
-                    (entry.key, entry.sequence)
-                })
-            }
-            Lanes::Keyed { heaps, .. } => {
-                let heads = queues.filter_map(|queue| heaps.least(first + queue.index()));
-                heads.min().map(|standing| standing.slot)
-            }
-        }
+        let heads = queues.map(|queue| heads[queue.index()]);
+        heads.min().map(|standing| standing.slot)
     }
 
     /// Takes in a request; `None` if one with this id is held already.
@@ -293,12 +324,13 @@ impl Book {
             self.entries[slot as usize] = entry();
         } else {
             self.entries.push(entry());
-            self.neighbours.push(Neighbours { lane: Links::UNLINKED, age: Links::UNLINKED });
+            self.places.push(Place::NONE);
         }
         Some(slot)
     }
 
     /// Forgets a request that neither waits nor runs any more.
+    #[inline(always)]
     pub fn forget(&mut self, found: Found) {
         self.by_id.remove(found);
         self.free.push(found.slot);
@@ -309,40 +341,74 @@ impl Book {
 
     /// Has the request wait: last of its age, and by the order in its lane.
     pub fn enqueue(&mut self, slot: u32) -> Turned {
-        let Entry { queue, flow, .. } = *self.entry(slot);
+        let Entry { queue, flow, key, sequence, .. } = *self.entry(slot);
         if self.flows.len() <= flow as usize {
-            self.flows.resize(flow as usize + 1, ClassSet::EMPTY);
-            self.lanes.grow((flow as usize + 1) * self.queues);
+            self.open(flow);
         }
-        let lane = flow as usize * self.queues + queue.index();
-        let turned = match &mut self.lanes {
+        self.places[slot as usize] = Place { key, sequence, ..Place::NONE };
+        let lane = self.lane(flow, queue);
+        let was_empty = self.heads[lane].is_nobody();
+        match &mut self.lanes {
             Lanes::Fifo(lists) => {
-                let list = &mut lists[lane];
-                let was_empty = list.is_empty();
-                list.push(&mut InLane(&mut self.neighbours), slot);
-                was_empty
+                lists[lane].push(&mut InLane(&mut self.places), slot);
+                if was_empty {
+                    self.heads[lane] = Standing { key, sequence, slot };
+                }
             }
-            Lanes::Keyed { .. } => self.enqueue_by_key(slot, lane),
-        };
-        self.ages[queue.index()].push(&mut InAge(&mut self.neighbours), slot);
-        self.waiting.insert(queue);
-        self.queued[queue.index()] += 1;
+            Lanes::Keyed { heaps, fresh } => {
+                heaps.push(lane, Standing { key, sequence, slot });
+                self.heads[lane] = self.heads[lane].min(Standing { key, sequence, slot });
+                if fresh[queue.index()] == NONE && key != LATE {
+                    fresh[queue.index()] = slot;
+                }
+            }
+        }
+        self.join_age(slot, queue);
         let waiting = &mut self.flows[flow as usize];
         let is_first = waiting.is_empty();
         waiting.insert(queue);
-        Turned { lane: turned, flow: is_first && !self.is_awaited(flow) }
+        Turned { lane: was_empty, flow: is_first && !self.is_awaited(flow) }
     }
 
-    /// Whether the lane was empty.
-    fn enqueue_by_key(&mut self, slot: u32, lane: usize) -> bool {
-        let Entry { queue, key, sequence, .. } = self.entries[slot as usize];
-        let Lanes::Keyed { heaps, fresh } = &mut self.lanes else { return false };
-        let was_empty = heaps.is_empty(lane);
-        heaps.push(lane, Standing { key, sequence, slot });
-        if fresh[queue.index()] == NONE && key != LATE {
-            fresh[queue.index()] = slot;
+    /// Makes room for a flow that was never seen.
+    #[cold]
+    fn open(&mut self, flow: u32) {
+        let flows = flow as usize + 1;
+        self.flows.resize(flows, ClassSet::EMPTY);
+        self.lanes.grow(flows * self.queues);
+        self.heads.resize(flows * self.queues, Standing::NOBODY);
+    }
+
+    fn lane(&self, flow: u32, queue: ClassId) -> usize {
+        flow as usize * self.queues + queue.index()
+    }
+
+    fn join_age(&mut self, slot: u32, queue: ClassId) {
+        let ages = &mut self.ages[queue.index()];
+        ages.list.push(&mut InAge(&mut self.places), slot);
+        ages.count += 1;
+        if ages.count == 1 {
+            let Entry { arrived, sequence, .. } = self.entries[slot as usize];
+            ages.oldest = Oldest { arrived, sequence, slot };
+            self.waiting.insert(queue);
         }
-        was_empty
+    }
+
+    fn leave_age(&mut self, slot: u32, queue: ClassId) {
+        let ages = &mut self.ages[queue.index()];
+        ages.list.remove(&mut InAge(&mut self.places), slot);
+        ages.count -= 1;
+        if ages.oldest.slot != slot {
+            return;
+        }
+        ages.oldest = Oldest::NOBODY;
+        match ages.list.head() {
+            Some(slot) => {
+                let Entry { arrived, sequence, .. } = self.entries[slot as usize];
+                ages.oldest = Oldest { arrived, sequence, slot };
+            }
+            None => self.waiting.remove(queue),
+        }
     }
 
     /// Has the request wait no longer, wherever it stands. It is not aside.
@@ -351,14 +417,8 @@ impl Book {
         if let Lanes::Keyed { .. } = self.lanes {
             self.pass_by(slot);
         }
-        let turned = self.leave_lane(slot, flow, queue);
-        let ages = &mut self.ages[queue.index()];
-        ages.remove(&mut InAge(&mut self.neighbours), slot);
-        self.queued[queue.index()] -= 1;
-        if ages.is_empty() {
-            self.waiting.remove(queue);
-        }
-        turned
+        self.leave_age(slot, queue);
+        self.leave_lane(slot, flow, queue)
     }
 
     /// Takes the request out of its lane, though it goes on waiting.
@@ -377,12 +437,13 @@ impl Book {
     pub fn put_back(&mut self) -> Option<(u32, Turned)> {
         let slot = *self.aside.last()?;
         let Entry { queue, flow, key, sequence, .. } = *self.entry(slot);
-        let lane = flow as usize * self.queues + queue.index();
-        let was_empty = self.lanes.is_empty(lane);
+        let lane = self.lane(flow, queue);
+        let was_empty = self.heads[lane].is_nobody();
         match &mut self.lanes {
-            Lanes::Fifo(lists) => lists[lane].push_front(&mut InLane(&mut self.neighbours), slot),
+            Lanes::Fifo(lists) => lists[lane].push_front(&mut InLane(&mut self.places), slot),
             Lanes::Keyed { heaps, .. } => heaps.push(lane, Standing { key, sequence, slot }),
         }
+        self.heads[lane] = self.heads[lane].min(Standing { key, sequence, slot });
         self.flows[flow as usize].insert(queue);
         self.aside.pop();
         Some((slot, Turned { lane: was_empty, flow: false }))
@@ -402,11 +463,12 @@ impl Book {
     /// Puts the request, which is in its lane, behind all that are not relegated.
     pub fn relegate(&mut self, slot: u32) {
         let Entry { queue, flow, sequence, .. } = *self.entry(slot);
-        let lane = flow as usize * self.queues + queue.index();
+        let lane = self.lane(flow, queue);
         self.pass_by(slot);
         self.entry_mut(slot).key = LATE;
         if let Lanes::Keyed { heaps, .. } = &mut self.lanes {
             heaps.change(lane, Standing { key: LATE, sequence, slot });
+            self.heads[lane] = heaps.least(lane).unwrap_or(Standing::NOBODY);
         }
     }
 
@@ -417,12 +479,12 @@ impl Book {
         if fresh[queue] != slot {
             return;
         }
-        let ages = InAge(&mut self.neighbours);
-        let mut next = self.ages[queue].next(&ages, slot);
+        let (list, ages) = (self.ages[queue].list, InAge(&mut self.places));
+        let mut next = list.next(&ages, slot);
         while let Some(other) = next
             && self.entries[other as usize].key == LATE
         {
-            next = self.ages[queue].next(&ages, other);
+            next = list.next(&ages, other);
         }
         fresh[queue] = next.unwrap_or(NONE);
     }
@@ -434,18 +496,26 @@ impl Book {
 
     #[inline]
     fn leave_lane(&mut self, slot: u32, flow: u32, queue: ClassId) -> Turned {
-        let lane = flow as usize * self.queues + queue.index();
-        let is_empty = match &mut self.lanes {
+        let lane = self.lane(flow, queue);
+        let is_head = self.heads[lane].slot == slot;
+        match &mut self.lanes {
             Lanes::Fifo(lists) => {
-                let list = &mut lists[lane];
-                list.remove(&mut InLane(&mut self.neighbours), slot);
-                list.is_empty()
+                lists[lane].remove(&mut InLane(&mut self.places), slot);
+                if is_head {
+                    self.heads[lane] = lists[lane].head().map_or(Standing::NOBODY, |slot| {
+                        let Place { key, sequence, .. } = self.places[slot as usize];
+                        Standing { key, sequence, slot }
+                    });
+                }
             }
             Lanes::Keyed { heaps, .. } => {
                 heaps.remove(lane, slot);
-                heaps.is_empty(lane)
+                if is_head {
+                    self.heads[lane] = heaps.least(lane).unwrap_or(Standing::NOBODY);
+                }
             }
-        };
+        }
+        let is_empty = self.heads[lane].is_nobody();
         let waiting = &mut self.flows[flow as usize];
         if is_empty {
             waiting.remove(queue);

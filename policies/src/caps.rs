@@ -48,6 +48,10 @@ impl Caps {
             lowered: ClassSet::EMPTY,
         }
     }
+    /// Whether no class has a cap.
+    pub fn are_none(&self) -> bool {
+        self.capped.is_empty()
+    }
     /// Classes at their cap of requests.
     pub fn full(&self) -> ClassSet {
         self.full

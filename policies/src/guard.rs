@@ -58,15 +58,15 @@ impl Guard {
         let mut due = Due::default();
         let mut least = (Time::MAX, u64::MAX);
         for class in self.guarded.and(book.waiting()) {
-            let slot = book.oldest_slot(class).expect("a waiting class has an oldest request");
-            let key = (self.due_at(class, book.entry(slot).arrived), book.entry(slot).sequence);
+            let oldest = book.oldest_in(class).expect("a waiting class has an oldest request");
+            let key = (self.due_at(class, oldest.arrived), oldest.sequence);
             if key.0 > now {
                 continue;
             }
             due.any = true;
             if self.may_send() && open.contains(class) && key <= least {
                 least = key;
-                due.next = Some(slot);
+                due.next = Some(oldest.slot);
             }
         }
         due
@@ -74,9 +74,12 @@ impl Guard {
 
     /// Classes whose oldest request is due and could be sent with the credit there is.
     pub fn due_classes(&self, now: Time, book: &Book) -> ClassSet {
+        if !self.may_send() {
+            return ClassSet::EMPTY;
+        }
         let due = self.guarded.and(book.waiting()).filter(|&class| {
             let oldest = book.oldest_in(class).expect("a waiting class has an oldest request");
-            self.may_send() && self.due_at(class, oldest.arrived) <= now
+            self.due_at(class, oldest.arrived) <= now
         });
         due.collect()
     }
@@ -89,10 +92,13 @@ impl Guard {
 
     /// When a request that is not due yet could be sent by becoming due, of the classes in `open`.
     pub fn next_due(&self, now: Time, book: &Book, open: ClassSet) -> Option<Time> {
+        if !self.may_send() {
+            return None;
+        }
         let heads = self.guarded.and(book.waiting()).and(open).filter_map(|class| {
             book.oldest_in(class).map(|oldest| self.due_at(class, oldest.arrived))
         });
-        heads.filter(|&at| at > now && self.may_send()).min()
+        heads.filter(|&at| at > now).min()
     }
 
     fn may_send(&self) -> bool {

@@ -1,15 +1,19 @@
-//! From ids to slots: open addressing, a multiplication for a hash, a quarter full at most. Memory
+//! From ids to slots: open addressing, a multiplication for a hash, a third full at most. Memory
 //! follows the most ids ever held.
 //!
-//! Ids come from the driver, not from clients, so nobody can aim at the hash.
+//! Ids come from the driver, not from clients, so nobody can aim at the hash. Places are looked at
+//! all over, so a place is a slot and no more, to stay in the cache; the ids stand in a row of
+//! their own by slot, which is dense.
 
 use crate::list::NONE;
 
-/// A map from ids (of requests held, or of workflows) to their slots.
+/// A map from ids (of requests held, or of workflows) to their slots, of which no two are equal.
 #[derive(Debug)]
 pub(crate) struct Index {
     /// A power of two; [`NONE`] marks a free place.
-    places: Vec<(u64, u32)>,
+    places: Vec<u32>,
+    /// Indexed by slot; means something while the slot stands in a place.
+    ids: Vec<u64>,
     held: usize,
 }
 
@@ -20,12 +24,11 @@ pub(crate) struct Found {
     place: usize,
 }
 
-const FREE: (u64, u32) = (0, NONE);
 const PLACES_MIN: usize = 64;
 
 impl Index {
     pub fn new() -> Index {
-        Index { places: vec![FREE; PLACES_MIN], held: 0 }
+        Index { places: vec![NONE; PLACES_MIN], ids: Vec::new(), held: 0 }
     }
 
     fn mask(&self) -> usize {
@@ -43,8 +46,8 @@ impl Index {
         let mask = self.mask();
         let mut place = self.home(id);
         loop {
-            let (other, slot) = self.places[place];
-            if slot == NONE || other == id {
+            let slot = self.places[place];
+            if slot == NONE || self.ids[slot as usize] == id {
                 return Found { slot, place };
             }
             place = (place + 1) & mask;
@@ -59,16 +62,20 @@ impl Index {
     /// Adds an id; `false` if it is there already.
     #[inline]
     pub fn insert(&mut self, id: u64, slot: u32) -> bool {
-        if (self.held + 1) * 4 > self.places.len() {
+        if (self.held + 1) * 3 > self.places.len() {
             self.grow();
         }
         let Found { slot: held, place } = self.place(id);
-        let is_new = held == NONE;
-        if is_new {
-            self.places[place] = (id, slot);
-            self.held += 1;
+        if held != NONE {
+            return false;
         }
-        is_new
+        self.places[place] = slot;
+        if self.ids.len() <= slot as usize {
+            self.ids.resize(slot as usize + 1, 0);
+        }
+        self.ids[slot as usize] = id;
+        self.held += 1;
+        true
     }
 
     /// Takes out an id, found since the index last changed, and closes the gap, so that no search
@@ -76,33 +83,33 @@ impl Index {
     #[inline(always)]
     pub fn remove(&mut self, found: Found) {
         let mut gap = found.place;
-        assert!(self.places[gap].1 == found.slot, "what is removed stands where it was found");
+        assert!(self.places[gap] == found.slot, "what is removed stands where it was found");
         self.held -= 1;
         let mask = self.mask();
         let mut place = gap;
         loop {
             place = (place + 1) & mask;
-            let (other, other_slot) = self.places[place];
-            if other_slot == NONE {
+            let other = self.places[place];
+            if other == NONE {
                 break;
             }
             // Whoever lies at or before the gap on its way may move into it.
-            let home = self.home(other);
+            let home = self.home(self.ids[other as usize]);
             if place.wrapping_sub(home) & mask >= place.wrapping_sub(gap) & mask {
-                self.places[gap] = self.places[place];
+                self.places[gap] = other;
                 gap = place;
             }
         }
-        self.places[gap] = FREE;
+        self.places[gap] = NONE;
     }
 
     #[cold]
     fn grow(&mut self) {
-        let places = vec![FREE; self.places.len() * 2];
-        for (id, slot) in std::mem::replace(&mut self.places, places) {
+        let places = vec![NONE; self.places.len() * 2];
+        for slot in std::mem::replace(&mut self.places, places) {
             if slot != NONE {
-                let place = self.place(id).place;
-                self.places[place] = (id, slot);
+                let place = self.place(self.ids[slot as usize]).place;
+                self.places[place] = slot;
             }
         }
     }

@@ -49,7 +49,7 @@ pub use message::{
     Action, BackendInfo, Decision, EnginePriority, Held, Input, Labels, Load, Needs, RequestInfo,
     Signal, Used,
 };
-pub use promise::{GapBound, gap_bound, gap_bound_void};
+pub use promise::{Charge, GapBound, gap_bound, gap_bound_void};
 pub use shadow::{Agreement, Shadows, Verdict};
 pub use standing::Standing;
 pub use wait::{Because, Machine, WaitBound, WhyNot, wait_bounds};

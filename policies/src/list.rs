@@ -31,9 +31,6 @@ pub(crate) struct List {
 impl List {
     pub const EMPTY: List = List { head: NONE, tail: NONE };
 
-    pub fn is_empty(&self) -> bool {
-        self.head == NONE
-    }
     pub fn head(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
     }

@@ -15,12 +15,32 @@
 //! each rule's own file.
 
 use crate::config::{Config, Per, Place, Share, TokenCost, Window};
+use crate::share::Times;
 
-/// The bound of a rule whose charges can be told from prompt and output tokens.
+/// What a rule charges for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// Each token has its price.
+    Tokens(TokenCost),
+    /// One, whatever its tokens.
+    Request,
+    /// Its time at the resource it needs most of, in nanoseconds rounded down. What each takes
+    /// is given in 2⁻³² ns.
+    Dominant {
+        /// A prompt token at the prefill.
+        prompt_token: u64,
+        /// An output token at the decode.
+        output_token: u64,
+        /// A token held for one output token in the KV memory.
+        held_token: u64,
+    },
+}
+
+/// The bound of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GapBound {
-    /// What a token costs; `None` where a request costs one whatever its tokens.
-    pub cost: Option<TokenCost>,
+    /// What it charges.
+    pub charge: Charge,
     /// Added whatever was served.
     pub quantum: u64,
     /// Twice the larger charge of the two and the errors of all, instead of the charges and the
@@ -35,22 +55,23 @@ const OF_BOTH: &str = "C_f/w_f + C_g/w_g + 2 (E_f/w_f + E_g/w_g)";
 /// What the policy's share rule promises about classes; `None` where it promises nothing, keeps
 /// its accounts for others than classes, or charges what is not told of a request.
 pub fn gap_bound(config: &Config) -> Option<GapBound> {
-    let both = |cost| GapBound { cost, quantum: 0, counts_all: false, formula: OF_BOTH };
+    let both = |charge| GapBound { charge, quantum: 0, counts_all: false, formula: OF_BOTH };
     let (per, bound) = match config.share {
         Share::VirtualTokenCounter { per, cost } => {
             let formula = "2 max(C_f/w_f, C_g/w_g) + 2 sum_h E_h/w_h";
-            (per, GapBound { counts_all: true, formula, ..both(Some(cost)) })
+            (per, GapBound { counts_all: true, formula, ..both(Charge::Tokens(cost)) })
         }
         Share::DeficitRoundRobin { per, quantum, cost } => {
             let formula = "quantum + C_f/w_f + C_g/w_g + 2 (E_f/w_f + E_g/w_g)";
-            (per, GapBound { quantum, formula, ..both(Some(cost)) })
+            (per, GapBound { quantum, formula, ..both(Charge::Tokens(cost)) })
         }
-        Share::StartTimeFair { per, cost } => (per, both(Some(cost))),
-        Share::Stride { per } => (per, both(None)),
-        Share::Fcfs
-        | Share::Priority
-        | Share::DominantResource { .. }
-        | Share::DeficitLongestPrefix { .. } => return None,
+        Share::StartTimeFair { per, cost } => (per, both(Charge::Tokens(cost))),
+        Share::Stride { per } => (per, both(Charge::Request)),
+        Share::DominantResource { per, ref capacity } => (per, both(Times::new(capacity).charge())),
+        // Its bound is of tokens that are computed, and what is cached of a prompt is not told of
+        // a request: the simulated engine has no prefix cache, and refuses to run it.
+        Share::DeficitLongestPrefix { .. } => return None,
+        Share::Fcfs | Share::Priority => return None,
     };
     match per {
         Per::Class => Some(bound),

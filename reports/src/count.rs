@@ -58,7 +58,7 @@ pub(crate) struct GroupCount {
 
 impl GroupCount {
     /// Counts how long a request that was not refused waited for its start and its first token.
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, record: &RequestRecord, e2e: Span) {
         let wait = record.phases.queue;
         match record.started {
@@ -74,7 +74,7 @@ impl GroupCount {
         self.good_tokens += if good { u64::from(tokens) } else { 0 };
     }
 
-    #[inline]
+    #[inline(always)]
     fn slow_down(&mut self, record: &RequestRecord, e2e: Span) {
         if record.alone > Span::ZERO {
             let slowdown = slowdown(e2e, record.alone);
@@ -115,6 +115,11 @@ impl GroupCount {
     }
 }
 
+/// From its start to its first token.
+fn served(record: &RequestRecord) -> Option<Span> {
+    record.started.zip(record.first_token).map(|(from, first)| first - from)
+}
+
 /// Measured requests of one class: what is not told of its tenants.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClassCount {
@@ -145,48 +150,61 @@ pub(crate) struct ClassCount {
 
 impl ClassCount {
     /// Counts a measured request at its close, here and in its group.
+    #[inline(always)]
     pub fn close(&mut self, group: &mut GroupCount, record: &RequestRecord, limits: &Limits) {
-        let finished = record.finished();
-        if finished {
-            group.outcomes.finished += 1;
-        } else {
-            group.outcomes.close(record.outcome);
-        }
         group.output_tokens += u64::from(record.output_tokens);
         self.preemptions += u64::from(record.preemptions);
         self.recomputed_tokens += u64::from(record.recomputed_tokens);
         self.preemptions_max = self.preemptions_max.max(record.preemptions);
-        if !finished && matches!(record.outcome, Outcome::Refused(_)) {
-            // One that waited and was then sent away.
-            if record.phases.queue > Span::ZERO {
-                self.wait(record, false);
-            }
-            return;
+        if record.finished() {
+            self.close_finished(group, record, limits);
+        } else {
+            self.close_other(group, record);
         }
+    }
+
+    #[inline(always)]
+    fn close_finished(&mut self, group: &mut GroupCount, record: &RequestRecord, limits: &Limits) {
         let e2e = record.e2e();
+        group.outcomes.finished += 1;
         group.wait(record, e2e);
         group.slow_down(record, e2e);
-        let served = record.started.zip(record.first_token).map(|(from, first)| first - from);
-        if served.is_some() {
-            self.prompt_tokens += u64::from(record.prompt_tokens);
-        }
-        let good = finished && self.finish(record, e2e, limits);
-        if finished {
-            match served {
-                Some(served) => self.prefill.record(record.phases.prefill, served),
-                None => self.prefill.one.record(record.phases.prefill.nanos()),
+        match served(record) {
+            Some(served) => {
+                self.prompt_tokens += u64::from(record.prompt_tokens);
+                self.prefill.record(record.phases.prefill, served);
             }
-            group.finish(e2e, record.output_tokens, good);
-        } else {
-            served.iter().for_each(|served| self.prefill.other.record(served.nanos()));
-            group.e2e.censored.record(e2e.nanos());
-            if record.wasted_tokens > 0 {
-                self.waste(record);
-            }
+            None => self.prefill.one.record(record.phases.prefill.nanos()),
         }
+        let good = self.finish(record, e2e, limits);
+        group.finish(e2e, record.output_tokens, good);
         self.due += u64::from(record.reason == Some(Reason::Due));
         if record.phases.queue > Span::ZERO {
             self.wait(record, good);
+        }
+    }
+
+    /// Counts a request that did not finish.
+    #[inline(never)]
+    fn close_other(&mut self, group: &mut GroupCount, record: &RequestRecord) {
+        group.outcomes.close(record.outcome);
+        if let Outcome::Ended(_) | Outcome::Unfinished = record.outcome {
+            let e2e = record.e2e();
+            group.wait(record, e2e);
+            group.slow_down(record, e2e);
+            group.e2e.censored.record(e2e.nanos());
+            if let Some(served) = served(record) {
+                self.prompt_tokens += u64::from(record.prompt_tokens);
+                self.prefill.other.record(served.nanos());
+            }
+            if record.wasted_tokens > 0 {
+                self.waste(record);
+            }
+            self.due += u64::from(record.reason == Some(Reason::Due));
+        }
+        // Of those that were refused, one that waited and was then sent away.
+        if record.phases.queue > Span::ZERO {
+            self.wait(record, false);
         }
     }
 

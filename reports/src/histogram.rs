@@ -31,6 +31,12 @@ fn bucket(nanos: u64) -> usize {
     ((shift as usize) << PRECISION_BITS) + (nanos >> shift) as usize
 }
 
+/// The page in which a value is counted.
+#[inline]
+pub(crate) fn page(nanos: u64) -> usize {
+    bucket(nanos) >> PAGE_BITS
+}
+
 /// The values of a bucket: the first, and how many there are.
 pub(crate) fn bucket_range(bucket: usize) -> (u64, u64) {
     let shift = (bucket >> PRECISION_BITS).saturating_sub(1);

@@ -77,6 +77,16 @@ pub enum Price {
     },
     /// One, whatever its tokens.
     Request,
+    /// Its time at the resource it needs most of, in nanoseconds rounded down. What each takes is
+    /// given in 2⁻³² ns.
+    Dominant {
+        /// A prompt token at the prefill.
+        prompt_token: u64,
+        /// An output token at the decode.
+        output_token: u64,
+        /// A token held for one output token in the KV memory.
+        held_token: u64,
+    },
 }
 
 impl Price {
@@ -87,6 +97,14 @@ impl Price {
                 f64::from(each) * f64::from(prompt) + f64::from(price) * output as f64
             }
             Price::Request => 1.0,
+            Price::Dominant { prompt_token, output_token, held_token } => {
+                let prompt = u64::from(prompt);
+                let held = (prompt + output).saturating_mul(output);
+                let time = |tokens: u64, each: u64| u128::from(tokens) * u128::from(each);
+                let prefill = time(prompt, prompt_token);
+                let dominant = prefill.max(time(output, output_token)).max(time(held, held_token));
+                ((dominant >> 32).min(1 << 53)) as f64
+            }
         }
     }
 }

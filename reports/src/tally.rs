@@ -2,7 +2,7 @@
 
 use plimsoll_base::{Bound, End, Outcome, Phases, Refusal, RequestRecord, Span, Time};
 
-use crate::histogram::Histogram;
+use crate::histogram::{self, Histogram};
 
 /// How requests closed. Those still open are `arrived` less all of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +117,8 @@ pub(crate) struct WorstWait {
     pub record: RequestRecord,
 }
 
-/// Where time went, by end-to-end latency: eight bins an octave.
+/// Where time went, by end-to-end latency: a bin is a page of a histogram, of which there are eight
+/// an octave from a microsecond on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PhaseBins(Vec<PhaseBin>);
 
@@ -129,18 +130,17 @@ pub(crate) struct PhaseBin {
 }
 
 impl PhaseBins {
+    // Recording the latency in a histogram computes it anyway.
     fn position(nanos: u64) -> usize {
-        // The set bit makes all that needs no shift look 4 bits long.
-        let shift = (nanos | 8).ilog2() - 3;
-        ((shift as usize) << 3) + (nanos >> shift) as usize
+        histogram::page(nanos)
     }
     /// Counts a request by its end-to-end latency in nanoseconds.
     pub fn record(&mut self, e2e: u64, phases: &Phases) {
         let position = PhaseBins::position(e2e);
-        if position >= self.0.len() {
-            self.0.resize(position + 1, PhaseBin::default());
-        }
-        let bin = &mut self.0[position];
+        let bin = match self.0.get_mut(position) {
+            Some(bin) => bin,
+            None => return self.record_first(position, e2e, phases),
+        };
         bin.count += 1;
         for (into, span) in bin.nanos.iter_mut().zip([
             phases.queue,
@@ -150,6 +150,11 @@ impl PhaseBins {
         ]) {
             *into += u128::from(span.nanos());
         }
+    }
+    #[cold]
+    fn record_first(&mut self, position: usize, e2e: u64, phases: &Phases) {
+        self.0.resize(position + 1, PhaseBin::default());
+        self.record(e2e, phases);
     }
     pub fn merge(&mut self, other: &PhaseBins) {
         if other.0.len() > self.0.len() {

@@ -20,6 +20,7 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "rule-edf"
     "rule-least-attained"
     "rule-cost-bucket"
+    "rule-token-bucket"
     "rule-admission"
     "rule-early-refusal"
     "rule-adaptive"

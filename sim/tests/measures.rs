@@ -7,20 +7,31 @@ mod random;
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_base::{Bound, ClassId, End, Fact, Observer, Outcome, RequestId, Span, Time};
-use plimsoll_policy::config::{Per, Place, Share, TokenCost, Window};
-use plimsoll_policy::{gap_bound, gap_bound_void};
+use plimsoll_policy::config::{Capacity, Per, Place, Share, TokenCost, Window};
+use plimsoll_policy::{Charge, gap_bound, gap_bound_void};
 use plimsoll_report::{Errors, Ledger, Plan, Price, Promise, Summary};
 use plimsoll_sim::Model;
 use plimsoll_sim::model::Pool;
 use random::{CLASSES, facts, random_model};
 
+/// Each resource is dominant for some requests.
+const CAPACITY: Capacity = Capacity {
+    prefill_tokens: 20_000,
+    decode_tokens: 4_000,
+    kv_tokens: 20_000,
+    output_token: Span::from_millis(40),
+};
+
 fn plan(model: &Model) -> Plan {
     let promise = gap_bound(&model.policy).map(|bound| Promise {
         rule: "the rule".to_owned(),
         formula: bound.formula.to_owned(),
-        price: match bound.cost {
-            Some(TokenCost { prompt, output }) => Price::Tokens { prompt, output },
-            None => Price::Request,
+        price: match bound.charge {
+            Charge::Tokens(TokenCost { prompt, output }) => Price::Tokens { prompt, output },
+            Charge::Request => Price::Request,
+            Charge::Dominant { prompt_token, output_token, held_token } => {
+                Price::Dominant { prompt_token, output_token, held_token }
+            }
         },
         quantum: bound.quantum,
         errors: if bound.counts_all { Errors::OfAll } else { Errors::OfBoth },
@@ -259,6 +270,7 @@ fn gaps_of_service_keep_the_bounds_of_their_rules() {
         Share::DeficitRoundRobin { per, quantum: 300, cost },
         Share::StartTimeFair { per, cost },
         Share::Stride { per },
+        Share::DominantResource { per, capacity: CAPACITY },
     ] {
         let mut near = 0;
         for seed in 0..40 {

@@ -14,6 +14,7 @@ mod health;
 mod identity;
 mod infer;
 mod keys;
+mod lease;
 mod line;
 mod ratio;
 mod relay;

@@ -27,6 +27,7 @@ use crate::body::{Asked, Route};
 use crate::identity::Caller;
 use crate::infer::{Job, duration};
 use crate::keys::Keys;
+use crate::lease;
 use crate::line::{Line, Peer, hang_up};
 use crate::state::{Closing, Current, Shared, count};
 use crate::upstream::Upstream;
@@ -283,6 +284,13 @@ async fn route(
             () = peer.gone() => Err(client_gone()),
         };
     }
+    if let Some(rest) = path.strip_prefix(lease::PATH) {
+        let rest = rest.to_owned();
+        return tokio::select! {
+            answered = leases(request, &rest, (shared, &current)) => answered,
+            () = peer.gone() => Err(client_gone()),
+        };
+    }
     match path {
         "/v1/models" => {
             allow(&request, &Method::GET)?;
@@ -302,6 +310,29 @@ async fn route(
 fn client_gone() -> Problem {
     let status = StatusCode::from_u16(499).expect("a status that nginx has made known");
     Problem::new(status, "client_closed_request", "the client has left")
+}
+
+/// Leases are taken, renewed and given back.
+async fn leases(
+    request: Request<Incoming>,
+    rest: &str,
+    (shared, current): (&Arc<Shared>, &Arc<Current>),
+) -> Result<Response<Body>, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = Caller::of(&head.headers, shared, current)?;
+    let body = read_body(&head.headers, body, &current.file).await?;
+    match (head.method, rest.strip_prefix('/')) {
+        (Method::POST, None) if rest.is_empty() => {
+            lease::take((shared, current), &caller, &head.headers, &body).await
+        }
+        (Method::PUT, Some(id)) => lease::renew(shared, &caller, (id, &body)),
+        (Method::DELETE, Some(id)) => lease::give_back(shared, &caller, id),
+        _ => {
+            let message = "POST /v1/leases takes a lease, PUT and DELETE /v1/leases/ID renew it \
+                           and give it back";
+            Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+        }
+    }
 }
 
 fn allow<B>(request: &Request<B>, method: &Method) -> Result<(), Problem> {

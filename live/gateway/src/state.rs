@@ -10,6 +10,7 @@ use plimsoll_driver::Gate;
 use tokio::sync::{Semaphore, watch};
 
 use crate::keys::Keys;
+use crate::lease::Leases;
 use crate::ratio::Ratios;
 use crate::upstream::Upstream;
 
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     current: RwLock<Arc<Current>>,
     /// Tenants that trusted headers have named.
     pub tenants: Tenants,
+    pub leases: Leases,
     /// Tokens a byte, by model.
     pub ratios: Ratios,
     /// Whether nothing new is taken in.
@@ -58,6 +60,7 @@ impl Shared {
             gate,
             room: Arc::new(Semaphore::new(room)),
             closing: watch::Sender::new(Closing::No),
+            leases: Leases::default(),
             tenants: Tenants::new(names, current.file.limits.tenants_max),
             ratios: Ratios::new(current.file.limits.tokens_per_byte),
             current: RwLock::new(Arc::new(current)),

@@ -11,48 +11,51 @@ use plimsoll_sim::model::{Admission, EngineModel};
 use support::{CHAT, Connection, chat, engine, eventually, post, start};
 
 /// What timers, threads and a busy machine may add.
-const SLACK: Duration = Duration::from_millis(250);
+const SLACK: Duration = Duration::from_millis(100);
 
 fn alone(model: &EngineModel, prompt: u32, output: u32) -> Duration {
     let engine: Engine<Explicit> = Engine::new(model, 1);
     Duration::from_nanos(engine.alone(prompt, output).nanos())
 }
 
+/// Asks for a stream; returns when its tokens came at the latest, measured from when the model says.
+/// None comes before that.
+fn lateness(speed: f64, (prompt, output): (u32, u32)) -> Duration {
+    let backend = start(4, speed);
+    let headers = [("x-prompt-tokens", &*prompt.to_string())];
+    let tokens = post(backend.addr, CHAT, &headers, &chat(output)).tokens();
+    assert_eq!(tokens.len(), output as usize);
+    let late = (1..).zip(&tokens).map(|(count, at)| {
+        let expected = alone(&engine(4), prompt, count).div_f64(speed);
+        // The model's clock begins when the request is in, a moment after it was sent.
+        assert!(*at >= expected, "token {count} comes at {at:?}, before {expected:?}");
+        *at - expected
+    });
+    late.max().expect("there are tokens")
+}
+
 #[test]
 fn a_request_alone_takes_as_long_as_the_closed_form_says() {
-    for (speed, prompt, output) in [(1.0, 1, 20), (1.0, 2_000, 1), (10.0, 5_000, 200), (0.5, 9, 8)]
+    for (speed, lengths) in [(1.0, (1, 20)), (1.0, (2_000, 1)), (10.0, (5_000, 200)), (0.5, (9, 8))]
     {
-        let backend = start(4, speed);
-        let headers = [("x-prompt-tokens", &*prompt.to_string())];
-        let reply = post(backend.addr, CHAT, &headers, &chat(output));
-        let tokens = reply.tokens();
-        assert_eq!(tokens.len(), output as usize);
-        for (count, at) in (1..).zip(&tokens) {
-            let expected = alone(&engine(4), prompt, count).div_f64(speed);
-            // The model's clock begins when the request is in, a moment after it was sent.
-            assert!(*at >= expected, "token {count} comes at {at:?}, before {expected:?}");
-            assert!(*at < expected + SLACK, "token {count} comes at {at:?}, not at {expected:?}");
-        }
+        // A machine that is busy with something else has other chances.
+        let late = (0..5).map(|_| lateness(speed, lengths)).find(|late| *late < SLACK);
+        assert!(late.is_some(), "speed {speed}, {lengths:?}: later than {SLACK:?}, five times");
     }
 }
 
 #[test]
 fn two_streams_share_their_steps() {
-    let together = |seats| {
+    for (seats, steps) in [(2, 100), (1, 130)] {
         let backend = start(seats, 1.0);
-        let addr = backend.addr;
-        let calls = [0, 1].map(|_| thread::spawn(move || post(addr, CHAT, &[], &chat(30))));
-        let ends = calls.map(|call| {
-            let tokens = call.join().expect("a client ends").tokens();
-            assert_eq!(tokens.len(), 30);
-            tokens[29]
-        });
-        ends[0].max(ends[1])
-    };
-    let alone = alone(&engine(2), 3, 30);
-    let (batched, queued) = (together(2), together(1));
-    assert!(batched >= alone && batched < alone + SLACK, "{batched:?}, alone {alone:?}");
-    assert!(queued >= 2 * alone && queued < 2 * alone + SLACK, "{queued:?}, alone {alone:?}");
+        let mut long = Connection::open(backend.addr);
+        long.send(&format!("POST {CHAT}"), &[], &chat(100));
+        eventually("it runs", || backend.sample().running == 1);
+        let short = post(backend.addr, CHAT, &[], &chat(30));
+        assert_eq!((short.tokens().len(), long.reply().tokens().len()), (30, 100));
+        eventually("the engine is idle", || backend.sample().running == 0);
+        assert_eq!(backend.sample().steps, steps, "of {seats} seats");
+    }
 }
 
 #[test]

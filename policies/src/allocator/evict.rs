@@ -4,7 +4,6 @@ use plimsoll_base::{BackendId, Bound, ClassId, Reason, RequestId, Time};
 
 use super::Allocator;
 use crate::book::{Entry, State};
-use crate::feedback::Evict;
 use crate::message::{Action, Decision};
 use crate::place::Asked;
 
@@ -13,21 +12,38 @@ impl Allocator {
     #[inline(never)]
     pub(super) fn evict_one(&mut self) {
         let Some(evict) = &self.evict else { return };
-        if evict.is_pending() {
+        if evict.is_pending() || evict.is_early(self.now) {
             return;
         }
         let mut asking = 0;
         while let Some(class) = self.evict.as_ref().and_then(|evict| evict.asker(asking)) {
             asking += 1;
-            let Some((&waiter, bound)) = self.asker(class) else { continue };
-            let is_early = |evict: &Evict| evict.earliest(waiter.arrived) > self.now;
-            if self.evict.as_ref().is_none_or(is_early) {
+            if self.earliest_for(class).is_none_or(|at| at > self.now) {
                 continue;
             }
+            let Some((&waiter, bound)) = self.asker(class) else { continue };
             if let Some((id, class, backend)) = self.victim(&waiter) {
                 return self.evict(id, (class, backend), bound);
             }
         }
+        self.put_off();
+    }
+
+    /// Notes before which instant nobody asks.
+    fn put_off(&mut self) {
+        let Some(evict) = &self.evict else { return };
+        let askers = (0..).map_while(|at| evict.asker(at));
+        // Who comes from now on asks later than anyone who comes now.
+        let earliest = askers.filter_map(|class| self.earliest_for(class));
+        let earliest = earliest.fold(evict.earliest(self.now), Time::min);
+        if let Some(evict) = &mut self.evict {
+            evict.put_off(earliest);
+        }
+    }
+
+    /// When one may be evicted for the oldest of the class, if it waits for what backends have.
+    fn earliest_for(&self, class: ClassId) -> Option<Time> {
+        Some(self.evict.as_ref()?.earliest(self.book.oldest_arrival(class)?))
     }
 
     fn evict(&mut self, id: RequestId, (class, backend): (ClassId, BackendId), bound: Bound) {
@@ -42,11 +58,16 @@ impl Allocator {
     /// When time alone may evict one.
     pub(super) fn next_eviction(&self) -> Option<Time> {
         let evict = self.evict.as_ref().filter(|evict| !evict.is_pending())?;
-        let askers = (0..).map_while(|at| evict.asker(at));
-        let waiting = askers.filter_map(|class| self.asker(class));
-        let instants = waiting.map(|(waiter, _)| evict.earliest(waiter.arrived));
-        // What could be evicted now was.
-        instants.filter(|&at| at > self.now).min()
+        let mut next: Option<Time> = None;
+        for class in (0..).map_while(|at| evict.asker(at)) {
+            let Some(at) = self.earliest_for(class) else { continue };
+            // What could be evicted now was.
+            let is_next = at > self.now && next.is_none_or(|next| at < next);
+            if is_next && self.asker(class).is_some() {
+                next = Some(at);
+            }
+        }
+        next
     }
 
     /// The oldest of a class, if it waits for what backends have and nothing of its own keeps it.

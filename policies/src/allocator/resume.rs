@@ -53,11 +53,21 @@ impl Allocator {
         let slot = self.book.insert(id, || entry).expect("no request of this id is held");
         match held.backend {
             None => {
+                self.look_at_the_clock();
                 if self.line_up(id, slot, class) {
                     self.dispatch();
                 }
             }
             Some(backend) => self.go_on(slot, backend),
+        }
+    }
+
+    /// Forgets before which instant nothing expires and nobody asks for an eviction: who waits now
+    /// has waited for longer than since it was told.
+    fn look_at_the_clock(&mut self) {
+        self.none_expires_before = self.now;
+        if let Some(evict) = &mut self.evict {
+            evict.put_off(self.now);
         }
     }
 

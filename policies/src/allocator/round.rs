@@ -140,7 +140,7 @@ impl Allocator {
         let (book, now) = (&self.book, self.now);
         let entry = book.entry(slot);
         self.backends.place(entry.tokens(), entry.context(), || Asked {
-            oldest: book.oldest(entry.class).map_or(now, |oldest| oldest.arrived),
+            oldest: book.oldest_arrival(entry.class).unwrap_or(now),
             ..Asked::of(entry, now)
         })
     }

@@ -49,6 +49,8 @@ pub(crate) struct Evict {
     pending: Option<RequestId>,
     /// Not before this instant again.
     next: Time,
+    /// Nobody who waits or comes may ask before this instant.
+    none_asks_before: Time,
 }
 
 struct Running<'a>(&'a mut [Links]);
@@ -90,6 +92,7 @@ impl Evict {
             links: Vec::new(),
             pending: None,
             next: Time::ZERO,
+            none_asks_before: Time::ZERO,
         })
     }
 
@@ -115,6 +118,16 @@ impl Evict {
     /// Whether an eviction is out that has not been absorbed.
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// Whether nobody can have waited long enough, by what [`Evict::put_off`] was told last.
+    pub fn is_early(&self, now: Time) -> bool {
+        now < self.none_asks_before
+    }
+
+    /// Nobody who waits or comes may ask before this instant.
+    pub fn put_off(&mut self, until: Time) {
+        self.none_asks_before = until;
     }
 
     /// When one may be evicted for a request that arrived then.

@@ -72,6 +72,11 @@ impl Order {
         matches!(self, Order::Deadline(_))
     }
 
+    /// Whether it matters to nobody's turn who was served.
+    pub fn keeps_no_accounts(&self) -> bool {
+        !matches!(self, Order::Attained(_))
+    }
+
     /// Whether it matters how much of a prompt is cached.
     pub fn needs_matches(&self) -> bool {
         matches!(self, Order::Prefix(_))

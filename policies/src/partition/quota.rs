@@ -100,6 +100,8 @@ pub(crate) struct Quota {
     put_off: [ClassSet; LEVELS_MAX],
     /// Indexed by depth: classes denied although they would borrow no deeper.
     denied: [ClassSet; LEVELS_MAX],
+    /// Whether one of these may name a class.
+    has_refused: bool,
 }
 
 impl Quota {
@@ -112,6 +114,7 @@ impl Quota {
             depth: 0,
             put_off: [ClassSet::EMPTY; LEVELS_MAX],
             denied: [ClassSet::EMPTY; LEVELS_MAX],
+            has_refused: false,
         };
         for (at, group) in (0..).zip(&config.groups) {
             let borrowed = group.parent.map_or(0, |_| group.borrow_max.unwrap_or(u64::MAX));
@@ -165,8 +168,12 @@ impl Quota {
     /// These classes are asked for anew, and the most entitled requests first.
     pub fn ask_anew(&mut self, classes: ClassSet) {
         self.depth = 0;
+        if !std::mem::take(&mut self.has_refused) {
+            return;
+        }
         for set in self.put_off.iter_mut().chain(&mut self.denied) {
             *set = set.without(classes);
+            self.has_refused |= !set.is_empty();
         }
     }
 
@@ -181,11 +188,15 @@ impl Quota {
             Asked::Room(_) => return true,
             Asked::Full(depth) => self.denied[depth].insert(class),
         }
+        self.has_refused = true;
         false
     }
 
     /// Nobody else may go as deep as now: the classes that may go a step deeper.
     pub fn deepen(&mut self) -> Option<ClassSet> {
+        if !self.has_refused {
+            return None;
+        }
         let deeper = (0..LEVELS_MAX).find(|&depth| !self.put_off[depth].is_empty())?;
         self.depth = deeper;
         Some(std::mem::take(&mut self.put_off[deeper]))

@@ -144,6 +144,8 @@ pub(crate) struct Backends {
     choice: Choice,
     /// Whether loads and turns are all that counts.
     is_plain: bool,
+    /// Whether feedback has ever held one of them back.
+    is_held_back: bool,
 }
 
 impl Backends {
@@ -159,6 +161,7 @@ impl Backends {
             seats: 0,
             turn: 0,
             choice,
+            is_held_back: false,
         }
     }
 
@@ -180,17 +183,21 @@ impl Backends {
     /// What stops every request alike, if anything.
     #[inline]
     pub fn closed(&self) -> Option<Bound> {
-        match (self.joined_count, self.open_count) {
-            (0, _) => Some(Bound::NoBackend),
-            (_, 0) => Some(self.why_closed()),
-            (_, _) => None,
+        if self.open_count > 0 {
+            None
+        } else if self.joined_count > 0 && !self.is_held_back {
+            Some(Bound::Seats)
+        } else {
+            Some(self.why_closed())
         }
     }
 
     /// Which resource it is if no backend has room for one more request. What feedback holds back
     /// counts before seats that are taken: it is what could be let go.
-    #[cold]
     fn why_closed(&self) -> Bound {
+        if self.joined_count == 0 {
+            return Bound::NoBackend;
+        }
         let joined = self.slots.iter().filter(|slot| slot.joined);
         shortage(joined).unwrap_or(Bound::Seats)
     }
@@ -232,7 +239,7 @@ impl Backends {
         at.map(|at| self.slots[at].id(at))
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_plainly(&self, tokens: u64, context: u64) -> Option<usize> {
         match &self.slots[..] {
             [only] => only.has_room(tokens, context).then_some(0),
@@ -357,6 +364,7 @@ impl Backends {
     }
 
     fn change(&mut self, backend: BackendId, change: impl Fn(&mut Slot)) {
+        self.is_held_back = true;
         let slot = &mut self.slots[backend.index()];
         let was_open = slot.is_open();
         change(slot);

@@ -92,6 +92,11 @@ impl Predictions {
         }
     }
 
+    /// Whether what ends changes no prediction.
+    pub fn learn_nothing(&self) -> bool {
+        !matches!(self, Predictions::Learned(_))
+    }
+
     /// Whether predictions come from the driver.
     pub fn needs_hints(&self) -> bool {
         match self {

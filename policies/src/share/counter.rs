@@ -40,7 +40,10 @@ pub(crate) struct Counters {
     reason: Reason,
     price: Price,
     lift: Lift,
-    states: Vec<State>,
+    /// Indexed by flow: its counter above its number. What is looked at all over, and no more.
+    keys: Vec<i128>,
+    /// Indexed by flow: what one cost unit adds to the key; [`RATE`] of those that come later.
+    rates: Vec<i64>,
     line: Line,
 }
 
@@ -60,24 +63,15 @@ impl Lift {
     pub const START_TAG: Lift = Lift::StartTag { time: 0, finish: 0, in_flight: 0 };
 }
 
-#[derive(Debug)]
-struct State {
-    /// The counter above the flow's number.
-    key: i128,
-    /// What one cost unit adds to the key. Below 2⁵⁷, as costs are, so that one multiplication of
-    /// 64 bits does.
-    rate: i64,
+/// What one cost unit adds to the key of a flow of this weight. Below 2⁵⁷, as costs are, so that
+/// one multiplication of 64 bits does.
+fn rate(weight: u32) -> i64 {
+    let weight = i64::from(weight);
+    ((SCALE + weight / 2) / weight) << FLOW_BITS
 }
 
-impl State {
-    fn new(flow: usize, weight: u32) -> State {
-        let weight = i64::from(weight);
-        State { key: flow as i128, rate: ((SCALE + weight / 2) / weight) << FLOW_BITS }
-    }
-    fn start(&self) -> i128 {
-        counter_of(self.key)
-    }
-}
+/// The rate of weight 1.
+const RATE: i64 = SCALE << FLOW_BITS;
 
 /// A key without the flow's number.
 fn counter_of(key: i128) -> i128 {
@@ -91,9 +85,9 @@ impl Counters {
         price: Price,
         (lift, reason): (Lift, Reason),
     ) -> Counters {
-        let weights = weights(per, &config.classes).into_iter().enumerate();
-        let states = weights.map(|(flow, weight)| State::new(flow, weight)).collect();
-        Counters { reason, price, lift, states, line: Line::new(config.classes.len()) }
+        let rates: Vec<i64> = weights(per, &config.classes).into_iter().map(rate).collect();
+        let keys = (0..rates.len()).map(|flow| flow as i128).collect();
+        Counters { reason, price, lift, keys, rates, line: Line::new(config.classes.len()) }
     }
 
     pub fn reason(&self) -> Reason {
@@ -102,23 +96,23 @@ impl Counters {
 
     /// Whether a stranger would be treated no better and no worse than the idle flow.
     pub fn is_settled(&self, flow: u32) -> bool {
-        self.floor().is_none_or(|floor| self.states[flow as usize].start() <= floor)
+        self.floor().is_none_or(|floor| counter_of(self.keys[flow as usize]) <= floor)
     }
 
     /// A flow of this number begins, where strangers do.
     pub fn open(&mut self, flow: u32) {
         let start = self.floor().unwrap_or(0);
-        if self.states.len() <= flow as usize {
-            self.states.push(State::new(flow as usize, 1));
+        if self.keys.len() <= flow as usize {
+            self.keys.push(0);
         }
-        self.states[flow as usize].key = start + i128::from(flow);
+        self.keys[flow as usize] = start + i128::from(flow);
     }
 
     fn floor(&self) -> Option<i128> {
         match self.lift {
             Lift::StartTag { time, .. } => Some(time),
             Lift::Least { dispatched_last } => {
-                let last = dispatched_last.map(|last| self.states[last as usize].key);
+                let last = dispatched_last.map(|last| self.keys[last as usize]);
                 self.line.least().or(last).map(counter_of)
             }
         }
@@ -128,10 +122,10 @@ impl Counters {
         if turned.flow
             && let Some(floor) = self.floor()
         {
-            let key = &mut self.states[flow as usize].key;
+            let key = &mut self.keys[flow as usize];
             *key = (*key).max(floor + i128::from(flow));
         }
-        self.line.enqueued(self.states[flow as usize].key, class, turned);
+        self.line.enqueued(self.keys[flow as usize], class, turned);
     }
 
     pub fn unqueued(&mut self, flow: u32, class: ClassId, turned: Turned) {
@@ -172,13 +166,15 @@ impl Counters {
     }
 
     fn add(&mut self, flow: u32, cost: i64) {
-        let state = &mut self.states[flow as usize];
-        let key = state.key.checked_add(i128::from(cost) * i128::from(state.rate));
-        state.key = key.expect("a counter holds 2¹⁷ requests of the largest cost there is");
+        let rate = self.rates.get(flow as usize).copied().unwrap_or(RATE);
+        let key = &mut self.keys[flow as usize];
+        let sum = key.checked_add(i128::from(cost) * i128::from(rate));
+        let sum = sum.expect("a counter holds 2¹⁷ requests of the largest cost there is");
+        *key = sum;
         if let Lift::StartTag { finish, .. } = &mut self.lift {
-            *finish = (*finish).max(state.start());
+            *finish = (*finish).max(counter_of(sum));
         }
-        self.line.change(state.key);
+        self.line.change(sum);
     }
 
     fn end_busy_period(&mut self) {

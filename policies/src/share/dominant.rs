@@ -37,6 +37,7 @@ use plimsoll_base::Reason;
 use super::counter::{Counters, Lift};
 use super::price::Price;
 use crate::config::{Capacity, Config, Per};
+use crate::promise::Charge;
 
 const FRACTION_BITS: u32 = 32;
 /// The longest time a request is booked with: the largest cost at the other rules.
@@ -64,6 +65,12 @@ impl Times {
             output_token: over(SECOND, capacity.decode_tokens),
             held_token: over(capacity.output_token.nanos(), capacity.kv_tokens),
         }
+    }
+
+    /// What the rule charges, for those who keep its book.
+    pub fn charge(&self) -> Charge {
+        let Times { prompt_token, output_token, held_token } = *self;
+        Charge::Dominant { prompt_token, output_token, held_token }
     }
 
     /// The dominant time of a request in nanoseconds.

@@ -37,6 +37,8 @@ pub(crate) struct Flows {
     per: Per,
     accounts_max: usize,
     accounts: Vec<Account>,
+    /// Indexed by flow. Apart from the accounts: it is asked for only when one is closed.
+    owners: Vec<Owner>,
     /// Indexed by tenant.
     of_tenant: Vec<u32>,
     of_workflow: Index,
@@ -45,7 +47,6 @@ pub(crate) struct Flows {
 
 #[derive(Clone, Copy, Debug)]
 struct Account {
-    owner: Owner,
     in_flight: u32,
     has_work: bool,
     is_idle: bool,
@@ -83,6 +84,7 @@ impl Flows {
             per,
             accounts_max: config.accounts_max as usize,
             accounts: Vec::new(),
+            owners: Vec::new(),
             of_tenant: Vec::new(),
             of_workflow: Index::new(),
             idle: List::EMPTY,
@@ -133,23 +135,24 @@ impl Flows {
     }
 
     fn open(&mut self, owner: Owner, is_settled: impl Fn(u32) -> bool) -> Option<u32> {
-        let account = Account::new(owner);
         let count = self.accounts.len();
         let spare = self.idle.head().filter(|&f| count >= self.accounts_max || is_settled(f));
         if let Some(flow) = spare {
             self.idle.remove(&mut Idle(&mut self.accounts), flow);
             self.forget(flow);
-            self.accounts[flow as usize] = account;
+            self.accounts[flow as usize] = Account::NEW;
+            self.owners[flow as usize] = owner;
             return Some(flow);
         }
         (count < self.accounts_max).then(|| {
-            self.accounts.push(account);
+            self.accounts.push(Account::NEW);
+            self.owners.push(owner);
             count as u32
         })
     }
 
     fn forget(&mut self, flow: u32) {
-        match self.accounts[flow as usize].owner {
+        match self.owners[flow as usize] {
             Owner::Tenant(tenant) => self.of_tenant[tenant as usize] = UNKNOWN,
             Owner::Workflow(workflow) => {
                 let found = self.of_workflow.find(workflow);
@@ -207,10 +210,8 @@ impl Flows {
 }
 
 impl Account {
-    fn new(owner: Owner) -> Account {
-        let idle = Links::UNLINKED;
-        Account { owner, in_flight: 0, has_work: false, is_idle: false, idle }
-    }
+    const NEW: Account =
+        Account { in_flight: 0, has_work: false, is_idle: false, idle: Links::UNLINKED };
 }
 
 #[cfg(test)]

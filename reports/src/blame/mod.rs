@@ -142,34 +142,16 @@ impl Blame {
     pub fn observe(&mut self, now: Time, fact: &Fact) {
         self.reach(now);
         match fact {
-            Fact::Arrived { id, class, .. } => {
-                self.settle_fresh();
-                let row = self.row(*class);
-                self.fresh = Some(Fresh { row, id: *id });
-                if let Some(service) = &mut self.service {
-                    service.arrive(row);
-                }
-            }
+            Fact::Arrived { id, class, .. } => self.arrive(*id, self.row(*class)),
             Fact::Dispatched { id, class, backend, arrived, prompt_tokens, tokens, .. } => {
-                let overtaken = self.leave_allocator(class.index(), *id, *arrived);
-                self.count_overtaken(class.index(), *arrived, overtaken);
-                self.overtakes.pass(class.index(), *id);
-                self.dispatch(class.index(), *backend, *arrived, *tokens);
-                if let Some(service) = &mut self.service {
-                    service.dispatch(class.index(), (*prompt_tokens, *tokens));
-                }
+                let tokens = (*prompt_tokens, *tokens);
+                self.let_in((class.index(), *id, *arrived), *backend, tokens);
             }
             Fact::Started { id, class, backend, arrived } => {
-                if !self.preempted.is_empty() {
-                    self.preempted.remove(id);
-                }
-                self.leave_engine_queue(class.index(), *backend, *arrived);
-                self.engine(*backend).hold(now, class.index(), 1);
+                self.start((class.index(), *id, *arrived), *backend);
             }
             Fact::Preempted { id, class, backend, arrived, .. } => {
-                self.preempted.insert(*id);
-                self.engine(*backend).release(now, class.index(), 1);
-                self.enter_engine_queue(class.index(), *backend, *arrived);
+                self.preempt((class.index(), *id, *arrived), *backend);
             }
             Fact::Bound { class, bound } => self.rebind(class.index(), *bound),
             Fact::Closed(record) => self.leave_everything(record),
@@ -182,6 +164,50 @@ impl Blame {
             | Fact::Advised(_)
             | Fact::ArrivalsEnded => {}
         }
+    }
+
+    // Apart, so that a run without attribution keeps its registers for what it does.
+    #[inline(never)]
+    fn arrive(&mut self, id: RequestId, row: usize) {
+        self.settle_fresh();
+        self.fresh = Some(Fresh { row, id });
+        if let Some(service) = &mut self.service {
+            service.arrive(row);
+        }
+    }
+
+    #[inline(never)]
+    fn let_in(
+        &mut self,
+        (row, id, arrived): (usize, RequestId, Time),
+        backend: BackendId,
+        (prompt_tokens, tokens): (u32, u64),
+    ) {
+        let overtaken = self.leave_allocator(row, id, arrived);
+        self.count_overtaken(row, arrived, overtaken);
+        self.overtakes.pass(row, id);
+        self.dispatch(row, backend, arrived, tokens);
+        if let Some(service) = &mut self.service {
+            service.dispatch(row, (prompt_tokens, tokens));
+        }
+    }
+
+    #[inline(never)]
+    fn start(&mut self, (row, id, arrived): (usize, RequestId, Time), backend: BackendId) {
+        let now = self.now;
+        if !self.preempted.is_empty() {
+            self.preempted.remove(&id);
+        }
+        self.leave_engine_queue(row, backend, arrived);
+        self.engine(backend).hold(now, row, 1);
+    }
+
+    #[inline(never)]
+    fn preempt(&mut self, (row, id, arrived): (usize, RequestId, Time), backend: BackendId) {
+        let now = self.now;
+        self.preempted.insert(id);
+        self.engine(backend).release(now, row, 1);
+        self.enter_engine_queue(row, backend, arrived);
     }
 
     /// Takes in that a request's life is over.

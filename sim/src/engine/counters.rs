@@ -1,12 +1,13 @@
 //! The fast batch: constant work a step, any number of steps at once.
 //!
-//! No sequence is touched while it decodes. A step counter says how far everybody is; a heap
+//! No sequence is touched while it decodes. A step counter says how far everybody is; a wheel
 //! says who ends next; the sum of contexts grows by the batch size a step; and since a sequence
 //! needs a new KV block every `block_tokens` steps, one counter a residue says how many need one
 //! at a given step.
 
 use super::batch::{Batch, Departed, Sequence, leaves_before};
 use super::clock::Series;
+use super::ends::Ends;
 
 /// Decoding sequences as counters.
 #[derive(Debug)]
@@ -15,34 +16,16 @@ pub struct Counters {
     step: u64,
     context: u64,
     by_class: Vec<u32>,
-    /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`; written
-    /// twice in a row, so that any `block_tokens` steps in a row are one slice.
+    /// `residues[r]` sequences need a block at every step ≡ r modulo `block_tokens`.
     residues: Vec<u32>,
     block_shift: u32,
     /// Tokens a block less one.
     block_mask: u64,
     slots: Vec<Slot>,
     free: Vec<u16>,
-    /// The earliest end last; equal ends in order of entry, backwards. A batch is small enough
-    /// for a sorted list to beat a heap.
-    ends: Vec<EndKey>,
+    /// By slot; whoever joins has entered last.
+    ends: Ends,
     peaks: Peaks,
-}
-
-/// When a sequence ends: step of its end (48 bits) and slot (16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct EndKey(u64);
-
-impl EndKey {
-    fn new(end: u64, slot: u16) -> EndKey {
-        EndKey(end << 16 | u64::from(slot))
-    }
-    fn end(self) -> u64 {
-        self.0 >> 16
-    }
-    fn slot(self) -> usize {
-        usize::from(self.0 as u16)
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,31 +36,26 @@ struct Slot {
     joined: u64,
 }
 
+/// The residue of the steps at which a sequence with `context` tokens at step `joined` opens a block:
+/// when its context is a whole number of blocks.
+fn residue(joined: u64, context: u32, block_mask: u64) -> usize {
+    (joined.wrapping_sub(u64::from(context)) & block_mask) as usize
+}
+
 impl Counters {
-    /// Adds to the sequences that open a block at the steps of this residue.
-    fn count_residue(&mut self, residue: usize, change: i32) {
-        for twin in [residue, residue + self.block_mask as usize + 1] {
-            self.residues[twin] = self.residues[twin].wrapping_add_signed(change);
-        }
-    }
-    /// The residue of the steps at which a sequence with `context` tokens at step `joined` opens
-    /// a block: when its context is a whole number of blocks.
-    fn residue(&self, joined: u64, context: u32) -> usize {
-        (joined.wrapping_sub(u64::from(context)) & self.block_mask) as usize
-    }
     /// Frees a slot; returns its sequence as it was when it joined, and the steps since.
     #[inline(always)]
-    fn leave(&mut self, slot: usize) -> (&Sequence, u32, u64) {
-        let joined = std::mem::replace(&mut self.slots[slot].joined, u64::MAX);
-        self.free.push(slot as u16);
+    fn leave(&mut self, slot: u16) -> (&Sequence, u32, u64) {
+        self.free.push(slot);
+        let Slot { sequence, joined } = &mut self.slots[usize::from(slot)];
+        let joined = std::mem::replace(joined, u64::MAX);
         let steps = self.step - joined;
         let peak = self.peaks.since(joined);
-        if self.ends.is_empty() {
+        if self.ends.len() == 0 {
             self.peaks.clear();
         }
-        let residue = self.residue(joined, self.slots[slot].sequence.context);
-        self.count_residue(residue, -1);
-        let sequence = &self.slots[slot].sequence;
+        let residue = residue(joined, sequence.context, self.block_mask);
+        self.residues[residue] -= 1;
         self.by_class[sequence.class.index()] -= 1;
         self.context -= u64::from(sequence.context) + steps;
         let steps = u32::try_from(steps).expect("an output is counted in 32 bits");
@@ -94,17 +72,17 @@ impl Batch for Counters {
             step: 0,
             context: 0,
             by_class: vec![0; classes],
-            residues: vec![0; 2 * block_tokens as usize],
+            residues: vec![0; block_tokens as usize],
             block_shift: block_tokens.trailing_zeros(),
             block_mask: u64::from(block_tokens) - 1,
             slots: Vec::new(),
             free: Vec::new(),
-            ends: Vec::new(),
+            ends: Ends::new(),
             peaks: Peaks::new(),
         }
     }
     fn len(&self) -> u32 {
-        self.ends.len() as u32
+        self.ends.len()
     }
     fn context(&self) -> u64 {
         self.context
@@ -118,16 +96,20 @@ impl Batch for Counters {
         if steps == 1 {
             return u64::from(self.residues[first]);
         }
-        let rounds = (steps >> self.block_shift) * self.ends.len() as u64;
+        let rounds = (steps >> self.block_shift) * u64::from(self.ends.len());
         let rest = (steps & self.block_mask) as usize;
-        rounds + u64::from(self.residues[first..first + rest].iter().sum::<u32>())
+        let (behind, ahead) = self.residues.split_at(first);
+        rounds + u64::from(ahead.iter().chain(behind).take(rest).sum::<u32>())
     }
     fn steps_to_finish(&self) -> u64 {
-        self.ends.last().map_or(u64::MAX, |key| key.end() - self.step)
+        match self.ends.next() {
+            u64::MAX => u64::MAX,
+            end => end - self.step,
+        }
     }
     fn join(&mut self, sequence: &Sequence) {
-        let residue = self.residue(self.step, sequence.context);
-        self.count_residue(residue, 1);
+        let residue = residue(self.step, sequence.context, self.block_mask);
+        self.residues[residue] += 1;
         self.by_class[sequence.class.index()] += 1;
         self.context += u64::from(sequence.context);
         let filled = Slot { sequence: *sequence, joined: self.step };
@@ -141,16 +123,12 @@ impl Batch for Counters {
                 u16::try_from(self.slots.len() - 1).expect("an engine has at most 65,536 seats")
             }
         };
-        let end = self.step + u64::from(sequence.remaining());
-        assert!(end < 1 << 48, "an engine takes fewer than 2^48 steps");
-        // Whoever joins has entered last, so among equal ends it comes last.
-        let place = self.ends.partition_point(|&later| later > EndKey::new(end, u16::MAX));
-        self.ends.insert(place, EndKey::new(end, slot));
+        self.ends.insert(slot, self.step + u64::from(sequence.remaining()));
     }
     #[inline(always)]
     fn advance(&mut self, steps: u64, series: Series) {
         self.step += steps;
-        self.context += steps * self.ends.len() as u64;
+        self.context += steps * u64::from(self.ends.len());
         self.peaks.push(self.step, series.step(steps - 1));
         if self.peaks.crowded() {
             let oldest = self.slots.iter().map(|slot| slot.joined).min().unwrap_or(u64::MAX);
@@ -158,12 +136,8 @@ impl Batch for Counters {
         }
     }
     fn take_finished(&mut self) -> Option<Departed> {
-        let key = *self.ends.last()?;
-        if key.end() > self.step {
-            return None;
-        }
-        self.ends.pop();
-        let (sequence, steps, gap_max) = self.leave(key.slot());
+        let slot = self.ends.take(self.step)?;
+        let (sequence, steps, gap_max) = self.leave(slot);
         Some(Departed { key: sequence.key, context: sequence.context + steps, gap_max })
     }
     fn worst(&self, by_priority: bool) -> Option<Sequence> {
@@ -177,10 +151,11 @@ impl Batch for Counters {
         taken.map(|slot| &slot.sequence)
     }
     fn remove(&mut self, entry: u64) -> Sequence {
-        let is_sought = |key: &EndKey| self.slots[key.slot()].sequence.entry == entry;
-        let place = self.ends.iter().position(is_sought);
-        let key = self.ends.remove(place.expect("the sequence is in the batch"));
-        let (sequence, steps, gap_max) = self.leave(key.slot());
+        let is_sought = |slot: &Slot| slot.joined != u64::MAX && slot.sequence.entry == entry;
+        let slot = self.slots.iter().position(is_sought);
+        let slot = slot.expect("the sequence is in the batch") as u16;
+        self.ends.remove(slot);
+        let (sequence, steps, gap_max) = self.leave(slot);
         let context = sequence.context + steps;
         Sequence { context, delivered: sequence.delivered + steps, gap_max, ..*sequence }
     }

@@ -46,10 +46,16 @@ impl Meter {
         }
     }
 
-    /// Counts `steps` steps of the given durations with `sequences` decoding sequences and
-    /// `held` KV tokens at the end of the first; each step adds `sequences` to what is held.
-    pub fn count_steps(&mut self, steps: u64, series: Series, sequences: u64, held: u64) {
-        let span = series.sum(steps);
+    /// Counts `steps` steps of the given durations, `span` in sum, with `sequences` decoding
+    /// sequences and `held` KV tokens at the end of the first; each step adds `sequences` to what
+    /// is held.
+    #[inline(always)]
+    pub fn count_steps(
+        &mut self,
+        (steps, series, span): (u64, Series, u64),
+        sequences: u64,
+        held: u64,
+    ) {
         self.busy += u128::from(span);
         self.steps += steps;
         self.output_tokens += steps * sequences;
@@ -91,20 +97,17 @@ impl Meter {
 
     /// Divides the shared time among the decoding sequences in equal parts; to be called before
     /// their number changes. The remainder goes to the first class present.
+    #[inline(always)]
     pub fn divide_shared(&mut self, sequences: u32, by_class: &[u32]) {
         if self.shared == 0 {
             return;
         }
         assert!(sequences > 0, "time is shared by somebody");
-        let each = self.shared / u64::from(sequences);
-        let mut remainder = self.shared % u64::from(sequences);
-        for (total, &count) in self.by_class.iter_mut().zip(by_class) {
-            if count > 0 {
-                *total += u128::from(each) * u128::from(count) + u128::from(remainder);
-                remainder = 0;
-            }
+        let shared = std::mem::take(&mut self.shared);
+        match &mut self.by_class[..] {
+            [only] => *only += u128::from(shared),
+            totals => divide(shared, sequences, totals.iter_mut().zip(by_class)),
         }
-        self.shared = 0;
     }
 
     /// Counts a token that ends a prefill.
@@ -136,6 +139,18 @@ impl Meter {
     /// Engine time used by a class, in ticks.
     pub fn class_busy(&self, class: ClassId) -> u128 {
         self.by_class[class.index()]
+    }
+}
+
+#[inline(never)]
+fn divide<'a>(shared: u64, sequences: u32, totals: impl Iterator<Item = (&'a mut u128, &'a u32)>) {
+    let each = shared / u64::from(sequences);
+    let mut remainder = shared % u64::from(sequences);
+    for (total, &count) in totals {
+        if count > 0 {
+            *total += u128::from(each) * u128::from(count) + u128::from(remainder);
+            remainder = 0;
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod cancel;
 mod clock;
 mod cost;
 mod counters;
+mod ends;
 mod explicit;
 mod meter;
 mod queue;
@@ -212,19 +213,19 @@ impl<B: Batch> Engine<B> {
         if self.clock.ceil() < now {
             self.clock = Clock::at(now);
         }
-        let mut segment = self.compose(now, ear)?;
-        let end = match self.cancels.first() {
-            Some(cancel) if segment.steps > 1 => segment.cut(self.clock, cancel.due),
-            Some(_) | None => segment.end(self.clock),
-        };
-        self.segment = Some(segment);
-        Some(end)
+        let segment = self.compose(now, ear)?;
+        let end = segment.end(self.clock);
+        let segment = self.segment.insert(segment);
+        match self.cancels.first() {
+            Some(cancel) if segment.steps > 1 => Some(segment.cut(self.clock, cancel.due)),
+            Some(_) | None => Some(end),
+        }
     }
 
     /// The boundary that `begin` announced has come.
     pub fn complete(&mut self, now: Time, ear: &mut impl Listener) {
         let segment = self.segment.take().expect("a segment was begun");
-        self.take_steps(&segment, segment.steps, ear);
+        self.take_steps(&segment, ear);
         assert!(self.clock.ceil() == now, "a boundary comes when it was announced");
         while let Some(departed) = self.leave_finished() {
             self.release(departed, ear);
@@ -245,12 +246,14 @@ impl<B: Batch> Engine<B> {
         let steps = passing - u64::from(segment.series.sum(passing) >= elapsed);
         if segment.steps > 1 && steps > 0 {
             let steps = steps.min(segment.steps - 1);
-            self.take_steps(&segment, steps, ear);
+            let span = segment.series.sum(steps);
+            self.take_steps(&Segment { steps, span, ..segment }, ear);
             let upcoming = self.batch.growth(0, 1);
             self.blocks_free -= u32::try_from(upcoming).expect("growth was checked to fit");
             segment.series.first = segment.series.step(steps);
             segment.held += steps * u64::from(self.batch.len());
             segment.steps -= steps;
+            segment.span -= span;
         }
         self.segment = Some(segment);
         self.divide_shared();

@@ -31,8 +31,10 @@ impl Prefill {
 pub(super) struct Segment {
     pub series: Series,
     pub steps: u64,
+    /// How long they take, in ticks.
+    pub span: u64,
     /// The part of the (then only) step that prompt chunks cause, in ticks.
-    prefill_part: u64,
+    pub prefill_part: u64,
     /// KV tokens held at the end of the first step.
     pub held: u64,
 }
@@ -40,7 +42,7 @@ pub(super) struct Segment {
 impl Segment {
     /// When it shows that the segment is over, if it begins at `start`.
     pub fn end(&self, start: Clock) -> Time {
-        start.after(self.series.sum(self.steps)).ceil()
+        start.after(self.span).ceil()
     }
 
     /// Ends it at the first boundary that shows at or after `at`; returns when that is.
@@ -48,6 +50,7 @@ impl Segment {
     pub fn cut(&mut self, start: Clock, at: Time) -> Time {
         let ticks = start.ticks_until(at).saturating_sub(Ticks::PER_NANO - 1);
         self.steps = self.series.steps_to_reach(ticks.max(1), self.steps);
+        self.span = self.series.sum(self.steps);
         self.end(start)
     }
 }
@@ -75,7 +78,7 @@ impl<B: Batch> Engine<B> {
             };
             let steps = self.steps_with_memory(series.fitting(wanted));
             let held = decoding.context + decoding.sequences;
-            return Some(Segment { series, steps, prefill_part: 0, held });
+            return Some(Segment { series, steps, span: series.sum(steps), prefill_part: 0, held });
         }
         Some(self.mixed_step(decoding))
     }
@@ -95,7 +98,7 @@ impl<B: Batch> Engine<B> {
             0 => series.first,
             _ => self.cost.prefill_part(shape),
         };
-        Segment { series, steps: 1, prefill_part, held }
+        Segment { series, steps: 1, span: series.first, prefill_part, held }
     }
 
     /// Reserves the blocks that the running sequences need for the next step, preempting until
@@ -120,6 +123,8 @@ impl<B: Batch> Engine<B> {
     }
 
     /// Throws the least important, latest sequence out of the batch.
+    // Apart: in the loop that calls it it would take the registers from all else.
+    #[inline(never)]
     fn preempt(&mut self, now: Time, ear: &mut impl Listener) {
         let by_priority = self.model.admission == Admission::Priority;
         let decoding = self.batch.worst(by_priority);
@@ -193,17 +198,17 @@ impl<B: Batch> Engine<B> {
         enough
     }
 
-    /// Takes the first `steps` steps of a segment.
+    /// Takes the steps of a segment, or of the first part of one.
     #[inline(always)]
-    pub(super) fn take_steps(&mut self, segment: &Segment, steps: u64, ear: &mut impl Listener) {
-        let series = segment.series;
+    pub(super) fn take_steps(&mut self, segment: &Segment, ear: &mut impl Listener) {
+        let Segment { series, steps, span, .. } = *segment;
         if steps > 1 {
             let grown = self.batch.growth(1, steps - 1);
             self.blocks_free = u32::try_from(u64::from(self.blocks_free) - grown)
                 .expect("a segment ends before memory does");
         }
         let sequences = self.batch.len();
-        self.meter.count_steps(steps, series, u64::from(sequences), segment.held);
+        self.meter.count_steps((steps, series, span), u64::from(sequences), segment.held);
         if segment.prefill_part > 0 {
             let chunks = self.prefills.iter();
             let chunks = chunks.map(|p| ChunkShare { class: p.sequence.class, tokens: p.chunk });
@@ -213,7 +218,7 @@ impl<B: Batch> Engine<B> {
             self.note_gaps(steps, series, ear);
             self.batch.advance(steps, series);
         }
-        self.clock = self.clock.after(series.sum(steps));
+        self.clock = self.clock.after(span);
     }
 
     #[inline(always)]
@@ -239,43 +244,42 @@ impl<B: Batch> Engine<B> {
         }
         self.divide_shared();
         let mut done = 0;
-        while let Some(prefill) = self.prefills.get_mut(done) {
-            prefill.sequence.context += prefill.chunk;
-            prefill.chunk = 0;
-            if prefill.remaining() > 0 {
+        while let Some(Prefill { sequence, chunk }) = self.prefills.get_mut(done) {
+            sequence.context += std::mem::take(chunk);
+            if sequence.context < sequence.prefill_target() {
                 break;
             }
-            let sequence = prefill.sequence;
-            self.deliver_after_prefill(sequence, now, ear);
+            ear.hear(Note::Token { key: sequence.key });
+            if sequence.delivered > 0 {
+                come_back(sequence, now, ear);
+            }
+            sequence.delivered += 1;
+            self.meter.count_token();
+            if sequence.remaining() == 0 {
+                let departed = Departed::of(sequence);
+                self.release(departed, ear);
+            } else {
+                self.batch.join(sequence);
+            }
             done += 1;
         }
         let left = self.prefills.len() - done;
         assert!(left <= 1, "only the last prompt of a step can be left unfinished");
+        if done == 0 {
+            return;
+        }
         if left > 0 {
             self.prefills.swap(0, done);
         }
         self.prefills.truncate(left);
     }
+}
 
-    fn deliver_after_prefill(
-        &mut self,
-        mut sequence: Sequence,
-        now: Time,
-        ear: &mut impl Listener,
-    ) {
-        ear.hear(Note::Token { key: sequence.key });
-        if sequence.delivered > 0 {
-            let gap = (now - sequence.parted).ticks().expect("a gap stays below 78 hours");
-            sequence.gap_max = sequence.gap_max.max(gap.0);
-            let (class, increment) = (sequence.class, Ticks(0));
-            ear.hear(Note::Gaps { class, first: gap, increment, count: 1, sequences: 1 });
-        }
-        sequence.delivered += 1;
-        self.meter.count_token();
-        if sequence.remaining() == 0 {
-            self.release(Departed::of(&sequence), ear);
-        } else {
-            self.batch.join(&sequence);
-        }
-    }
+/// A sequence that was preempted delivers again: that was a gap like others.
+#[inline(never)]
+fn come_back(sequence: &mut Sequence, now: Time, ear: &mut impl Listener) {
+    let gap = (now - sequence.parted).ticks().expect("a gap stays below 78 hours");
+    sequence.gap_max = sequence.gap_max.max(gap.0);
+    let (class, increment) = (sequence.class, Ticks(0));
+    ear.hear(Note::Gaps { class, first: gap, increment, count: 1, sequences: 1 });
 }

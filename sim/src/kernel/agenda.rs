@@ -39,16 +39,19 @@ pub struct EventId {
 /// next `schedule` refills, so that an event that schedules its successor costs one path.
 #[derive(Clone, Debug)]
 pub struct Agenda<E> {
-    /// Of at most [`LISTED_SLOTS`] slots: the keys, the earliest last.
-    list: Vec<Key>,
+    /// Of at most [`LISTED_SLOTS`] slots: the keys, the earliest last, behind one that is
+    /// [`VACANT`]; and how many they are.
+    list: [Key; LISTED_SLOTS + 1],
+    listed: usize,
     /// Of more slots: a complete binary tree of keys, the root at 1 and the leaf of slot `s` at
     /// `slots.len() + s`: [`VACANT`] where the slot holds no event. Each node is the lesser of
     /// the two below it; right everywhere but above `hole`.
     tree: Vec<Key>,
     /// As many as the tree has leaves, a power of two.
     slots: Vec<Slot<E>>,
-    /// The slot just vacated: its leaf is `VACANT`, the nodes above still hold the past.
-    hole: Option<u32>,
+    /// The slot just vacated, or [`NONE`]: its leaf is `VACANT`, the nodes above still hold the
+    /// past.
+    hole: u32,
     free: Vec<u32>,
     sequence: u64,
     /// The instant of the last popped event.
@@ -64,6 +67,8 @@ const RANK_SHIFT: u32 = 61;
 const SEQUENCE_MAX: u64 = (1 << (RANK_SHIFT - SLOT_BITS)) - 1;
 const SLOTS_MAX: usize = 1 << SLOT_BITS;
 const SLOTS_MIN: usize = 4;
+/// No slot.
+const NONE: u32 = u32::MAX;
 /// So many keys are kept sorted faster than a path is replayed.
 const LISTED_SLOTS: usize = 16;
 
@@ -83,10 +88,11 @@ impl<E> Agenda<E> {
     /// An agenda without events, before which nothing has happened.
     pub fn new() -> Self {
         let mut agenda = Agenda {
-            list: Vec::new(),
+            list: [VACANT; LISTED_SLOTS + 1],
+            listed: 0,
             tree: Vec::new(),
             slots: Vec::new(),
-            hole: None,
+            hole: NONE,
             free: Vec::new(),
             sequence: 0,
             now: Time::ZERO,
@@ -102,7 +108,10 @@ impl<E> Agenda<E> {
     /// pending already, or at the 550 billionth (2³⁹) call in the life of the agenda.
     #[inline(always)]
     pub fn schedule(&mut self, at: Time, rank: Rank, event: E) -> EventId {
-        let slot = self.hole.take().unwrap_or_else(|| self.take_free());
+        let slot = match std::mem::replace(&mut self.hole, NONE) {
+            NONE => self.take_free(),
+            hole => hole,
+        };
         let key = self.key(at, rank, slot);
         let place = &mut self.slots[slot as usize];
         place.event = Some(event);
@@ -121,7 +130,7 @@ impl<E> Agenda<E> {
             return None;
         }
         if self.is_listed() {
-            self.list.remove(self.place_in_list(id.slot));
+            self.strike(id.slot);
         }
         Some(self.vacate(id.slot))
     }
@@ -137,7 +146,7 @@ impl<E> Agenda<E> {
         }
         let key = self.key(at, rank, id.slot);
         if self.is_listed() {
-            self.list.remove(self.place_in_list(id.slot));
+            self.strike(id.slot);
             self.enlist(key);
         } else {
             // A hole elsewhere stays: its repair recomputes every node the two paths share.
@@ -167,11 +176,11 @@ impl<E> Agenda<E> {
     #[inline]
     pub(super) fn least(&self) -> Key {
         if self.is_listed() {
-            return self.list.last().copied().unwrap_or(VACANT);
+            return self.list[self.listed];
         }
         match self.hole {
-            None => self.tree[1],
-            Some(hole) => self.least_beside(hole),
+            NONE => self.tree[1],
+            hole => self.least_beside(hole),
         }
     }
 
@@ -180,14 +189,14 @@ impl<E> Agenda<E> {
     pub(super) fn take(&mut self, least: Key) -> E {
         self.now = time_of(least);
         if self.is_listed() {
-            self.list.pop();
+            self.listed -= 1;
         }
         self.vacate(slot_of(least))
     }
 
     /// How many events are pending.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len() - usize::from(self.hole.is_some())
+        self.slots.len() - self.free.len() - usize::from(self.hole != NONE)
     }
 
     /// Whether no event is pending.
@@ -199,17 +208,21 @@ impl<E> Agenda<E> {
         self.slots.len() <= LISTED_SLOTS
     }
 
-    fn place_in_list(&self, slot: u32) -> usize {
-        let place = self.list.iter().position(|&key| slot_of(key) == slot);
-        place.expect("an event of few is in the list")
+    /// Takes a slot's key out of the list.
+    fn strike(&mut self, slot: u32) {
+        let list = &mut self.list[..=self.listed];
+        let place = list.iter().position(|&key| slot_of(key) == slot);
+        let place = place.expect("an event of few is in the list");
+        list.copy_within(place + 1.., place);
+        self.listed -= 1;
     }
 
     /// Adds a key to the list, where it belongs.
     fn enlist(&mut self, key: Key) {
-        self.list.push(key);
-        let mut place = self.list.iter_mut().rev();
-        let mut gap = place.next().expect("a key was just added");
-        for earlier in place.take_while(|earlier| **earlier < key) {
+        self.listed += 1;
+        let mut places = self.list[..=self.listed].iter_mut().rev();
+        let mut gap = places.next().expect("the list has room for all slots");
+        for earlier in places.take_while(|earlier| **earlier < key) {
             *gap = *earlier;
             gap = earlier;
         }
@@ -235,7 +248,8 @@ impl<E> Agenda<E> {
 
     #[inline(always)]
     fn vacate(&mut self, slot: u32) -> E {
-        if let Some(hole) = self.hole.replace(slot) {
+        let hole = std::mem::replace(&mut self.hole, slot);
+        if hole != NONE {
             self.close(hole);
         }
         if !self.is_listed() {
@@ -301,7 +315,7 @@ impl<E> Agenda<E> {
         let mut tree = vec![VACANT; 2 * slots];
         let leaves = self.tree.get(old..).unwrap_or_default();
         tree[slots..slots + leaves.len()].copy_from_slice(leaves);
-        for key in self.list.drain(..) {
+        for &key in &self.list[1..=std::mem::take(&mut self.listed)] {
             tree[slots + slot_of(key) as usize] = key;
         }
         for node in (1..slots).rev() {

@@ -114,7 +114,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     #[inline(always)]
     pub(super) fn rest(&mut self, now: Time) {
         if let Some(audience) = &mut self.audience {
-            audience.rest(now, &self.allocator, &mut self.observer);
+            audience.rest(now, &self.allocator, &mut self.chronicle.observer);
         }
     }
 

@@ -58,10 +58,12 @@ impl Flights {
         let is_sought = |flight: &Flight| flight.live && flight.record.id == id;
         self.flights.iter().position(is_sought).map(|key| key as u32)
     }
-    /// Forgets a request that is closed.
-    pub fn remove(&mut self, key: u32) {
-        assert!(std::mem::take(&mut self.flights[key as usize].live), "a request closes once");
+    /// Takes out a request to close it: it stands where it stood until its place is reused.
+    pub fn remove(&mut self, key: u32) -> &mut Flight {
         self.free.push(key);
+        let flight = &mut self.flights[key as usize];
+        assert!(std::mem::take(&mut flight.live), "a request closes once");
+        flight
     }
     /// Whether nothing is in flight.
     pub fn is_empty(&self) -> bool {

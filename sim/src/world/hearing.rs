@@ -6,15 +6,21 @@ use super::flight::Flights;
 use super::telling::Telling;
 use crate::engine::{Listener, Note};
 
+/// What is written down of a run: in one place, so that who hears an engine holds one reference.
+pub(super) struct Chronicle<O> {
+    pub flights: Flights,
+    /// Keys of the requests that an engine has just ended, and how; nobody else was told of it.
+    pub finished: Vec<(u32, End)>,
+    pub telling: Telling,
+    pub observer: O,
+}
+
 /// Writes what one engine does to the flights and tells the facts of it. What has ended is
 /// kept for when the engine is done: others act on it.
 pub(super) struct Hearing<'a, O> {
     pub engine: u32,
     pub now: Time,
-    pub flights: &'a mut Flights,
-    pub finished: &'a mut Vec<(u32, End)>,
-    pub telling: &'a mut Telling,
-    pub observer: &'a mut O,
+    pub chronicle: &'a mut Chronicle<O>,
 }
 
 impl<O: Observer> Listener for Hearing<'_, O> {
@@ -22,42 +28,43 @@ impl<O: Observer> Listener for Hearing<'_, O> {
     #[inline(always)]
     fn hear(&mut self, note: Note) {
         let now = self.now;
+        let Chronicle { flights, finished, telling, observer } = &mut *self.chronicle;
         match note {
             Note::Started { key } => {
-                let flight = &mut self.flights[key];
-                self.telling.started(self.engine, flight, now);
+                let flight = &mut flights[key];
+                telling.started(self.engine, flight, now);
                 flight.start(now);
                 let record = &flight.record;
                 let (id, arrived) = (record.id, record.arrived);
                 let class = record.class.expect("what runs has a class");
                 let backend = BackendId::first(self.engine);
-                self.observer.observe(now, &Fact::Started { id, class, backend, arrived });
+                observer.observe(now, &Fact::Started { id, class, backend, arrived });
             }
             Note::Token { key } => {
-                let flight = &mut self.flights[key];
-                self.telling.token(flight);
+                let flight = &mut flights[key];
+                telling.token(flight);
                 flight.token(now);
             }
             Note::Preempted { key, lost_tokens, delivered } => {
-                let flight = &mut self.flights[key];
+                let flight = &mut flights[key];
                 flight.preempt(lost_tokens, delivered, now);
                 let class = flight.record.class.expect("what runs has a class");
                 let (id, arrived) = (flight.record.id, flight.record.arrived);
                 let backend = BackendId::first(self.engine);
                 let fact = Fact::Preempted { id, class, backend, arrived, lost_tokens };
-                self.observer.observe(now, &fact);
+                observer.observe(now, &fact);
             }
             Note::Gaps { class, first, increment, count, sequences } => {
                 let gaps = Fact::Gaps { class, first, increment, count, sequences };
-                self.observer.observe(now, &gaps);
+                observer.observe(now, &gaps);
             }
             Note::Cancelled { key, lost_tokens, delivered, gap_max } => {
-                self.flights[key].evict(lost_tokens, (delivered, gap_max), now);
-                self.finished.push((key, End::Evicted));
+                flights[key].evict(lost_tokens, (delivered, gap_max), now);
+                finished.push((key, End::Evicted));
             }
             Note::Finished { key, gap_max } => {
-                self.flights[key].finish(gap_max, now);
-                self.finished.push((key, End::Finished));
+                flights[key].finish(gap_max, now);
+                finished.push((key, End::Finished));
             }
         }
     }

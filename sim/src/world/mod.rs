@@ -15,7 +15,8 @@ mod telling;
 mod timetable;
 
 use plimsoll_base::{
-    BackendId, ClassId, End, Fact, Observer, Outcome, PoolId, RequestId, SourceId, Span, Time,
+    BackendId, Bound, ClassId, End, Fact, Observer, Outcome, PoolId, Reason, RequestId, SourceId,
+    Span, Time,
 };
 use plimsoll_policy::log::Writer;
 use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
@@ -28,7 +29,7 @@ use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
 use audience::Audience;
 use flight::{Flight, Flights};
-use hearing::Hearing;
+use hearing::{Chronicle, Hearing};
 use sampling::Sampling;
 use telling::Telling;
 use timetable::Timetable;
@@ -70,7 +71,6 @@ pub struct World<B, O> {
     arrivals: Arrivals,
     /// Indexed by source.
     marks: Vec<Marks>,
-    flights: Flights,
     /// Keys of the requests that wait in the allocator.
     queued: FxHashMap<RequestId, u32>,
     offered: u64,
@@ -82,10 +82,10 @@ pub struct World<B, O> {
     sampling: Sampling,
     /// Who listens to the allocator, if anybody does.
     audience: Option<Box<Audience>>,
-    telling: Telling,
-    /// Keys of the requests that an engine has just ended, and how; nobody else was told of it.
-    finished: Vec<(u32, End)>,
-    observer: O,
+    /// Whether anything follows an instant beside engines and the allocator's deadline: somebody
+    /// listens, or arrivals have ended.
+    is_attended: bool,
+    chronicle: Chronicle<O>,
 }
 
 impl<B: Batch, O: Observer> World<B, O> {
@@ -111,7 +111,6 @@ impl<B: Batch, O: Observer> World<B, O> {
             dirty: Vec::new(),
             arrivals: Arrivals::new(sources, plan.duration),
             marks: model.workloads.iter().map(|workload| workload.marks).collect(),
-            flights: Flights::default(),
             queued: FxHashMap::default(),
             offered: 0,
             deadline: None,
@@ -120,13 +119,18 @@ impl<B: Batch, O: Observer> World<B, O> {
             planned: None,
             sampling: Sampling::new(classes),
             audience: Audience::new(log, attributed),
-            telling: Telling::default(),
-            finished: Vec::new(),
-            observer,
+            is_attended: false,
+            chronicle: Chronicle {
+                flights: Flights::default(),
+                finished: Vec::new(),
+                telling: Telling::default(),
+                observer,
+            },
         };
+        world.is_attended = world.audience.is_some();
         world.join_backends(model, classes);
         let needs = world.allocator.needs();
-        world.telling = Telling::new(needs, &model.policy, world.backends.len());
+        world.chronicle.telling = Telling::new(needs, &model.policy, world.backends.len());
         world.keep_timetable(agenda);
         world.plan_report(Time::ZERO, agenda);
         world.arrivals.start(agenda).map_err(StartError::Source)?;
@@ -174,7 +178,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         self.planned = None;
         self.sample(now);
         if self.timetable.warm_up.take_if(|at| *at <= now).is_some() {
-            self.observer.observe(now, &Fact::WarmedUp);
+            self.chronicle.observer.observe(now, &Fact::WarmedUp);
         }
         if self.timetable.sample <= now {
             self.timetable.sampled(now);
@@ -183,7 +187,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             self.end_arrivals(now, agenda);
         }
         match self.timetable.drain_end {
-            Some(at) if at <= now || self.flights.is_empty() => self.end(agenda),
+            Some(at) if at <= now || self.chronicle.flights.is_empty() => self.end(agenda),
             Some(_) | None => self.keep_timetable(agenda),
         }
     }
@@ -192,14 +196,14 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Called once by the runner, also when it was interrupted.
     pub fn finish(mut self, now: Time) -> Result<O, SourceError> {
         self.sample(now);
-        for key in self.flights.keys() {
+        for key in self.chronicle.flights.keys() {
             self.imagine_alone(key);
             self.close(key, Outcome::Unfinished, now);
         }
-        self.observer.observe(now, &Fact::RunEnded);
+        self.chronicle.observer.observe(now, &Fact::RunEnded);
         match self.arrivals.take_error() {
             Some(error) => Err(error),
-            None => Ok(self.observer),
+            None => Ok(self.chronicle.observer),
         }
     }
 
@@ -224,17 +228,17 @@ impl<B: Batch, O: Observer> World<B, O> {
         let id = RequestId(self.offered);
         self.offered += 1;
         let source_id = SourceId(source);
-        let key = self.flights.insert(|| Flight::new(id, &request, source_id, now));
+        let key = self.chronicle.flights.insert(|| Flight::new(id, &request, source_id, now));
         self.consulted = true;
-        let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
-        if let Some(tokens) = self.telling.oracle(&request, source, now) {
+        if let Some(tokens) = self.chronicle.telling.oracle(&request, source, now) {
             self.decide(now, Input::Predicted(id, tokens), agenda);
         }
+        let info = arrivals::visible(&request, source_id, &self.marks[usize::from(source)]);
         self.tell(now, Input::Arrived(id, info));
         let class = self.allocator.latest_class();
-        self.flights[key].record.class = class;
+        self.chronicle.flights[key].record.class = class;
         let Request { tenant, prompt_tokens, .. } = request;
-        self.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
+        self.chronicle.observer.observe(now, &Fact::Arrived { id, tenant, class, prompt_tokens });
         let mut decided = false;
         while let Some(decision) = self.heed(now) {
             if decision.id == id && !decided {
@@ -275,25 +279,25 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     #[inline(always)]
     fn carry_out(&mut self, key: u32, decision: Decision, now: Time, agenda: &mut Agenda<Event>) {
-        let flight = &mut self.flights[key];
-        flight.record.reason = Some(decision.reason);
-        flight.record.bound = decision.bound;
+        let Decision { reason, bound, .. } = decision;
         let outcome = match decision.action {
             Action::Dispatch(backend, priority) => {
                 let class = decision.class.expect("what is dispatched has a class");
-                return self.dispatch(key, (backend, class, priority.0), now);
+                return self.dispatch(key, (backend, class, priority.0), (reason, bound), now);
             }
             Action::Reject(refusal, _) => Outcome::Refused(refusal),
             Action::Close(end) => Outcome::Ended(end),
             Action::Cancel(_) => unreachable!("what is cut off was let in before"),
             Action::Preempt(_) => unreachable!("no rule takes back what runs"),
         };
+        let record = &mut self.chronicle.flights[key].record;
+        (record.reason, record.bound) = (Some(reason), bound);
         self.turn_away(key, outcome, now, agenda);
     }
 
     /// Has a backend drop a request; it ends when the backend has let go.
     fn cut_off(&mut self, id: RequestId, backend: BackendId, now: Time) {
-        let key = self.flights.find(id).expect("what is cut off is in flight");
+        let key = self.chronicle.flights.find(id).expect("what is cut off is in flight");
         self.backends[backend.index()].engine.cancel(key, now);
         self.touch(backend.slot);
     }
@@ -308,7 +312,7 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     /// What was never let in would have taken as long as on the slowest backend, or less.
     fn imagine_alone(&mut self, key: u32) {
-        let Flight { record, output_tokens, .. } = &mut self.flights[key];
+        let Flight { record, output_tokens, .. } = &mut self.chronicle.flights[key];
         if self.plan.attribution.is_on() && record.dispatched.is_none() {
             let firsts = self.pools.iter().map(|&slot| &self.backends[slot].engine);
             let alone = firsts.map(|engine| engine.alone(record.prompt_tokens, *output_tokens));
@@ -317,9 +321,15 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     #[inline(always)]
-    fn dispatch(&mut self, key: u32, to: (BackendId, ClassId, i32), now: Time) {
-        let (backend, class, priority) = to;
-        let flight = &mut self.flights[key];
+    fn dispatch(
+        &mut self,
+        key: u32,
+        (backend, class, priority): (BackendId, ClassId, i32),
+        (reason, bound): (Reason, Option<Bound>),
+        now: Time,
+    ) {
+        let flight = &mut self.chronicle.flights[key];
+        (flight.record.reason, flight.record.bound) = (Some(reason), bound);
         flight.record.dispatched = Some(now);
         flight.record.backend = Some(backend);
         if self.plan.attribution.is_on() {
@@ -334,13 +344,13 @@ impl<B: Batch, O: Observer> World<B, O> {
             tenant: record.tenant,
             class,
             backend,
-            reason: record.reason.expect("a decision was written down"),
-            bound: record.bound,
+            reason,
+            bound,
             arrived: record.arrived,
             prompt_tokens: record.prompt_tokens,
             tokens: record.tokens,
         };
-        self.observer.observe(now, &fact);
+        self.chronicle.observer.observe(now, &fact);
         self.backends[backend.index()].engine.submit(Job {
             key,
             class,
@@ -360,12 +370,10 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Ends a request's life; returns whom to tell.
     #[inline(always)]
     fn close(&mut self, key: u32, outcome: Outcome, now: Time) -> (SourceId, u32) {
-        let flight = &mut self.flights[key];
+        let flight = self.chronicle.flights.remove(key);
         flight.close(outcome, now);
-        let from = (flight.record.source, flight.source_key);
-        self.observer.close(now, &flight.record);
-        self.flights.remove(key);
-        from
+        self.chronicle.observer.close(now, &flight.record);
+        (flight.record.source, flight.source_key)
     }
 
     #[inline(always)]
@@ -380,17 +388,16 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     /// A backend, and an ear for what its engine does at `now`.
     fn listen(&mut self, engine: u32, now: Time) -> (&mut Backend<B>, Hearing<'_, O>) {
-        let World { backends, flights, finished, telling, observer, .. } = self;
-        let ear = Hearing { engine, now, flights, finished, telling, observer };
-        (&mut backends[engine as usize], ear)
+        let World { backends, chronicle, .. } = self;
+        (&mut backends[engine as usize], Hearing { engine, now, chronicle })
     }
 
     /// Carries what an engine has finished to the sources and the allocator. Nothing adds to it
     /// meanwhile: what is dispatched begins when the instant settles.
     fn follow_finished(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        for index in 0..self.finished.len() {
-            let (key, end) = self.finished[index];
-            let record = &self.flights[key].record;
+        for index in 0..self.chronicle.finished.len() {
+            let (key, end) = self.chronicle.finished[index];
+            let record = &self.chronicle.flights[key].record;
             let prompt_tokens = match end {
                 End::Evicted => record.prompt_tokens.min(record.wasted_tokens),
                 End::Finished | End::Failed | End::Cancelled | End::Expired => record.prompt_tokens,
@@ -401,13 +408,14 @@ impl<B: Batch, O: Observer> World<B, O> {
             self.arrivals.ended(from, now, agenda);
             self.decide(now, Input::Ended(id, end, used), agenda);
         }
-        self.finished.clear();
+        self.chronicle.finished.clear();
     }
 
     fn begin_engines(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        for index in 0..self.dirty.len() {
-            let engine = self.dirty[index];
-            let (backend, mut ear) = self.listen(engine, now);
+        let World { backends, dirty, chronicle, .. } = self;
+        for &engine in dirty.iter() {
+            let backend = &mut backends[engine as usize];
+            let mut ear = Hearing { engine, now, chronicle };
             let Some(at) = backend.engine.begin(now, &mut ear) else { continue };
             match backend.boundary {
                 Some(event) => {
@@ -419,7 +427,7 @@ impl<B: Batch, O: Observer> World<B, O> {
                 }
             }
         }
-        self.dirty.clear();
+        dirty.clear();
     }
 
     /// Keeps one wake-up on the agenda that is not later than what the allocator asks for.
@@ -459,15 +467,16 @@ impl<B: Batch, O: Observer> World<B, O> {
     fn end_arrivals(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         if self.timetable.drain_end.is_none() {
             self.arrivals.stop(agenda);
-            self.observer.observe(now, &Fact::ArrivalsEnded);
+            self.chronicle.observer.observe(now, &Fact::ArrivalsEnded);
             self.timetable.drain_end = Some(now.saturating_add(self.plan.drain_max));
+            self.is_attended = true;
             self.keep_timetable(agenda);
         }
     }
 
     /// Once arrivals have ended and nothing is in flight, nothing can happen any more.
     fn end_when_drained(&mut self, agenda: &mut Agenda<Event>) {
-        if self.timetable.drain_end.is_some() && self.flights.is_empty() {
+        if self.timetable.drain_end.is_some() && self.chronicle.flights.is_empty() {
             self.end(agenda);
         }
     }
@@ -504,8 +513,10 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
     fn settle(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         self.begin_engines(now, agenda);
         self.keep_deadline(now, agenda);
-        self.keep_watch(now, agenda);
-        self.end_when_drained(agenda);
+        if self.is_attended {
+            self.keep_watch(now, agenda);
+            self.end_when_drained(agenda);
+        }
     }
 }
 

@@ -32,12 +32,12 @@ impl<B: Batch, O: Observer> World<B, O> {
             backend.engine.settle(now, &mut ear);
             let sample = backend.engine.sample();
             let backend = BackendId::first(slot as u32);
-            self.observer.observe(now, &Fact::BackendSampled { backend, sample });
+            self.chronicle.observer.observe(now, &Fact::BackendSampled { backend, sample });
         }
         self.gather_classes(now);
         for (index, &sample) in self.sampling.classes.iter().enumerate() {
             let class = ClassId(index as u16);
-            self.observer.observe(now, &Fact::ClassSampled { class, sample });
+            self.chronicle.observer.observe(now, &Fact::ClassSampled { class, sample });
         }
     }
 
@@ -63,7 +63,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         for sequence in engines.flat_map(Engine::waiting) {
             let sample = &mut classes[sequence.class.index()];
             sample.engine_waiting += 1;
-            let record = &self.flights[sequence.key].record;
+            let record = &self.chronicle.flights[sequence.key].record;
             if record.started.is_none() {
                 sample.oldest_wait = sample.oldest_wait.max(now - record.arrived);
             }

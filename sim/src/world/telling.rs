@@ -59,11 +59,15 @@ impl Telling {
     }
 
     /// An engine is about to begin a request.
-    #[inline]
+    #[inline(always)]
     pub fn started(&mut self, engine: u32, flight: &Flight, now: Time) {
-        if self.every.is_some()
-            && let (None, Some(dispatched)) = (flight.record.started, flight.record.dispatched)
-        {
+        if self.every.is_some() {
+            self.count_wait(engine, flight, now);
+        }
+    }
+    #[inline(never)]
+    fn count_wait(&mut self, engine: u32, flight: &Flight, now: Time) {
+        if let (None, Some(dispatched)) = (flight.record.started, flight.record.dispatched) {
             let waits = &mut self.waits[engine as usize];
             waits.nanos += u128::from((now - dispatched).nanos());
             waits.requests += 1;
@@ -100,8 +104,9 @@ impl Telling {
 impl<B: Batch, O: Observer> World<B, O> {
     /// Plans the first report, if any is read.
     pub(super) fn plan_report(&self, now: Time, agenda: &mut Agenda<Event>) {
-        if let Some(every) = self.telling.every {
-            let next = self.telling.as_of.saturating_add(every).max(now + Span::from_nanos(1));
+        if let Some(every) = self.chronicle.telling.every {
+            let next =
+                self.chronicle.telling.as_of.saturating_add(every).max(now + Span::from_nanos(1));
             agenda.schedule(next, Rank::Telemetry, Event::Gather);
         }
     }
@@ -114,14 +119,14 @@ impl<B: Batch, O: Observer> World<B, O> {
             backend.engine.settle(now, &mut ear);
             let sample = backend.engine.sample();
             let parts = u64::from(sample.kv_blocks_used) * 1_000_000 / u64::from(sample.kv_blocks);
-            self.telling.loads[slot] = Load {
+            self.chronicle.telling.loads[slot] = Load {
                 running: sample.running,
                 waiting: sample.waiting,
                 kv_used_ppm: parts as u32,
-                queue_wait: self.telling.take_wait(slot),
+                queue_wait: self.chronicle.telling.take_wait(slot),
             };
         }
-        self.telling.as_of = now;
+        self.chronicle.telling.as_of = now;
         agenda.schedule(now.saturating_add(REPORT_LAG), Rank::Decision, Event::Report);
     }
 
@@ -129,7 +134,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     #[inline(never)]
     pub(super) fn report(&mut self, now: Time, agenda: &mut Agenda<Event>) {
         for slot in 0..self.backends.len() {
-            let (load, as_of) = (self.telling.loads[slot], self.telling.as_of);
+            let (load, as_of) = (self.chronicle.telling.loads[slot], self.chronicle.telling.as_of);
             let backend = BackendId::first(slot as u32);
             self.decide(now, Input::Reported(backend, load, as_of), agenda);
             // Advice is given at reports only.
@@ -148,7 +153,7 @@ impl<B: Batch, O: Observer> World<B, O> {
                 log.signal(&signal);
             }
             match signal {
-                Signal::Scale(scale) => self.observer.observe(now, &Fact::Advised(scale)),
+                Signal::Scale(scale) => self.chronicle.observer.observe(now, &Fact::Advised(scale)),
                 // The detector's, who tells them.
                 Signal::Alarm(_) => {}
             }
@@ -158,17 +163,17 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// The allocator hears of the first tokens that the engine at hand has delivered.
     #[inline(always)]
     pub(super) fn follow_begun(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        if !self.telling.begun.is_empty() {
+        if !self.chronicle.telling.begun.is_empty() {
             self.tell_begun(now, agenda);
         }
     }
 
     #[inline(never)]
     fn tell_begun(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        for index in 0..self.telling.begun.len() {
-            let id = self.telling.begun[index];
+        for index in 0..self.chronicle.telling.begun.len() {
+            let id = self.chronicle.telling.begun[index];
             self.decide(now, Input::FirstToken(id), agenda);
         }
-        self.telling.begun.clear();
+        self.chronicle.telling.begun.clear();
     }
 }
