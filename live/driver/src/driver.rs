@@ -190,7 +190,9 @@ impl Driver {
         {
             self.flushed = now;
             log.writer.flush();
-            log.carry();
+            if log.carry() {
+                self.rotate();
+            }
         }
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_base::Observer;
 use plimsoll_config::gateway::GatewayFile;
@@ -251,10 +251,16 @@ async fn answer(request: Request<Incoming>, (shared, peer): (Arc<Shared>, Peer))
     let own =
         || format!("plimsoll-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let id = id_of(request.headers()).map_or_else(own, str::to_owned);
+    // Of a length beside it nothing is left to be seen here: whoever stands before us and heeds that
+    // one finds another request where this one ends.
+    let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let answered = route(request, (&shared, &peer), &id).await;
     let mut response = answered.unwrap_or_else(|problem| problem.response());
     if let Ok(value) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-request-id", value);
+    }
+    if is_chunked {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let digit = usize::from(response.status().as_u16() / 100).min(5);
     count(&shared.counts.answered[digit]);
@@ -273,6 +279,7 @@ async fn route(
     (shared, peer): (&Arc<Shared>, &Peer),
     id: &str,
 ) -> Result<Response<Body>, Problem> {
+    has_one_meaning(&request)?;
     let current = shared.current();
     let path = request.uri().path();
     if let Some(route) = Route::ALL.into_iter().find(|route| route.path() == path) {
@@ -304,6 +311,24 @@ async fn route(
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message))
         }
     }
+}
+
+/// Whether everybody on the way reads the same request.
+///
+/// # Errors
+/// If it states its length, its encoding or its host more than once or in another way than clients
+/// of this API do.
+fn has_one_meaning<B>(request: &Request<B>) -> Result<(), Problem> {
+    let headers = request.headers();
+    let count = |name| headers.get_all(name).iter().count();
+    let is_old = request.version() == Version::HTTP_10;
+    let encoding = headers.get(TRANSFER_ENCODING);
+    let is_plain = count(CONTENT_LENGTH) <= 1
+        && count(TRANSFER_ENCODING) <= 1
+        && encoding.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && (count(HOST) == 1 || is_old && count(HOST) == 0);
+    let message = "`Host`, `Content-Length` and `Transfer-Encoding: chunked` may be stated once";
+    is_plain.then_some(()).ok_or_else(|| Problem::bad("ambiguous_request", message))
 }
 
 /// The answer that nobody reads.
