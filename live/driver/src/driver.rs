@@ -132,8 +132,8 @@ struct Driver {
     log: Option<Log>,
     /// Who waits for an answer, and when each arrived.
     waiting: FxHashMap<RequestId, (oneshot::Sender<Answer>, Time)>,
-    /// How each that runs is told that it is taken back.
-    running: FxHashMap<RequestId, oneshot::Sender<()>>,
+    /// Who runs, and how each is told that it is taken back, until it was.
+    running: FxHashMap<RequestId, Option<oneshot::Sender<()>>>,
     backends: Vec<Option<Backend>>,
     alarms: Vec<(Time, Alarm)>,
     timing: Timing,
@@ -189,7 +189,9 @@ impl Driver {
         {
             self.flushed = now;
             log.writer.flush();
-            log.carry();
+            if log.carry() {
+                self.rotate();
+            }
         }
     }
 
@@ -328,7 +330,7 @@ impl Driver {
             Action::Dispatch(backend, priority) => {
                 let Some((answer, arrived)) = self.waiting.remove(&id) else { return };
                 let (revoke, revoked) = oneshot::channel();
-                self.running.insert(id, revoke);
+                self.running.insert(id, Some(revoke));
                 let class = class.expect("what is dispatched has a class");
                 let waited = now - arrived;
                 let priority = priority.0;
@@ -348,7 +350,7 @@ impl Driver {
             }
             Action::Close(_) => self.answer(id, refused(None, Span::ZERO)),
             Action::Cancel(_) => {
-                if let Some(revoke) = self.running.remove(&id) {
+                if let Some(revoke) = self.running.get_mut(&id).and_then(Option::take) {
                     // Whoever carries it may be done with it already.
                     let _ = revoke.send(());
                 }

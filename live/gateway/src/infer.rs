@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use plimsoll_base::{End, Span};
 use plimsoll_config::gateway::{Deadlines, PriorityOrder};
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::answer::{Body, Problem, whole};
 use crate::body::Asked;
 use crate::identity;
+use crate::line::Peer;
 use crate::relay::{self, Stream};
 use crate::state::{Current, Shared};
 use crate::upstream::{Begun, Broken, Upstream};
@@ -60,7 +61,7 @@ impl Job {
     ///
     /// # Errors
     /// If it was refused, or no backend answered it in time or truthfully.
-    pub async fn run(mut self) -> Result<Response<Body>, Problem> {
+    pub async fn run(mut self, peer: &Peer) -> Result<Response<Body>, Problem> {
         let retries = self.current.file.limits.retries;
         loop {
             let pending = self.shared.gate.submit(self.info);
@@ -71,7 +72,7 @@ impl Job {
             let ticket = ticket.map_err(|refused| self.refused(&refused))?;
             // The file may have been read again while it waited.
             self.current = self.shared.current();
-            match self.go(ticket).await {
+            match self.go(ticket, peer).await {
                 Err(Stopped::Unreached(_)) if u32::from(self.info.attempt) < retries => {
                     self.info.attempt += 1;
                 }
@@ -92,7 +93,7 @@ impl Job {
     }
 
     /// Sends it where it may go.
-    async fn go(&self, mut ticket: Ticket) -> Result<Response<Body>, Stopped> {
+    async fn go(&self, mut ticket: Ticket, peer: &Peer) -> Result<Response<Body>, Stopped> {
         let deadlines = self.current.file.deadlines[ticket.class().index()];
         let slot = ticket.backend().index();
         let Some(upstream) = self.current.places.upstream(slot) else {
@@ -113,7 +114,7 @@ impl Job {
         match begun {
             Ok(begun) if self.asked.streams && begun.response.status() == StatusCode::OK => {
                 let stream = Stream::new(self, begun, ticket, times);
-                relay::begin(stream).await.map_err(Stopped::Broken)
+                relay::begin(stream, peer).await.map_err(Stopped::Broken)
             }
             Ok(begun) => self.whole(begun, ticket, times).await.map_err(Stopped::Broken),
             Err(stopped) => {
@@ -142,8 +143,12 @@ impl Job {
         let body = self.asked.for_backend(model, priority);
         let connect = duration(times.deadlines.connect);
         let post = upstream.post(self.asked.route.path(), body, (&self.id, connect));
-        let until = times.until(times.deadlines.first_token);
-        match tokio::time::timeout_at(until, post).await {
+        // What is not streamed begins when it is complete: nobody sees its first token.
+        let (span, which) = match self.asked.streams {
+            true => times.first_token(),
+            false => (times.deadlines.total, "total"),
+        };
+        match tokio::time::timeout_at(times.until(span), post).await {
             Ok(Ok(begun)) => Ok(begun),
             Ok(Err(Broken::Connect(error))) => {
                 tracing::warn!(backend = upstream.backend.name, error, "not reached");
@@ -155,7 +160,7 @@ impl Job {
                 tracing::warn!(backend = upstream.backend.name, error, "broke off");
                 Err(Stopped::Broken(broken("the backend broke off before it answered")))
             }
-            Err(_) => Err(Stopped::Broken(too_late("first token"))),
+            Err(_) => Err(Stopped::Broken(too_late(which))),
         }
     }
 
@@ -186,10 +191,10 @@ impl Job {
             }
         };
         let status = begun.response.status();
-        if status.is_server_error() {
+        if let Some(problem) = declined(&begun.response) {
             ticket.end(End::Failed);
             begun.done();
-            return Err(broken(&format!("the backend answered {status}")));
+            return Err(problem);
         }
         if !is_json(&begun.response) {
             ticket.end(End::Failed);
@@ -245,15 +250,35 @@ impl Job {
     }
 }
 
+/// What a client is told of an answer that is neither a success nor about its own request; what
+/// the backend said of it may hold the gateway's key, and is told to nobody.
+fn declined<B>(response: &Response<B>) -> Option<Problem> {
+    let status = response.status();
+    match status.as_u16() {
+        401 | 403 | 407 => Some(broken("the backend does not accept the gateway's key")),
+        429 => {
+            let message = "the backend takes no more requests now";
+            let mut problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "backend_busy", message);
+            let stated = response.headers().get(RETRY_AFTER);
+            let stated = stated.and_then(|value| value.to_str().ok()?.parse().ok());
+            problem.retry_after = Some(Span::from_secs(stated.unwrap_or(1).clamp(1, 3600)));
+            Some(problem)
+        }
+        200..=299 | 400..=499 => None,
+        _ => Some(broken(&format!("the backend answered {status}"))),
+    }
+}
+
 /// Reads the rest of an answer.
 async fn read_all(begun: &mut Begun, bytes_max: u64, times: Times) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     let body = begun.response.body_mut();
     loop {
-        let until = times.until(times.deadlines.total);
+        let (until, which) = times.idle();
         let frame = match tokio::time::timeout_at(until, body.frame()).await {
             Ok(frame) => frame,
-            Err(_) => return Err(too_late("total")),
+            Err(_) => return Err(too_late(which)),
         };
         match frame {
             None => return Ok(bytes.freeze()),
@@ -291,10 +316,16 @@ impl Times {
     pub fn until(&self, span: Span) -> Instant {
         self.began + duration(span.min(self.deadlines.total))
     }
-    /// The end of a silence that begins now, or of the whole.
-    pub fn idle_until(&self) -> Instant {
+    /// How long the first token may take, and which deadline that is.
+    pub fn first_token(&self) -> (Span, &'static str) {
+        let Deadlines { first_token, total, .. } = self.deadlines;
+        if first_token <= total { (first_token, "first token") } else { (total, "total") }
+    }
+    /// The end of a silence that begins now, or of the whole; and which of the two.
+    pub fn idle(&self) -> (Instant, &'static str) {
         let idle = Instant::now() + duration(self.deadlines.idle);
-        idle.min(self.until(self.deadlines.total))
+        let total = self.until(self.deadlines.total);
+        if idle < total { (idle, "idle") } else { (total, "total") }
     }
 }
 

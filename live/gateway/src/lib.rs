@@ -16,6 +16,7 @@ mod identity;
 mod infer;
 mod keys;
 mod lease;
+mod line;
 mod places;
 mod ratio;
 mod relay;

@@ -13,7 +13,7 @@ impl Acceptor {
     pub fn new(_: &Tls) -> Result<Acceptor, String> {
         Err(format!("the file has `tls`, and {WHY}"))
     }
-    pub async fn accept(&self, _: TcpStream) -> std::io::Result<TcpStream> {
+    pub async fn accept<S>(&self, _: S) -> std::io::Result<S> {
         match *self {}
     }
 }

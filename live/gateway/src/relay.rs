@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Body, Problem};
 use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
+use crate::line::Peer;
 use crate::sse::{Event, Events};
 use crate::state::count;
 use crate::upstream::Begun;
@@ -196,33 +197,44 @@ impl Stream {
 
     /// Passes everything on, until the end.
     async fn pump(&mut self, to: &mpsc::Sender<Bytes>, first: Vec<Bytes>) -> Stop {
-        let write = duration(self.job.current.file.limits.write_timeout);
         for bytes in first {
-            if to.send_timeout(bytes, write).await.is_err() {
-                return Stop::ClientGone;
+            if let Err(stop) = self.hand_over(to, bytes).await {
+                return stop;
             }
         }
         loop {
-            let idle = self.times.idle_until();
-            let total = self.times.until(self.times.deadlines.total);
-            let which = if idle < total { "idle" } else { "total" };
-            let next = tokio::select! {
-                biased;
-                next = self.next((idle, which)) => next,
-                () = to.closed() => return Stop::ClientGone,
-            };
-            let (event, kind) = match next {
+            let until = self.times.idle();
+            let (event, kind) = match self.next(until).await {
                 Ok(next) => next,
                 Err(stop) => return stop,
             };
             if kind == Kind::Usage && !self.job.wants_usage {
                 continue;
             }
-            if to.send_timeout(event.bytes, write).await.is_err() {
-                return Stop::ClientGone;
+            if let Err(stop) = self.hand_over(to, event.bytes).await {
+                return stop;
             }
             if kind == Kind::Done {
                 return Stop::Done;
+            }
+        }
+    }
+
+    /// Waits for a client that reads slowly, but not for ever.
+    async fn hand_over(&mut self, to: &mpsc::Sender<Bytes>, bytes: Bytes) -> Result<(), Stop> {
+        let bytes = match to.try_send(bytes) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Stop::ClientGone),
+            Err(mpsc::error::TrySendError::Full(bytes)) => bytes,
+        };
+        let write = Instant::now() + duration(self.job.current.file.limits.write_timeout);
+        let total = self.times.until(self.times.deadlines.total);
+        tokio::select! {
+            sent = to.send(bytes) => sent.map_err(|_| Stop::ClientGone),
+            () = self.ticket.revoked() => Err(Stop::Evicted),
+            () = tokio::time::sleep_until(write) => Err(Stop::ClientGone),
+            () = tokio::time::sleep_until(total) => {
+                Err(Stop::Problem(too_late("total"), End::Expired))
             }
         }
     }
@@ -280,16 +292,17 @@ impl Stream {
 ///
 /// # Errors
 /// If the stream stops before its first token.
-pub(crate) async fn begin(mut stream: Stream) -> Result<Response<Body>, Problem> {
+pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Body>, Problem> {
     let head = stream.begun.response.headers();
     if !kind_is(head.get(CONTENT_TYPE), b"text/event-stream") {
         let stop = failed("the backend answered something else than a stream of events");
         return Err(stopped(stream, stop));
     }
-    let until = stream.times.until(stream.times.deadlines.first_token);
+    let (span, which) = stream.times.first_token();
+    let until = stream.times.until(span);
     let mut first = Vec::new();
     loop {
-        match stream.next((until, "first token")).await {
+        match stream.next((until, which)).await {
             Ok((_, Kind::Usage)) if !stream.job.wants_usage => {}
             Ok((event, kind)) => {
                 first.push(event.bytes);
@@ -302,7 +315,7 @@ pub(crate) async fn begin(mut stream: Stream) -> Result<Response<Body>, Problem>
     }
     stream.job.shared.gate.first_token(&stream.ticket).await;
     let (to, from) = mpsc::channel(AHEAD_MAX);
-    tokio::spawn(carry(stream, to, first));
+    tokio::spawn(carry(stream, (to, peer.clone()), first));
     let body = StreamBody::new(Frames(from));
     let mut response = Response::new(body.boxed_unsync());
     let headers = response.headers_mut();
@@ -312,8 +325,15 @@ pub(crate) async fn begin(mut stream: Stream) -> Result<Response<Body>, Problem>
 }
 
 /// Until the end, whatever becomes of the client.
-async fn carry(mut stream: Stream, to: mpsc::Sender<Bytes>, first: Vec<Bytes>) {
-    let stop = stream.pump(&to, first).await;
+async fn carry(mut stream: Stream, (to, peer): (mpsc::Sender<Bytes>, Peer), first: Vec<Bytes>) {
+    let stop = tokio::select! {
+        biased;
+        stop = stream.pump(&to, first) => stop,
+        () = to.closed() => Stop::ClientGone,
+        () = peer.gone() => Stop::ClientGone,
+    };
+    // Nobody waits for its end who would keep the connection open.
+    drop(peer);
     let problem = match &stop {
         Stop::Done | Stop::ClientGone => None,
         Stop::Evicted => Some(evicted()),

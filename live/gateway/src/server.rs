@@ -1,6 +1,7 @@
 //! The way in: connections, limits, routes.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,19 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_base::Observer;
 use plimsoll_config::gateway::{GatewayFile, Scheme};
-use plimsoll_driver::{LogSettings, Policy, Settings};
+use plimsoll_driver::{Gate, LogSettings, Policy, Settings};
 use plimsoll_policy::log::Header;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::admin::{self, Desk, Meter, Operations, Summary};
 use crate::answer::{Body, Problem, json};
@@ -29,8 +30,9 @@ use crate::identity::Caller;
 use crate::infer::{Job, duration};
 use crate::keys::Keys;
 use crate::lease;
+use crate::line::{Line, Peer, hang_up};
 use crate::places::{Place, Places};
-use crate::state::{Current, Shared, count};
+use crate::state::{Closing, Current, Shared, count};
 use crate::tls::Acceptor;
 
 /// A gateway that is about to start.
@@ -129,6 +131,11 @@ impl Running {
         self.address
     }
 
+    /// The way to the allocator.
+    pub fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
     /// Where metrics and administration are, if there is an operations side.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|(address, _)| *address)
@@ -157,7 +164,15 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let all_ended = timeout(grace, empty).await.is_ok();
+        let until = Instant::now() + grace;
+        let all_ended = tokio::time::timeout_at(until, empty).await.is_ok();
+        if all_ended {
+            // What ended last may be on its way to its client still.
+            self.shared.closing.send_replace(Closing::WhenAnswered);
+            let until = until.max(Instant::now() + Duration::from_secs(1));
+            let all = self.shared.current().file.limits.connections_max;
+            let _ = tokio::time::timeout_at(until, self.shared.room.acquire_many(all)).await;
+        }
         self.stop().await;
         all_ended
     }
@@ -166,6 +181,7 @@ impl Running {
     pub async fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         self.shared.watchers.stop_all();
+        self.shared.closing.send_replace(Closing::Now);
         self.shared.gate.stop().await;
         // A task that panicked has said so.
         let _ = self.driver.await;
@@ -247,29 +263,34 @@ async fn accept((listener, tls): (TcpListener, Option<Acceptor>), shared: Arc<Sh
         tokio::spawn(async move {
             // Without it events would wait for each other.
             let _ = stream.set_nodelay(true);
+            let limits = shared.current().file.limits.clone();
+            let line = Line::new(stream, duration(limits.write_timeout));
+            let peer = line.peer();
             match tls {
-                None => serve(stream, shared).await,
+                None => serve(line, &peer, shared).await,
                 Some(tls) => {
-                    let patience = duration(shared.current().file.limits.header_timeout);
+                    let patience = duration(limits.header_timeout);
                     // Whoever cannot agree on keys is gone.
-                    if let Ok(Ok(stream)) = timeout(patience, tls.accept(stream)).await {
-                        serve(stream, shared).await;
+                    if let Ok(Ok(stream)) = timeout(patience, tls.accept(line)).await {
+                        serve(stream, &peer, shared).await;
                     }
                 }
             }
+            hang_up(peer).await;
             drop(permit);
         });
     }
 }
 
-async fn serve<S>(stream: S, shared: Arc<Shared>)
+async fn serve<S>(stream: S, peer: &Peer, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let limits = shared.current().file.limits.clone();
-    let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, std::convert::Infallible>(answer(request, shared).await) }
+    let mut closing = shared.closing.subscribe();
+    let service = service_fn(|request| {
+        let (shared, peer) = (Arc::clone(&shared), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, (shared, peer)).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server
@@ -277,20 +298,39 @@ where
         .header_read_timeout(duration(limits.header_timeout))
         .max_buf_size((limits.header_bytes_max as usize).max(8192))
         .half_close(false);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let when_answered = closing.wait_for(|closing| *closing != Closing::No);
     // A connection that breaks off has freed what it held.
-    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    let is_over = tokio::select! {
+        _ = connection.as_mut() => true,
+        _ = when_answered => false,
+    };
+    if !is_over {
+        connection.as_mut().graceful_shutdown();
+        let now = closing.wait_for(|closing| *closing == Closing::Now);
+        tokio::select! {
+            _ = connection => {}
+            _ = now => {}
+        }
+    }
 }
 
 /// Answers one request, whatever it is.
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
+async fn answer(request: Request<Incoming>, (shared, peer): (Arc<Shared>, Peer)) -> Response<Body> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let own =
         || format!("plimsoll-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let id = id_of(request.headers()).map_or_else(own, str::to_owned);
-    let answered = route(request, &shared, &id).await;
+    // Of a length beside it nothing is left to be seen here: whoever stands before us and heeds that
+    // one finds another request where this one ends.
+    let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+    let answered = route(request, (&shared, &peer), &id).await;
     let mut response = answered.unwrap_or_else(|problem| problem.response());
     if let Ok(value) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-request-id", value);
+    }
+    if is_chunked {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let digit = usize::from(response.status().as_u16() / 100).min(5);
     count(&shared.counts.answered[digit]);
@@ -306,20 +346,27 @@ fn id_of(headers: &HeaderMap) -> Option<&str> {
 
 async fn route(
     request: Request<Incoming>,
-    shared: &Arc<Shared>,
+    (shared, peer): (&Arc<Shared>, &Peer),
     id: &str,
 ) -> Result<Response<Body>, Problem> {
+    has_one_meaning(&request)?;
     let current = shared.current();
     let path = request.uri().path();
     if let Some(route) = Route::ALL.into_iter().find(|route| route.path() == path) {
         allow(&request, &Method::POST)?;
         let job = read(request, route, (shared, &current), id).await;
         let job = job.inspect_err(|_| count(&shared.counts.turned_away))?;
-        return job.run().await;
+        return tokio::select! {
+            answered = job.run(peer) => answered,
+            () = peer.gone() => Err(client_gone()),
+        };
     }
     if let Some(rest) = path.strip_prefix(lease::PATH) {
         let rest = rest.to_owned();
-        return leases(request, &rest, (shared, &current)).await;
+        return tokio::select! {
+            answered = leases(request, &rest, (shared, &current)) => answered,
+            () = peer.gone() => Err(client_gone()),
+        };
     }
     match path {
         "/v1/models" => {
@@ -334,6 +381,30 @@ async fn route(
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message))
         }
     }
+}
+
+/// Whether everybody on the way reads the same request.
+///
+/// # Errors
+/// If it states its length, its encoding or its host more than once or in another way than clients
+/// of this API do.
+fn has_one_meaning<B>(request: &Request<B>) -> Result<(), Problem> {
+    let headers = request.headers();
+    let count = |name| headers.get_all(name).iter().count();
+    let is_old = request.version() == Version::HTTP_10;
+    let encoding = headers.get(TRANSFER_ENCODING);
+    let is_plain = count(CONTENT_LENGTH) <= 1
+        && count(TRANSFER_ENCODING) <= 1
+        && encoding.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && (count(HOST) == 1 || is_old && count(HOST) == 0);
+    let message = "`Host`, `Content-Length` and `Transfer-Encoding: chunked` may be stated once";
+    is_plain.then_some(()).ok_or_else(|| Problem::bad("ambiguous_request", message))
+}
+
+/// The answer that nobody reads.
+fn client_gone() -> Problem {
+    let status = StatusCode::from_u16(499).expect("a status that nginx has made known");
+    Problem::new(status, "client_closed_request", "the client has left")
 }
 
 /// Leases are taken, renewed and given back.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use plimsoll_base::TenantId;
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_driver::Gate;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::health::Watchers;
 use crate::keys::Keys;
@@ -36,6 +36,17 @@ pub(crate) struct Shared {
     pub room: Arc<Semaphore>,
     /// Who looks after the backends.
     pub watchers: Watchers,
+    /// Whether connections are to be closed.
+    pub closing: watch::Sender<Closing>,
+}
+
+/// Whether connections of clients are to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    No,
+    /// Once the answer that is under way is written out.
+    WhenAnswered,
+    Now,
 }
 
 /// What a file says, ready for use.
@@ -61,6 +72,7 @@ impl Shared {
         let limits = &current.file.limits;
         Shared {
             gate,
+            closing: watch::Sender::new(Closing::No),
             leases: Leases::default(),
             tenants: Tenants::new(names, limits.tenants_max),
             ratios: Ratios::new(limits.tokens_per_byte),

@@ -134,9 +134,13 @@ impl Upstream {
             Ok(Err(error)) => return Err(Broken::Connect(error)),
             Err(_) => return Err(Broken::Connect("connecting took too long".to_owned())),
         };
-        let response = sender.send_request(request).await;
-        let response = response.map_err(|error| Broken::Answer(error.to_string()))?;
-        Ok(Begun { response, sender, upstream: Arc::clone(self) })
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok(Begun { response, sender, upstream: Arc::clone(self) }),
+            Err(error) if error.message().is_some() => {
+                Err(Broken::Connect("the connection broke off before anything was sent".to_owned()))
+            }
+            Err(error) => Err(Broken::Answer(error.into_error().to_string())),
+        }
     }
 
     async fn connect(&self) -> Result<Sender, String> {
