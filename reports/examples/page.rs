@@ -115,6 +115,7 @@ fn plan() -> Plan {
         assumptions: vec!["every number on this page is invented".to_owned()],
         has_trace: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        recorded: None,
     }
 }
 
