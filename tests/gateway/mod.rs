@@ -50,6 +50,18 @@ classify = [
 ]
 "#;
 
+/// A key whose word counts, in the file and in a request.
+pub const TRUSTED: &str = r#"
+[[tenant]]
+name = "everybody"
+[[key]]
+name = "front"
+tenant = "everybody"
+trusted = true
+sha256 = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683"
+"#;
+pub const BEARER: &str = "authorization: Bearer key\r\n";
+
 /// A gateway under test. Its decision log lies in a folder that goes with it.
 pub struct Fixture {
     pub running: Running,
@@ -172,11 +184,16 @@ impl Fixture {
 
     /// Stops the gateway: every decision of its log must replay, and nothing be held at its end.
     pub async fn finish(self) -> Books {
+        self.finish_in().await.0
+    }
+
+    /// The same, and the folder with the log.
+    pub async fn finish_in(self) -> (Books, tempfile::TempDir) {
         self.is_empty_within(Duration::from_secs(5)).await;
         self.running.stop().await;
         let books = books(&self.folder.path().join("decisions"));
         assert_eq!(books.held(), 0, "{books:?}");
-        books
+        (books, self.folder)
     }
 
     /// Drains it instead; whether all had ended.
