@@ -4,9 +4,7 @@ mod gateway;
 
 use std::time::{Duration, Instant};
 
-use gateway::{
-    CHAT, Client, Fixture, Plan, Reply, TWO_CLASSES, backend, eventually, probe, run,
-};
+use gateway::{CHAT, Client, Fixture, Plan, Reply, TWO_CLASSES, backend, eventually, probe, run};
 
 /// Two leases of `tools` at once.
 const TOOLS: &str = r#"

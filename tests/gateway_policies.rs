@@ -3,16 +3,14 @@
 
 mod gateway;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use gateway::{
-    CHAT, Client, Fixture, Plan, Probe, Reply, Scripted, TWO_CLASSES, backend, chat, engine,
-    eventually, post, probe, quantile, run, whole,
+    CHAT, Client, Fixture, Plan, Probe, Reply, Scripted, backend, chat, eventually, post, probe,
+    quantile, run, whole,
 };
 use plimsoll_base::{Fact, Observer, Outcome, Refusal, Time};
-use plimsoll_probe::backend::{Backend, Settings};
 
 const MS: Duration = Duration::from_millis(1);
 
