@@ -43,9 +43,12 @@ fn named(model: &str, body: &str) -> String {
     body.replace("\"any\"", &format!("\"{model}\""))
 }
 
+/// A status and a code.
+type Told = (u16, &'static str);
+
 /// A fault, what a client of a stream is told, and what one that does not stream is told: a status
 /// and a code, and after the first token the code of an event.
-const FAULTS: [(&str, (u16, &str), (u16, &str)); 11] = [
+const FAULTS: [(&str, Told, Told); 11] = [
     ("refuse", (502, "backend_failed"), (502, "backend_failed")),
     ("hang", (504, "deadline_missed"), (504, "deadline_missed")),
     ("status-500", (502, "backend_failed"), (502, "backend_failed")),
@@ -70,7 +73,7 @@ fn check(fault: &str, (status, code): (u16, &str), reply: &Reply) {
     } else {
         assert_eq!(reply.code(), code, "{fault}: {text}");
     }
-    let limit = if code == "deadline_missed" { 2_000 * MS } else { 0 * MS };
+    let limit = if code == "deadline_missed" { 2_000 * MS } else { Duration::ZERO };
     assert!(reply.took < limit + 1_000 * MS, "{fault}: {:?}", reply.took);
 }
 
@@ -142,7 +145,7 @@ fn truncated_streams_are_not_passed_off_as_done() {
                         ),
                         _ => format!("{head}\r\n{said}"),
                     };
-                    vec![(0 * MS, bytes.into_bytes()), (5 * MS, Vec::new())]
+                    vec![(Duration::ZERO, bytes.into_bytes()), (5 * MS, Vec::new())]
                 })
                 .await;
                 let fixture =

@@ -185,7 +185,7 @@ fn a_client_that_does_not_read_loses_its_seat() {
             ("a stream", chat(8, ""), stream, "cancelled"),
             ("a whole answer", whole(8, ""), whole_, "finished"),
         ] {
-            let scripted = Scripted::start(move |_| vec![(0 * MS, said.clone())]).await;
+            let scripted = Scripted::start(move |_| vec![(Duration::ZERO, said.clone())]).await;
             let fixture =
                 limited(&[backend("b", scripted.addr, "seats = 1\nmetrics = \"none\"")]).await;
             let mut client = slow_reader(&fixture, &body).await;
@@ -673,7 +673,7 @@ fn planted_keys_in_a_process_of_its_own() {
             Scripted::saying("401 Unauthorized", "content-type: application/json\r\n", &echo).await;
         let breaks = Scripted::saying("500 No", "content-type: application/json\r\n", &echo).await;
         let resets = Scripted::start(|_| {
-            vec![(0 * MS, b"HTTP/1.1 200 OK\r\n".to_vec()), (0 * MS, Vec::new())]
+            vec![(Duration::ZERO, b"HTTP/1.1 200 OK\r\n".to_vec()), (Duration::ZERO, Vec::new())]
         })
         .await;
         let mut told = String::new();

@@ -79,7 +79,9 @@ mod tests {
         foreign.into_iter().for_each(|host| assert!(!is_loopback(host), "{host}"));
     }
 
-    fn verdict(method: Method, headers: &[(&'static str, &'static str)]) -> Option<&'static str> {
+    type Headers = [(&'static str, &'static str)];
+
+    fn verdict(method: Method, headers: &Headers) -> Option<&'static str> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a value"));
@@ -91,7 +93,7 @@ mod tests {
     fn posts_must_be_meant() {
         let host = ("host", "localhost:1");
         let json = ("content-type", "application/json");
-        let cases: [(Method, &[(&str, &str)], Option<&str>); 9] = [
+        let cases: [(Method, &Headers, Option<&str>); 9] = [
             (Method::GET, &[host], None),
             (Method::GET, &[], Some("foreign_host")),
             (Method::GET, &[host, host], Some("foreign_host")),

@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn max_min_gives_what_is_wanted_and_the_rest_by_weight() {
         let all = f64::INFINITY;
-        let cases: [(f64, &[(f64, f64)], &[f64]); 5] = [
+        type Demands = [(f64, f64)];
+        let cases: [(f64, &Demands, &[f64]); 5] = [
             (10.0, &[(1.0, all), (1.0, all)], &[5.0, 5.0]),
             (10.0, &[(1.0, all), (4.0, all)], &[2.0, 8.0]),
             (10.0, &[(1.0, all), (4.0, 3.0)], &[7.0, 3.0]),
