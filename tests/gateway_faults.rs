@@ -475,3 +475,59 @@ fn in_flight_counters_do_not_leak_when_a_backend_flaps() {
         assert!(books.by_backend[&0] > 0 && books.by_backend[&1] > 0, "{books:?}");
     });
 }
+
+#[test]
+fn a_backend_that_breaks_everything_is_left_out_where_another_can_serve() {
+    run(async {
+        let (bad, good) = (probe(8, 20.0), probe(8, 20.0));
+        bad.set_faults(gateway::faults(&[(plimsoll_probe::backend::Fault::Status500, 1.0)], 1));
+        let backends = [backend("bad", bad.addr, ""), backend("good", good.addr, "")];
+        let fixture = Fixture::start(Plan::default(), &backends).await;
+        let mut broken = 0;
+        for _ in 0..100 {
+            let reply = post(fixture.address, &chat(2, "")).await;
+            assert!(reply.is_success() || reply.status() == 502, "{}", reply.text());
+            broken += u32::from(!reply.is_success());
+        }
+        println!("of 100 requests {broken} were broken before the backend was left out");
+        assert!((5..=10).contains(&broken), "{broken}");
+        // It is tried again, and when it is well it stays.
+        bad.set_faults(gateway::faults(&[], 1));
+        fixture.backends_are(2).await;
+        for _ in 0..20 {
+            assert!(post(fixture.address, &chat(2, "")).await.is_success());
+        }
+        assert!(bad.counts().finished > 0);
+        // The last one is never left out: what it breaks is told so, and nothing else is refused.
+        good.shutdown();
+        fixture.backends_are(1).await;
+        bad.set_faults(gateway::faults(&[(plimsoll_probe::backend::Fault::Status500, 1.0)], 1));
+        for _ in 0..20 {
+            assert_eq!(post(fixture.address, &chat(2, "")).await.status(), 502);
+        }
+        fixture.finish().await;
+    });
+}
+
+#[test]
+fn who_finds_a_backend_gone_goes_elsewhere() {
+    run(async {
+        let (gone, here) = (probe(8, 20.0), probe(8, 20.0));
+        let slowly = |name, probe: &Probe| {
+            backend(name, probe.addr, "")
+                .replace("scrape_every = \"50ms\"", "scrape_every = \"1min\"")
+        };
+        let backends = [slowly("gone", &gone), slowly("here", &here)];
+        let fixture = Fixture::start(Plan::default(), &backends).await;
+        gone.shutdown();
+        let body = chat(2, "");
+        for _ in 0..5 {
+            let wave = (0..8).map(|_| post(fixture.address, &body));
+            for reply in futures_util::future::join_all(wave).await {
+                assert!(reply.is_success(), "{} {}", reply.status(), reply.text());
+            }
+        }
+        let books = fixture.finish().await;
+        assert!(books.retried > 0 && books.retried <= 8, "{books:?}");
+    });
+}

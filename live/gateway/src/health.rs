@@ -62,25 +62,46 @@ async fn watch(
     let mut ticks = interval(every.map_or(own, |every| every.min(own)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failures = 0;
+    upstream.breaker.set_here(is_here);
     loop {
-        ticks.tick().await;
-        let as_of = Instant::now();
-        match timeout(LOOK_MAX, look(&upstream)).await {
-            Ok(Ok(load)) => {
+        let next = async {
+            ticks.tick().await;
+            let as_of = Instant::now();
+            match upstream.breaker.is_open() {
+                true => None,
+                false => Some((as_of, timeout(LOOK_MAX, look(&upstream)).await)),
+            }
+        };
+        let looked = tokio::select! {
+            biased;
+            () = upstream.breaker.opened() => {
+                tracing::warn!(backend = upstream.backend.name, "left out for a while");
+                (is_here, failures) = (false, 0);
+                gate.leave(slot).await;
+                upstream.breaker.set_here(false);
+                continue;
+            }
+            looked = next => looked,
+        };
+        match looked {
+            None => {}
+            Some((as_of, Ok(Ok(load)))) => {
                 failures = 0;
                 if !std::mem::replace(&mut is_here, true) {
                     tracing::info!(backend = upstream.backend.name, "joined");
                     gate.join(slot, upstream.backend.info).await;
+                    upstream.breaker.set_here(true);
                 }
                 if let Some(load) = load {
                     gate.report(slot, load, as_of).await;
                 }
             }
-            Ok(Err(_)) | Err(_) => {
+            Some((_, Ok(Err(_)) | Err(_))) => {
                 failures += 1;
                 if failures >= FAILURES_MAX && std::mem::replace(&mut is_here, false) {
                     tracing::warn!(backend = upstream.backend.name, "left");
                     gate.leave(slot).await;
+                    upstream.breaker.set_here(false);
                 }
             }
         }

@@ -111,13 +111,26 @@ impl Job {
                 return Err(Stopped::Broken(evicted()));
             }
         };
+        let other = || self.current.places.has_other(upstream, self.info.model);
         match begun {
             Ok(begun) if self.asked.streams && begun.response.status() == StatusCode::OK => {
                 let stream = Stream::new(self, begun, ticket, times);
                 relay::begin(stream, peer).await.map_err(Stopped::Broken)
             }
-            Ok(begun) => self.whole(begun, ticket, times).await.map_err(Stopped::Broken),
+            Ok(begun) => {
+                let answered = self.whole(begun, ticket, times).await;
+                match &answered {
+                    Ok(_) => upstream.breaker.well(),
+                    Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {}
+                    Err(_) => upstream.breaker.broke(other),
+                }
+                answered.map_err(Stopped::Broken)
+            }
             Err(stopped) => {
+                match &stopped {
+                    Stopped::Unreached(_) => upstream.breaker.unreached(other).await,
+                    Stopped::Broken(_) => upstream.breaker.broke(other),
+                }
                 ticket.end(stopped.end());
                 Err(stopped)
             }

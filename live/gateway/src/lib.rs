@@ -11,6 +11,7 @@
 mod admin;
 mod answer;
 mod body;
+mod breaker;
 mod health;
 mod identity;
 mod infer;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use plimsoll_base::ModelId;
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_driver::Offers;
 
@@ -57,6 +58,18 @@ impl Places {
             Place::Backend(upstream) | Place::Removed(upstream) => Some(upstream),
             Place::Resource(_) => None,
         }
+    }
+
+    /// Whether a backend other than this one could be given a request for a model now.
+    pub fn has_other(&self, this: &Upstream, model: ModelId) -> bool {
+        self.0.iter().any(|place| match place {
+            Place::Backend(other) => {
+                !std::ptr::eq(&**other, this)
+                    && other.backend.serves(model)
+                    && other.breaker.is_here()
+            }
+            Place::Removed(_) | Place::Resource(_) => false,
+        })
     }
 
     /// All of them, with their slots.

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::Response;
 use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use plimsoll_base::End;
+use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -43,6 +43,7 @@ struct JobPart {
     shared: std::sync::Arc<crate::state::Shared>,
     current: std::sync::Arc<crate::state::Current>,
     model: String,
+    model_id: ModelId,
     prompt_bytes: usize,
     prompt_tokens: u32,
     wants_usage: bool,
@@ -119,6 +120,7 @@ impl Stream {
             shared: job.shared.clone(),
             current: job.current.clone(),
             model: job.asked.model.clone(),
+            model_id: job.info.model,
             prompt_bytes: job.asked.prompt_bytes,
             prompt_tokens: job.info.prompt_tokens,
             wants_usage: job.asked.wants_usage,
@@ -241,6 +243,15 @@ impl Stream {
 
     /// Tells the allocator how it ended.
     fn close(mut self, stop: &Stop) {
+        let upstream = self.begun.upstream();
+        match stop {
+            Stop::Done => upstream.breaker.well(),
+            Stop::ClientGone | Stop::Evicted => {}
+            Stop::Problem(..) => {
+                let JobPart { current, model_id, .. } = &self.job;
+                upstream.breaker.broke(|| current.places.has_other(upstream, *model_id));
+            }
+        }
         let (end, word) = match stop {
             Stop::Done => {
                 let Stream { job, seen, .. } = &self;

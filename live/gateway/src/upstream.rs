@@ -15,6 +15,7 @@ use plimsoll_config::gateway::{Backend, Scheme};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use crate::breaker::Breaker;
 use crate::tls::Connector;
 
 /// How long a connection without a request is kept: less than the 5 s after which uvicorn, which
@@ -28,6 +29,8 @@ type Sender = SendRequest<Full<Bytes>>;
 /// A backend.
 pub(crate) struct Upstream {
     pub backend: Backend,
+    /// What has become of its requests.
+    pub breaker: Breaker,
     authorization: Option<HeaderValue>,
     host: HeaderValue,
     /// Connections without a request, and since when.
@@ -51,6 +54,11 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
+    /// Who answers.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// The whole answer was read: the connection may carry another request.
     pub fn done(self) {
         self.upstream.keep(self.sender);
@@ -70,6 +78,7 @@ impl Upstream {
             authorization: token.and_then(sensitive),
             host: host.expect("the authority of a valid URL"),
             kept: Mutex::default(),
+            breaker: Breaker::default(),
             backend,
         }
     }
