@@ -32,7 +32,10 @@ async fn take(fixture: &Fixture, body: &str) -> (String, Reply) {
 fn a_lease_waits_its_turn_and_comes_back() {
     run(async {
         let server = probe(8, 100.0);
-        let policy = TWO_CLASSES.replace("[policy]", "[policy]\nstages = [\"fetch\"]");
+        // A class waits in its order, so leases have one of their own.
+        let class = "[[class]]\nname = \"tools\"\n[policy]\nstages = [\"fetch\"]";
+        let rule = "classify = [\n{ rule = \"match\", workload = \"leases\", class = \"tools\" },";
+        let policy = TWO_CLASSES.replace("[policy]", class).replace("classify = [", rule);
         let plan = Plan { policy: &policy, more: TOOLS, ..Plan::default() };
         let fixture = Fixture::start(plan, &[backend("one", server.addr, "")]).await;
 
@@ -41,7 +44,7 @@ fn a_lease_waits_its_turn_and_comes_back() {
         assert_eq!(reply.status(), 201, "{}", reply.text());
         // Never longer than the file allows.
         assert_eq!(reply.json()["expires_in"], 10.0);
-        assert_eq!(reply.json()["class"], "chat");
+        assert_eq!(reply.json()["class"], "tools");
         let (second, _) = take(&fixture, r#"{"resource":"tools"}"#).await;
         assert_eq!(fixture.held().await, (0, 2));
 

@@ -11,6 +11,9 @@
 //!   tokens; `stage`, `workflow` and `seconds` may be left out.
 //! - `PUT /v1/leases/ID` `{"seconds": 60}` renews it.
 //! - `DELETE /v1/leases/ID` gives it back.
+//!
+//! A class waits in its order: a lease that finds no seat keeps the requests of its class behind it
+//! waiting. So leases want a class of their own (`{ rule = "match", workload = "leases", class = … }`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
