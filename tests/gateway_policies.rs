@@ -415,26 +415,32 @@ classify = [{ rule = "match", class = "chat" }]
         let few = |file: &mut plimsoll_config::gateway::GatewayFile| file.config.accounts_max = 4;
         let fixture = Fixture::start_with(folder, &text, 1, few).await;
         let address = fixture.address;
-        let begin = async |tenant: &str, tokens: u32, held: (u32, u32)| {
+        let begin = |tenant: &str, tokens: u32| {
             let header = format!("{BEARER}x-gateway-inference-fairness-id: {tenant}\r\n");
             let body = chat(tokens, "");
-            let task = tokio::spawn(async move { post_with(address, &header, &body).await });
-            eventually(2_000 * MS, "it has come so far", async || fixture.held().await == held)
-                .await;
-            task
+            tokio::spawn(async move { post_with(address, &header, &body).await })
+        };
+        let are = async |held: (u32, u32)| {
+            let holds = async || fixture.held().await == held;
+            eventually(2_000 * MS, "it has come so far", holds).await;
         };
         // Who comes later begins where the other stands, and so has the more on its account.
-        let mut tasks =
-            vec![begin("lighter", 1_200, (0, 1)).await, begin("heavier", 900, (0, 2)).await];
+        let mut tasks = Vec::new();
+        for (tenant, tokens, held) in [("lighter", 1_200, (0, 1)), ("heavier", 900, (0, 2))] {
+            tasks.push(begin(tenant, tokens));
+            are(held).await;
+        }
         for at in 0..100 {
-            let header = format!("{BEARER}x-gateway-inference-fairness-id: passer-by-{at}\r\n");
-            let reply = post_with(address, &header, &chat(2, "")).await;
+            let reply = begin(&format!("passer-by-{at}"), 2).await.expect("a reply");
             assert!(reply.is_success(), "{}", reply.text());
         }
-        tasks.push(begin("filler", 150, (0, 3)).await);
-        tasks.push(begin("heavier", 20, (1, 3)).await);
-        tasks.push(begin("lighter", 20, (2, 3)).await);
-        tasks.push(begin("heavier", 20, (3, 3)).await);
+        let waiting = [("heavier", (1, 3)), ("lighter", (2, 3)), ("heavier", (3, 3))];
+        for (tenant, tokens, held) in std::iter::once(("filler", 150, (0, 3)))
+            .chain(waiting.map(|(tenant, held)| (tenant, 20, held)))
+        {
+            tasks.push(begin(tenant, tokens));
+            are(held).await;
+        }
         for task in tasks {
             let reply = task.await.expect("a reply");
             assert!(reply.is_success(), "{}", reply.text());

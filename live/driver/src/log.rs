@@ -7,6 +7,7 @@
 //! when the policy is replaced. A file that is being written lacks its end, and so does the last
 //! one of a process that was killed; both can be read up to a second before.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ enum Order {
 pub(crate) struct Log {
     settings: LogSettings,
     pub writer: Writer,
+    /// What the thread has no room for yet, in order.
+    behind: VecDeque<Order>,
     /// `None` once it is broken.
     to: Option<SyncSender<Order>>,
     thread: Option<JoinHandle<()>>,
@@ -73,6 +76,7 @@ impl Log {
         Ok(Log {
             settings,
             writer: Writer::new(header),
+            behind: VecDeque::new(),
             to: Some(to),
             thread: Some(thread),
             error,
@@ -84,40 +88,50 @@ impl Log {
 
     /// Carries whole blocks to the disk. Whether the file has become too large.
     pub fn carry(&mut self) -> bool {
-        if self.writer.bytes().is_empty() {
-            return false;
-        }
-        let Some(to) = &self.to else {
+        if self.to.is_none() {
             self.writer.bytes().clear();
             return false;
-        };
-        let bytes = std::mem::take(self.writer.bytes());
-        let count = bytes.len() as u64;
-        match to.try_send(Order::Bytes(bytes)) {
-            Ok(()) => {
-                self.file_bytes += count;
-                self.all_bytes += count;
-            }
-            Err(TrySendError::Full(Order::Bytes(bytes))) if bytes.len() <= BACKLOG_MAX => {
-                *self.writer.bytes() = bytes;
-            }
-            Err(TrySendError::Full(_)) => self.break_off("the disk is too slow for it"),
-            Err(TrySendError::Disconnected(_)) => self.to = None,
         }
-        self.file_bytes >= self.settings.file_bytes_max
+        let bytes = self.writer.bytes();
+        // Where the disk is behind it waits for all of them in one piece.
+        if self.behind.is_empty() && !bytes.is_empty() {
+            let bytes = std::mem::take(bytes);
+            self.file_bytes += bytes.len() as u64;
+            self.all_bytes += bytes.len() as u64;
+            self.behind.push_back(Order::Bytes(bytes));
+        }
+        self.hand_over();
+        if self.writer.bytes().len() > BACKLOG_MAX {
+            self.break_off("the disk is too slow for it");
+        }
+        self.file_bytes >= self.settings.file_bytes_max && self.behind.is_empty()
+    }
+
+    /// Gives the thread as much as it has room for.
+    fn hand_over(&mut self) {
+        while let (Some(to), Some(order)) = (&self.to, self.behind.pop_front()) {
+            match to.try_send(order) {
+                Ok(()) => {}
+                Err(TrySendError::Full(order)) => return self.behind.push_front(order),
+                Err(TrySendError::Disconnected(_)) => self.to = None,
+            }
+        }
     }
 
     /// Ends this file and begins the next one.
     pub fn rotate(&mut self, header: &Header) {
         let before = std::mem::replace(&mut self.writer, Writer::new(header));
-        let Some(to) = &self.to else { return };
-        let next = self.next_file().and_then(|next| {
-            to.send(Order::Bytes(before.finish()))
-                .and_then(|()| to.send(next))
-                .map_err(|_| io::Error::other("its thread has ended"))
-        });
-        match next {
-            Ok(()) => (self.number, self.file_bytes) = (self.number + 1, 0),
+        if self.to.is_none() {
+            return;
+        }
+        match self.next_file() {
+            Ok(next) => {
+                let last = before.finish();
+                self.all_bytes += last.len() as u64;
+                self.behind.extend([Order::Bytes(last), next]);
+                (self.number, self.file_bytes) = (self.number + 1, 0);
+                self.hand_over();
+            }
             Err(error) => self.break_off(&error.to_string()),
         }
     }
@@ -129,6 +143,7 @@ impl Log {
     fn break_off(&mut self, why: &str) {
         tracing::error!(why, "the decision log ends here");
         self.to = None;
+        self.behind.clear();
         *self.error.lock().expect("nobody panics while it is held") = Some(why.to_owned());
     }
 
@@ -143,8 +158,9 @@ impl Log {
     /// Writes everything down and ends the file.
     pub fn finish(mut self) {
         if let Some(to) = self.to.take() {
+            self.behind.push_back(Order::Bytes(self.writer.finish()));
             // A thread that has ended has said why.
-            let _ = to.send(Order::Bytes(self.writer.finish()));
+            let _ = self.behind.into_iter().try_for_each(|order| to.send(order));
         }
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the thread of the log does not panic");
