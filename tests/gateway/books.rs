@@ -32,6 +32,8 @@ pub struct Books {
     pub classes: BTreeMap<RequestId, Option<usize>>,
     /// The order in which they were let go.
     pub order: Vec<RequestId>,
+    /// The most that ran at once.
+    pub peak: usize,
     waits: BTreeSet<RequestId>,
     runs: BTreeSet<RequestId>,
 }
@@ -76,6 +78,7 @@ impl Books {
             Action::Dispatch(backend, _) => {
                 assert!(self.waits.remove(&id), "{id:?} is let go and does not wait");
                 self.runs.insert(id);
+                self.peak = self.peak.max(self.runs.len());
                 self.dispatched += 1;
                 *self.by_backend.entry(backend.slot).or_default() += 1;
                 self.order.push(id);

@@ -189,6 +189,18 @@ impl Client {
         Ok((length > 0).then_some(chunk))
     }
 
+    /// Reads on until the other side has closed the connection; how many bytes that were.
+    pub async fn rest(&mut self) -> (usize, End) {
+        let mut count = 0;
+        loop {
+            count += self.buffer.len();
+            self.buffer.clear();
+            if let Err(end) = self.fill().await {
+                return (count, end);
+            }
+        }
+    }
+
     /// Waits until the other side has closed the connection; what comes before is dropped.
     pub async fn closed(&mut self) -> End {
         loop {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_driver::{Policy, ReloadError};
-use plimsoll_gateway::{Gateway, Keys, Running};
+use plimsoll_gateway::{Gateway, Keys, Operations, Running};
 use plimsoll_policy::Snapshot;
 use plimsoll_policy::log::Header;
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Kind, Limits, Settings};
@@ -133,10 +133,11 @@ impl Fixture {
         change: impl FnOnce(&mut GatewayFile),
     ) -> Fixture {
         let mut file = read(text, folder.path());
+        file.admin.set_port(0);
         change(&mut file);
         let keys = Keys::look_up(&file.keys, &file.backends).expect("the keys are there");
         let gateway = Gateway { file, keys, observer: Box::new(()) };
-        let running = gateway.start().await.expect("the gateway starts");
+        let running = gateway.operate(Operations::default()).await.expect("the gateway starts");
         let address = running.address();
         let fixture = Fixture { running, address, folder };
         fixture.backends_are(wait_for).await;
