@@ -203,6 +203,7 @@ pub(crate) fn policy(file: &GatewayFile) -> Policy {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         scenario: file.name.clone(),
         names: file.names.clone(),
+        objectives: file.objectives.clone(),
         ..Header::default()
     };
     Policy { config: file.config.clone(), header }

@@ -1,0 +1,247 @@
+//! What the gateway costs, against a direct connection in the same run: load generator, gateway and
+//! backend share this process and its cores.
+//!
+//! `cargo bench --bench gateway` prints added times to first token at 1,000 streams a second, short
+//! requests a second, memory a stream that is silent, and how many requests it holds queued.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use plimsoll_gateway::{Gateway, Keys, Running};
+use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Limits, Settings};
+use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const RATE: u32 = 1_000;
+const SECONDS: u32 = 10;
+const TOKENS: u32 = 64;
+const SILENT: usize = 1_000;
+const QUEUED: usize = 10_000;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        streams().await;
+        short_requests().await;
+        silent_streams().await;
+        queued().await;
+    });
+}
+
+fn engine(seats: u32) -> EngineModel {
+    EngineModel {
+        seats,
+        step_tokens_max: 65_536,
+        kv_blocks: 1 << 20,
+        block_tokens: 16,
+        context_max: 65_536,
+        chunked_prefill: true,
+        admission: Admission::Fcfs,
+        step_cost: StepCostSpec::Affine {
+            base: 1e6,
+            prefill: 10.0,
+            sequence: 10.0,
+            context: 0.0,
+            pair: 0.0,
+        },
+    }
+}
+
+fn settings(faults: Faults) -> Settings {
+    let limits = Limits { connections_max: 20_000, ..Limits::default() };
+    Settings { faults, limits, ..Settings::default() }
+}
+
+async fn gateway(backend: SocketAddr, seats: usize) -> Running {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.toml");
+    let text = format!(
+        "schema_version = 1\nname = \"bench\"\n[[class]]\nname = \"chat\"\n[policy]\n\
+         share = \"virtual-token-counter\"\nclassify = [{{ rule = \"match\", class = \"chat\" }}]\n\
+         [gateway]\nlisten = \"127.0.0.1:0\"\n[[backend]]\nname = \"one\"\nkind = \"vllm\"\n\
+         url = \"http://{backend}\"\nseats = {seats}\nkv_tokens = 16777216\ncontext_max = 65536\n\
+         scrape_every = \"50ms\"\n"
+    );
+    std::fs::write(&path, text).expect("the folder can be written to");
+    let file =
+        plimsoll_config::read(Path::new(&path), &[], &[]).and_then(|read| read.gateway_file());
+    let file = file.unwrap_or_else(|error| panic!("{}", error.render(false)));
+    let gateway = Gateway { file, keys: Keys::default(), observer: Box::new(()) };
+    let running = gateway.start().await.expect("it starts");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    running
+}
+
+fn request(tokens: u32, streams: bool) -> Vec<u8> {
+    let body = format!(
+        "{{\"model\":\"any\",\"stream\":{streams},\"max_tokens\":{tokens},\
+         \"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}"
+    );
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// Sends a request and reads until `end` was read; when the first byte of the body came.
+async fn ask(stream: &mut TcpStream, request: &[u8], end: &[u8]) -> Duration {
+    let sent = Instant::now();
+    stream.write_all(request).await.expect("it is read");
+    let (mut read, mut first) = (Vec::with_capacity(32_768), None);
+    while !read.windows(end.len()).any(|part| part == end) {
+        let count = stream.read_buf(&mut read).await.expect("it answers");
+        assert!(count > 0, "it broke off: {}", String::from_utf8_lossy(&read));
+        if first.is_none() && read.windows(5).any(|part| part == b"data:") {
+            first = Some(sent.elapsed());
+        }
+    }
+    first.unwrap_or_else(|| sent.elapsed())
+}
+
+/// Times to first token of an open loop, sorted.
+async fn open_loop(address: SocketAddr) -> Vec<Duration> {
+    let kept = Arc::new(std::sync::Mutex::new(Vec::<TcpStream>::new()));
+    let request: Arc<[u8]> = request(TOKENS, true).into();
+    let began = tokio::time::Instant::now();
+    let mut tasks = Vec::new();
+    for number in 0..RATE * SECONDS {
+        tokio::time::sleep_until(began + Duration::from_secs(1) * number / RATE).await;
+        let (kept, request) = (Arc::clone(&kept), Arc::clone(&request));
+        tasks.push(tokio::spawn(async move {
+            let one = kept.lock().expect("nobody panics while it is held").pop();
+            let mut stream = match one {
+                Some(stream) => stream,
+                None => TcpStream::connect(address).await.expect("somebody listens"),
+            };
+            stream.set_nodelay(true).expect("it is a socket");
+            let first = ask(&mut stream, &request, b"[DONE]\n\n\r\n0\r\n\r\n").await;
+            kept.lock().expect("nobody panics while it is held").push(stream);
+            first
+        }));
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.push(task.await.expect("it does not panic"));
+    }
+    times.sort_unstable();
+    times
+}
+
+fn quantile(times: &[Duration], part: f64) -> Duration {
+    times[((times.len() as f64 * part) as usize).min(times.len() - 1)]
+}
+
+async fn streams() {
+    let backend = Backend::start(engine(4096), settings(Faults::default())).expect("it starts");
+    let running = gateway(backend.addr, 4096).await;
+    let direct = open_loop(backend.addr).await;
+    let through = open_loop(running.address()).await;
+    println!("{RATE} streams/s of {TOKENS} tokens for {SECONDS} s, time to first token");
+    for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+        let (direct, through) = (quantile(&direct, part), quantile(&through, part));
+        let added = through.as_secs_f64() - direct.as_secs_f64();
+        println!(
+            "  {name}: direct {direct:.2?}, gateway {through:.2?}, added {:.3} ms",
+            added * 1e3
+        );
+    }
+    running.stop().await;
+}
+
+async fn closed_loop(address: SocketAddr, clients: usize, seconds: u64) -> f64 {
+    let done = Arc::new(AtomicU64::new(0));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let clients = (0..clients).map(|_| {
+        let done = Arc::clone(&done);
+        tokio::spawn(async move {
+            let request = request(1, false);
+            let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+            stream.set_nodelay(true).expect("it is a socket");
+            while Instant::now() < until {
+                ask(&mut stream, &request, b"\"total_tokens\"").await;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("it does not panic");
+    }
+    done.load(Ordering::Relaxed) as f64 / seconds as f64
+}
+
+async fn short_requests() {
+    let backend = Backend::start(engine(4096), settings(Faults::default())).expect("it starts");
+    let running = gateway(backend.addr, 4096).await;
+    let direct = closed_loop(backend.addr, 64, 5).await;
+    let through = closed_loop(running.address(), 64, 5).await;
+    println!("short requests/s, 64 clients: direct {direct:.0}, gateway {through:.0}");
+    running.stop().await;
+}
+
+/// Resident memory of this process.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+/// Streams that were begun and are silent.
+async fn begin(address: SocketAddr) -> Vec<TcpStream> {
+    let request = request(TOKENS, true);
+    let mut streams = Vec::new();
+    for _ in 0..SILENT {
+        let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+        stream.write_all(&request).await.expect("it is read");
+        streams.push(stream);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    streams
+}
+
+async fn silent_streams() {
+    let share = vec![FaultShare { fault: Fault::Stall, probability: 1.0 }];
+    let faults = Faults::new(share, 1).expect("it is a part of all");
+    let backend = Backend::start(engine(4096), settings(faults)).expect("it starts");
+    let running = gateway(backend.addr, 4096).await;
+    let before = resident();
+    let direct = begin(backend.addr).await;
+    let between = resident();
+    let through = begin(running.address()).await;
+    let after = resident();
+    let each = |from: u64, to: u64| to.saturating_sub(from) as f64 / SILENT as f64 / 1024.0;
+    let (direct_each, through_each) = (each(before, between), each(between, after));
+    println!(
+        "memory a silent stream, client and backend included: direct {direct_each:.1} KiB, gateway \
+         {through_each:.1} KiB"
+    );
+    drop((direct, through));
+    running.stop().await;
+}
+
+async fn queued() {
+    let share = vec![FaultShare { fault: Fault::Hang, probability: 1.0 }];
+    let faults = Faults::new(share, 1).expect("it is a part of all");
+    let backend = Backend::start(engine(1), settings(faults)).expect("it starts");
+    let running = gateway(backend.addr, 1).await;
+    let address = running.address();
+    let (request, mut streams) = (request(1, false), Vec::new());
+    for _ in 0..QUEUED {
+        let Ok(mut stream) = TcpStream::connect(address).await else { break };
+        stream.write_all(&request).await.expect("it is read");
+        streams.push(stream);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let held = running.gate().ask(|inside| {
+        let state = inside.allocator.snapshot().classes[0];
+        state.queued + state.outstanding
+    });
+    println!("requests held: {} of {} sent", held.await.expect("it runs"), streams.len());
+    drop(streams);
+    running.stop().await;
+}
