@@ -72,9 +72,24 @@ impl Overtakes {
 
 impl Level {
     fn push(&mut self, id: RequestId) {
-        self.places.push(Place { id, waits: true });
         self.waiting += 1;
+        if self.places.last().is_some_and(|last| last.id > id) {
+            return self.push_between(id);
+        }
+        self.places.push(Place { id, waits: true });
         self.append(0);
+    }
+
+    /// Takes in a request whose number is not the highest: numbers are given a moment before
+    /// requests arrive, and one allocator takes over from another. It counts as passed as often as
+    /// the one behind it.
+    #[cold]
+    fn push_between(&mut self, id: RequestId) {
+        let at = self.places.partition_point(|place| place.id < id);
+        let mut passed: Vec<u64> = (0..self.places.len()).map(|place| self.passed(place)).collect();
+        passed.insert(at, passed[at]);
+        self.places.insert(at, Place { id, waits: true });
+        self.rebuild(&passed);
     }
 
     /// Adds the node of the last place, which was passed so often beside those behind it.
@@ -129,6 +144,10 @@ impl Level {
         let waiting = (0..self.places.len()).filter(|&place| self.places[place].waits);
         let passed: Vec<u64> = waiting.map(|place| self.passed(place)).collect();
         self.places.retain(|place| place.waits);
+        self.rebuild(&passed);
+    }
+
+    fn rebuild(&mut self, passed: &[u64]) {
         self.tree.clear();
         self.all = passed.first().copied().unwrap_or(0);
         for (place, &own) in passed.iter().enumerate() {
