@@ -81,6 +81,43 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
+    /// A request at the instant of its arrival: nothing has happened to it, and of what it asks
+    /// for nothing is written down yet.
+    #[inline(always)]
+    pub const fn new(id: RequestId, arrived: Time) -> RequestRecord {
+        RequestRecord {
+            id,
+            source: SourceId(0),
+            tenant: TenantId(0),
+            class: None,
+            backend: None,
+            outcome: Outcome::Unfinished,
+            arrived,
+            dispatched: None,
+            started: None,
+            first_token: None,
+            last_token: None,
+            closed: arrived,
+            tokens: 0,
+            alone: Span::ZERO,
+            prompt_tokens: 0,
+            output_tokens: 0,
+            output_cap: 0,
+            phases: Phases {
+                queue: Span::ZERO,
+                prefill: Span::ZERO,
+                decode: Span::ZERO,
+                preempted: Span::ZERO,
+            },
+            preemptions: 0,
+            recomputed_tokens: 0,
+            wasted_tokens: 0,
+            gap_max: Span::ZERO,
+            reason: None,
+            bound: None,
+        }
+    }
+
     /// Time to first token, from intended arrival, queueing included.
     pub fn ttft(&self) -> Option<Span> {
         self.first_token.map(|first| first - self.arrived)

@@ -355,30 +355,12 @@ fn opened(
     arrived: Time,
 ) -> RequestRecord {
     RequestRecord {
-        id,
         source: info.source,
         tenant: info.tenant,
         class,
-        backend: None,
-        outcome: Outcome::Unfinished,
-        arrived,
-        dispatched: None,
-        started: None,
-        first_token: None,
-        last_token: None,
-        closed: arrived,
-        tokens: 0,
-        alone: Span::ZERO,
         prompt_tokens: info.prompt_tokens,
-        output_tokens: 0,
         output_cap: info.output_cap,
-        phases: Phases::default(),
-        preemptions: 0,
-        recomputed_tokens: 0,
-        wasted_tokens: 0,
-        gap_max: Span::ZERO,
-        reason: None,
-        bound: None,
+        ..RequestRecord::new(id, arrived)
     }
 }
 

@@ -200,30 +200,15 @@ fn arrive(
         &Fact::Arrived { id, tenant, class: Some(class), arrived: now, prompt_tokens: prompt },
     );
     state.queue.push_back(RequestRecord {
-        id,
         source: SourceId(class.0),
         tenant,
         class: Some(class),
-        backend: None,
-        outcome: Outcome::Unfinished,
-        arrived: now,
-        dispatched: None,
-        started: None,
-        first_token: None,
-        last_token: None,
-        closed: now,
         tokens: u64::from(prompt) + 1024,
         prompt_tokens: prompt,
         output_tokens: output,
         output_cap: 4096,
-        phases: Phases::default(),
-        preemptions: 0,
-        recomputed_tokens: 0,
-        wasted_tokens: 0,
         alone: Span::from_millis(u64::from(prompt) / 6 + u64::from(output) * 20),
-        gap_max: Span::ZERO,
-        reason: None,
-        bound: None,
+        ..RequestRecord::new(id, now)
     });
 }
 

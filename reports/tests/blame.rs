@@ -1,8 +1,8 @@
 //! Who starved whom, worked out on paper.
 
 use plimsoll_base::{
-    BackendId, Bound, ClassId, ClassSample, End, Fact, Names, Observer, Outcome, Phases, PoolId,
-    Reason, RequestId, RequestRecord, SourceId, Span, TenantId, Time,
+    BackendId, Bound, ClassId, ClassSample, End, Fact, Names, Observer, Outcome, PoolId, Reason,
+    RequestId, RequestRecord, Span, Time,
 };
 use plimsoll_report::summary::{BlameKind, Fate, StarvedBy};
 use plimsoll_report::{
@@ -41,30 +41,10 @@ fn at(seconds: u64) -> Time {
 
 fn record(id: u64, class: ClassId, arrived: u64) -> RequestRecord {
     RequestRecord {
-        wasted_tokens: 0,
-        id: RequestId(id),
-        source: SourceId(0),
-        tenant: TenantId(0),
         class: Some(class),
-        backend: None,
-        outcome: Outcome::Unfinished,
-        arrived: at(arrived),
-        dispatched: None,
-        started: None,
-        first_token: None,
-        last_token: None,
-        closed: at(arrived),
-        tokens: 0,
-        alone: Span::ZERO,
         prompt_tokens: 10,
-        output_tokens: 0,
         output_cap: 10,
-        phases: Phases::default(),
-        preemptions: 0,
-        recomputed_tokens: 0,
-        gap_max: Span::ZERO,
-        reason: None,
-        bound: None,
+        ..RequestRecord::new(RequestId(id), at(arrived))
     }
 }
 

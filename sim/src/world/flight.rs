@@ -1,6 +1,6 @@
 //! A request in flight: its record so far, and the phase it is in.
 
-use plimsoll_base::{Outcome, Phases, RequestId, RequestRecord, SourceId, Span, Time};
+use plimsoll_base::{Outcome, RequestId, RequestRecord, SourceId, Span, Time};
 
 use crate::workload::Request;
 
@@ -94,30 +94,11 @@ impl Flight {
     /// A request that has just arrived, not yet classified.
     pub fn new(id: RequestId, request: &Request, source: SourceId, now: Time) -> Flight {
         let record = RequestRecord {
-            id,
             source,
             tenant: request.tenant,
-            class: None,
-            backend: None,
-            outcome: Outcome::Unfinished,
-            arrived: now,
-            dispatched: None,
-            started: None,
-            first_token: None,
-            last_token: None,
-            closed: now,
-            tokens: 0,
-            alone: Span::ZERO,
             prompt_tokens: request.prompt_tokens,
-            output_tokens: 0,
             output_cap: request.output_cap,
-            phases: Phases::default(),
-            preemptions: 0,
-            recomputed_tokens: 0,
-            wasted_tokens: 0,
-            gap_max: Span::ZERO,
-            reason: None,
-            bound: None,
+            ..RequestRecord::new(id, now)
         };
         let (output_tokens, source_key) = (request.output_tokens, request.key);
         Flight { record, output_tokens, source_key, phase: Phase::Queue, since: now, live: true }

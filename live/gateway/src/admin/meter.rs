@@ -249,30 +249,18 @@ pub(super) mod tests {
     /// 100 ms, delivered its first token at 300 ms, and one every 20 ms then.
     pub fn record(id: u64, class: u16) -> RequestRecord {
         RequestRecord {
-            id: RequestId(id),
-            source: SourceId(0),
-            tenant: TenantId(0),
             class: Some(ClassId(class)),
             backend: Some(BackendId::first(0)),
             outcome: Outcome::Ended(End::Finished),
-            arrived: at(0),
             dispatched: Some(at(100)),
-            started: None,
             first_token: Some(at(300)),
             last_token: Some(at(500)),
             closed: at(500),
             tokens: 30,
-            alone: Span::ZERO,
             prompt_tokens: 10,
             output_tokens: 11,
             output_cap: 20,
-            phases: Default::default(),
-            preemptions: 0,
-            recomputed_tokens: 0,
-            wasted_tokens: 0,
-            gap_max: Span::ZERO,
-            reason: None,
-            bound: None,
+            ..RequestRecord::new(RequestId(id), at(0))
         }
     }
 
