@@ -31,6 +31,24 @@ pub(crate) struct Usage {
     pub completion_tokens: u32,
 }
 
+impl Usage {
+    /// Writes down what a finished request had used, as far as its backend says so, and learns from
+    /// it how many tokens the bytes of a prompt for the model are.
+    pub fn settle(
+        self,
+        ticket: &mut Ticket,
+        (model, prompt_bytes): (&str, usize),
+        shared: &Shared,
+    ) {
+        let used = ticket.used();
+        if self.prompt_tokens > 0 {
+            shared.ratios.learn(model, prompt_bytes, self.prompt_tokens);
+            used.prompt_tokens = self.prompt_tokens;
+        }
+        used.output_tokens = used.output_tokens.max(self.completion_tokens);
+    }
+}
+
 /// A request on its way.
 pub(crate) struct Job {
     pub shared: Arc<Shared>,
@@ -224,7 +242,8 @@ impl Job {
         begun.done();
         if status.is_success() {
             let usage = answer.usage.unwrap_or_default();
-            self.used(&mut ticket, usage);
+            ticket.used().prompt_tokens = self.info.prompt_tokens;
+            usage.settle(&mut ticket, (&self.asked.model, self.asked.prompt_bytes), &self.shared);
             self.log_end(&ticket, times, "finished");
             ticket.end(End::Finished);
         } else {
@@ -234,22 +253,8 @@ impl Job {
         Ok(whole(status, "application/json", bytes))
     }
 
-    /// What a finished request had used.
-    pub fn used(&self, ticket: &mut Ticket, usage: Usage) {
-        let prompt_tokens = match usage.prompt_tokens {
-            0 => self.info.prompt_tokens,
-            tokens => {
-                self.shared.ratios.learn(&self.asked.model, self.asked.prompt_bytes, tokens);
-                tokens
-            }
-        };
-        let used = ticket.used();
-        used.prompt_tokens = prompt_tokens;
-        used.output_tokens = used.output_tokens.max(usage.completion_tokens);
-    }
-
     /// A line of the log, without a word of the prompt or the answer.
-    pub fn log_end(&self, ticket: &Ticket, times: Times, end: &'static str) {
+    fn log_end(&self, ticket: &Ticket, times: Times, end: &'static str) {
         tracing::info!(
             id = self.id,
             tenant = self.info.tenant.0,

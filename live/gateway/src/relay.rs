@@ -4,6 +4,10 @@
 //! answer with a status. After that it is an event `error`, and the stream ends without `[DONE]`:
 //! the gateway never says of an answer that it is complete unless its backend has.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::Response;
@@ -13,6 +17,7 @@ use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -20,7 +25,7 @@ use crate::answer::{Body, Problem};
 use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
 use crate::line::Peer;
 use crate::sse::{Event, Events};
-use crate::state::count;
+use crate::state::{Current, Shared, count};
 use crate::upstream::Begun;
 
 /// Events that may wait for a client that reads slowly, before nothing more is read for it.
@@ -40,8 +45,8 @@ pub(crate) struct Stream {
 
 /// What of a job outlives the answer's head.
 struct JobPart {
-    shared: std::sync::Arc<crate::state::Shared>,
-    current: std::sync::Arc<crate::state::Current>,
+    shared: Arc<Shared>,
+    current: Arc<Current>,
     model: String,
     model_id: ModelId,
     prompt_bytes: usize,
@@ -86,18 +91,14 @@ struct Choice<'a> {
     #[serde(default)]
     finish_reason: Option<IgnoredAny>,
     #[serde(borrow, default)]
-    text: Option<&'a serde_json::value::RawValue>,
+    text: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    delta: Option<
-        std::collections::BTreeMap<std::borrow::Cow<'a, str>, &'a serde_json::value::RawValue>,
-    >,
+    delta: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
 }
 
 impl Choice<'_> {
     fn has_token(&self) -> bool {
-        let says = |value: &serde_json::value::RawValue| {
-            !matches!(value.get(), "null" | "\"\"" | "[]" | "{}")
-        };
+        let says = |value: &RawValue| !matches!(value.get(), "null" | "\"\"" | "[]" | "{}");
         let delta = self.delta.iter().flatten();
         self.text.is_some_and(says)
             || delta.into_iter().any(|(name, value)| *name != *"role" && says(value))
@@ -254,15 +255,9 @@ impl Stream {
         }
         let (end, word) = match stop {
             Stop::Done => {
-                let Stream { job, seen, .. } = &self;
-                if let Some(usage) = seen.usage {
-                    job.shared.ratios.learn(&job.model, job.prompt_bytes, usage.prompt_tokens);
-                    let used = self.ticket.used();
-                    used.output_tokens = usage.completion_tokens.max(used.output_tokens);
-                    used.prompt_tokens = match usage.prompt_tokens {
-                        0 => used.prompt_tokens,
-                        tokens => tokens,
-                    };
+                if let Some(usage) = self.seen.usage {
+                    let JobPart { model, prompt_bytes, shared, .. } = &self.job;
+                    usage.settle(&mut self.ticket, (model, *prompt_bytes), shared);
                 }
                 (End::Finished, "finished")
             }

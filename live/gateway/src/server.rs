@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_base::Observer;
-use plimsoll_config::gateway::{GatewayFile, Scheme};
+use plimsoll_config::gateway::{GatewayFile, Limits, Scheme};
 use plimsoll_driver::{Gate, LogSettings, Policy, Settings};
 use plimsoll_policy::log::Header;
 use serde_json::json;
@@ -268,12 +268,12 @@ async fn accept((listener, tls): (TcpListener, Option<Acceptor>), shared: Arc<Sh
             let line = Line::new(stream, duration(limits.write_timeout));
             let peer = line.peer();
             match tls {
-                None => serve(line, &peer, shared).await,
+                None => serve(line, (&peer, &limits), shared).await,
                 Some(tls) => {
                     let patience = duration(limits.header_timeout);
                     // Whoever cannot agree on keys is gone.
                     if let Ok(Ok(stream)) = timeout(patience, tls.accept(line)).await {
-                        serve(stream, &peer, shared).await;
+                        serve(stream, (&peer, &limits), shared).await;
                     }
                 }
             }
@@ -283,11 +283,10 @@ async fn accept((listener, tls): (TcpListener, Option<Acceptor>), shared: Arc<Sh
     }
 }
 
-async fn serve<S>(stream: S, peer: &Peer, shared: Arc<Shared>)
+async fn serve<S>(stream: S, (peer, limits): (&Peer, &Limits), shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let limits = shared.current().file.limits.clone();
     let mut closing = shared.closing.subscribe();
     let service = service_fn(|request| {
         let (shared, peer) = (Arc::clone(&shared), peer.clone());
