@@ -4,12 +4,15 @@ mod arguments;
 #[cfg(feature = "serve")]
 mod backend;
 mod check;
+mod compare;
 mod counterfactual;
 mod decisions;
 mod files;
 mod interrupt;
 mod learn;
+mod numbers;
 mod other;
+mod plan;
 mod progress;
 mod replay;
 mod report;
@@ -31,6 +34,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.verb {
         Verb::Run(options) => run::run(options),
+        Verb::Compare(options) => compare::compare(options),
+        Verb::Plan(options) => plan::plan(options),
         Verb::Replay(options) => replay::replay(options),
         Verb::Report(options) => report::report(options),
         Verb::Check(options) => check::check(options),
