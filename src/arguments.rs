@@ -222,6 +222,10 @@ pub struct PlanOptions {
     #[arg(long, value_name = "N", default_value_t = 48)]
     #[arg(value_parser = clap::value_parser!(u32).range(3..=96))]
     pub replications_max: u32,
+    /// Searches with random numbers of their own: whether they agree is how sure the answer is
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub searches: u32,
     /// Look at no other loads: no safe load, no capacity curve
     #[arg(long)]
     pub no_curves: bool,

@@ -125,6 +125,7 @@ fn question(
         spare: options.spare,
         growth,
         replications_most: options.replications_max,
+        searches: options.searches,
         curves: if options.no_curves { Curves::Left } else { Curves::Drawn },
         seed: options.seed.unwrap_or(scenario.seed),
         threads: options.threads,

@@ -63,7 +63,7 @@ impl Queue {
             })
             .collect();
         let Queue { rate, percentile, limit, requests } = self;
-        let duration = requests / rate + 60.0;
+        let duration = (requests / rate + 60.0).round();
         format!(
             r#"schema_version = 1
 name = "mmc"
@@ -116,6 +116,7 @@ fn question(most: u32, seed: u64) -> Question {
         spare: 0,
         growth: None,
         replications_most: 96,
+        searches: 1,
         curves: Curves::Left,
         seed,
         threads: 2,
@@ -194,6 +195,9 @@ fn a_plan_says_why_less_fails_and_what_it_bears() {
     let exact = exact.expect("the answer bears its load");
     assert!(safe.kept <= exact * 1.04 && safe.kept >= exact * 0.85, "{safe:?}, exactly {exact}");
     assert!(plan.curves[0].points.len() > 5);
+    let again = planned(&scenario, &Question { searches: 3, ..question(16, 3) });
+    let label = format!("{} × server", queue.least());
+    assert_eq!(again.searches, vec![label; 3]);
     // n − 1: one more than without.
     let spared = planned(&scenario, &Question { spare: 1, ..question(16, 3) });
     assert_eq!(replicas(&spared), queue.least() + 1);
@@ -307,7 +311,8 @@ fn the_best_of_several_is_selected() {
         .zip([2, 3, 4, 6])
         .map(|(name, n)| (name, variant(&scenario, n)))
         .collect();
-    let found = compared(&candidates, &settings(10, 1));
+    let settings = CompareSettings { indifference: 0.03, ..settings(10, 1) };
+    let found = compared(&candidates, &settings);
     let best = found.best.expect("there are more than two");
     // Four and six keep the limit alike: either is right, two is not.
     let name = best.candidate.expect("it is decided");

@@ -37,6 +37,8 @@ pub struct CapacityPlan {
     pub policies: Vec<PolicyAnswer>,
     /// Everything that was judged, the least first.
     pub tried: Vec<Tried>,
+    /// What each of several searches found; empty with one.
+    pub searches: Vec<String>,
     /// How much load the answer bears: a multiple of what it was planned for.
     pub safe_load: Option<SafeLoad>,
     /// Goodput and attainment against load, a curve a policy.

@@ -59,7 +59,7 @@ impl Queue {
             entity: 0,
         });
         let mut free = vec![0.0f64; self.servers];
-        let (warm_up, mut now) = (200, 0.0f64);
+        let (warm_up, mut now) = (300 * self.servers, 0.0f64);
         let mut waits = Vec::with_capacity(self.customers);
         for customer in 0..warm_up + self.customers {
             now += stream.exponential() / self.rate;
@@ -110,7 +110,7 @@ fn quantile(values: &mut [f64], p: f64) -> f64 {
 const QUEUES: [Queue; 3] = [
     Queue { servers: 1, rate: 0.5, customers: 400 },
     Queue { servers: 1, rate: 0.7, customers: 1_000 },
-    Queue { servers: 4, rate: 2.8, customers: 800 },
+    Queue { servers: 4, rate: 2.8, customers: 2_500 },
 ];
 
 #[test]

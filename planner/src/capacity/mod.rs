@@ -98,6 +98,9 @@ pub struct Question {
     pub growth: Option<Growth>,
     /// Replications a judgement takes at most.
     pub replications_most: u32,
+    /// Searches with random numbers of their own, at least 1: how far their answers scatter is how
+    /// sure the number is.
+    pub searches: u32,
     /// Whether to look at other loads too.
     pub curves: Curves,
     /// The seed.
@@ -472,6 +475,7 @@ impl Planner<'_> {
             answer: None,
             policies: if found.len() > 1 { policies.collect() } else { Vec::new() },
             tried: Vec::new(),
+            searches: Vec::new(),
             safe_load: None,
             curves: Vec::new(),
             growth: Vec::new(),
@@ -517,8 +521,9 @@ impl Planner<'_> {
         ];
         if self.question.goal == Goal::Cheapest && self.question.prices.is_none() {
             notes.push(
-                "No prices are known, so that the fewest devices were taken for the cheapest: name \
-                 the device (`--device h100-sxm`) or give a table (`--prices`)."
+                "No price is known of what was searched, so that the fewest devices were taken for \
+                 the cheapest: name the device (`--device`), or give a table that has its price \
+                 (`--prices`)."
                     .to_owned(),
             );
         }
@@ -575,10 +580,46 @@ impl Planner<'_> {
             ));
         }
         answer.answer = Some(told);
+        self.search_again(answer, (policy, hardware))?;
         if question.curves == Curves::Drawn {
             self.other_loads(answer, (policy, hardware))?;
         }
         self.grow(answer, policy)
+    }
+
+    /// Searches again with fresh random numbers and says what each found.
+    fn search_again(
+        &mut self,
+        answer: &mut CapacityPlan,
+        (policy, hardware): (&str, &Hardware),
+    ) -> Result<(), CapacityError> {
+        if self.question.searches < 2 {
+            return Ok(());
+        }
+        // What the first search judged is what is told.
+        let told = std::mem::take(&mut self.tried);
+        let mut found = vec![self.label(hardware)];
+        for _ in 1..self.question.searches {
+            let again = self.least(policy, self.question.load)?;
+            found.push(again.map_or("nothing fits".to_owned(), |again| self.label(&again)));
+        }
+        self.tried = told;
+        let mut counted: Vec<(String, usize)> = Vec::new();
+        for label in &found {
+            match counted.iter_mut().find(|(known, _)| known == label) {
+                Some((_, times)) => *times += 1,
+                None => counted.push((label.clone(), 1)),
+            }
+        }
+        let each: Vec<String> =
+            counted.iter().map(|(label, times)| format!("{label} ({times} times)")).collect();
+        answer.sentences.push(format!(
+            "{} searches with random numbers of their own found {}.",
+            found.len(),
+            each.join(", ")
+        ));
+        answer.searches = found;
+        Ok(())
     }
 
     fn entry(&self, policy: &str, hardware: &Hardware) -> Option<&Entry> {
@@ -632,6 +673,10 @@ impl Planner<'_> {
         let (alpha, load) = (self.alpha(), self.question.load);
         for other in self.question.policies.clone() {
             let (kept, not_kept) = search::safe(FAR, PRECISION, &mut |times| {
+                // The load itself was judged by the search.
+                if let Some(known) = self.recalled(&other, hardware).filter(|_| times == 1.0) {
+                    return Ok(known.result);
+                }
                 let judgement = self.judge((&other, hardware), load * times, alpha)?;
                 Ok::<_, CapacityError>(judgement.result)
             })?;
