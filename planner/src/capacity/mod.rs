@@ -645,7 +645,10 @@ impl Planner<'_> {
         let Some(next) = next else {
             return Ok("Less was not in the range.".to_owned());
         };
-        let told = self.told(next).words(self.question.prices.as_ref());
+        let mut told = self.told(next).words(self.question.prices.as_ref());
+        if self.question.policies.len() > 1 {
+            told = format!("{told} under {}", next.policy);
+        }
         let binding = next.judgement.binding().map_or(String::new(), |binding| binding.words());
         let overload = match next.judgement.overloaded.as_slice() {
             [] => String::new(),

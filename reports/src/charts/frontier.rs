@@ -63,7 +63,7 @@ fn paint(area: &Area<'_>, shown: &[(&Tried, f64)], (plan, priced): (&CapacityPla
         .y_labels(6)
         .x_label_formatter(&|cost| match priced {
             true => price(*cost, plan.prices.as_ref()),
-            false => words::number(*cost),
+            false => format!("{}", (cost * 10.0).round() / 10.0),
         })
         .y_label_formatter(&|share| words::percent(*share))
         .label_style(text_style(12))
@@ -94,9 +94,13 @@ fn paint(area: &Area<'_>, shown: &[(&Tried, f64)], (plan, priced): (&CapacityPla
         let dot = EmptyElement::at((x, *value)) + Circle::new((0, 0), 5, color.filled());
         chart.draw_series([dot]).expect(DRAWN);
     }
-    // Only what matters is named: the answer, and what is next to it.
-    let answer = plan.answer.as_ref().map(|answer| answer.label.as_str());
-    for (tried, value) in shown.iter().filter(|(tried, _)| Some(tried.label.as_str()) == answer) {
+    // Only the answer is named.
+    let is_answer = |tried: &Tried| {
+        plan.answer
+            .as_ref()
+            .is_some_and(|answer| (&answer.label, &answer.policy) == (&tried.label, &tried.policy))
+    };
+    for (tried, value) in shown.iter().filter(|(tried, _)| is_answer(tried)) {
         let (x, y) = chart.backend_coord(&(cost(tried, priced), *value));
         write(area, &tried.label, (x, y + 18), anchored(text_style(13), HPos::Center));
     }
