@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use plimsoll_gateway::{Gateway, Keys, Running};
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Limits, Settings};
 use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const SECONDS: u32 = 10;
@@ -21,7 +22,20 @@ const TOKENS: u32 = 64;
 const SILENT: usize = 1_000;
 const QUEUED: usize = 10_000;
 
+/// The word that makes this process one of clients.
+const HOLD: &str = "hold";
+
 fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let [word, address, ..] = &arguments[..]
+        && word == HOLD
+    {
+        return hold(address);
+    }
+    // Cargo's tests run benches once, to see that they still work: this one needs a quiet machine.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
     let threads = |name| {
         tokio::runtime::Builder::new_multi_thread()
             .thread_name(name)
@@ -279,24 +293,41 @@ async fn silent_streams(sides: &Sides) {
     running.stop().await;
 }
 
+/// Clients in a process of their own: one alone may not have files open for both sides.
 async fn queued(sides: &Sides) {
     let share = vec![FaultShare { fault: Fault::Hang, probability: 1.0 }];
     let faults = Faults::new(share, 1).expect("it is a part of all");
     let backend = Backend::start(engine(1), settings(faults)).expect("it starts");
     let running = gateway(sides, backend.addr, 1).await;
-    let address = running.address();
-    let (request, mut streams) = (request(1, false), Vec::new());
-    for _ in 0..QUEUED {
-        let Ok(mut stream) = TcpStream::connect(address).await else { break };
-        stream.write_all(&request).await.expect("it is read");
-        streams.push(stream);
-    }
+    let bench = std::env::current_exe().expect("this bench");
+    let mut clients = tokio::process::Command::new(bench);
+    clients.args([HOLD, &running.address().to_string()]).stdin(Stdio::piped());
+    let mut clients = clients.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+    let mut sent = String::new();
+    let out = clients.stdout.as_mut().expect("it is piped");
+    tokio::io::BufReader::new(out).read_line(&mut sent).await.expect("it says how many");
     tokio::time::sleep(Duration::from_secs(2)).await;
     let held = running.gate().ask(|inside| {
         let state = inside.allocator.snapshot().classes[0];
-        state.queued + state.outstanding
+        (state.queued, state.outstanding)
     });
-    println!("requests held: {} of {} sent", held.await.expect("it runs"), streams.len());
-    drop(streams);
+    let (queued, outstanding) = held.await.expect("it runs");
+    println!("of {} requests sent, {queued} wait and {outstanding} run", sent.trim());
+    drop(clients);
     running.stop().await;
+}
+
+/// What the clients' process does: sends, says how many, and waits until nobody wants it any more.
+fn hold(address: &str) {
+    use std::io::{Read as _, Write as _};
+    let request = request(1, false);
+    let mut streams = Vec::new();
+    while streams.len() <= QUEUED
+        && let Ok(mut stream) = std::net::TcpStream::connect(address)
+    {
+        stream.write_all(&request).expect("it is read");
+        streams.push(stream);
+    }
+    println!("{}", streams.len());
+    let _ = std::io::stdin().read(&mut [0]);
 }

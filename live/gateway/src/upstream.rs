@@ -34,8 +34,8 @@ type Sender = SendRequest<Full<Bytes>>;
 /// What moves the bytes of a connection. It has no task of its own: whoever waits for an answer
 /// drives it, and is woken once for what would else wake two.
 struct Wire {
-    moves: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    is_over: bool,
+    /// `None` once it is over. It is dropped then, and with it a request that it did not send.
+    moves: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
 }
 
 impl Wire {
@@ -51,11 +51,19 @@ impl Wire {
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let polled = poll(context);
-        if polled.is_ready() || self.is_over {
+        let Some(moves) = self.moves.as_mut().filter(|_| polled.is_pending()) else {
             return polled;
+        };
+        if moves.as_mut().poll(context).is_ready() {
+            self.moves = None;
         }
-        self.is_over = self.moves.as_mut().poll(context).is_ready();
         poll(context)
+    }
+
+    /// Whether it is over by now.
+    fn is_over(&mut self) -> bool {
+        let _ = self.drive(std::future::pending::<()>()).now_or_never();
+        self.moves.is_none()
     }
 }
 
@@ -236,18 +244,17 @@ impl Upstream {
     fn take_kept(&self) -> Option<(Sender, Wire)> {
         loop {
             let kept = self.kept.lock().expect("nobody panics while it is held").pop_back();
-            let Kept { mut sender, mut wire, since } = kept?;
-            // Nobody has driven it since, to whom its end would have been told.
-            let is_ready = wire.drive(sender.ready()).now_or_never();
-            if since.elapsed() < IDLE_MAX && matches!(is_ready, Some(Ok(()))) {
+            let Kept { sender, mut wire, since } = kept?;
+            // Nobody has driven it since, who would have been told of its end.
+            if since.elapsed() < IDLE_MAX && !wire.is_over() && sender.is_ready() {
                 return Some((sender, wire));
             }
         }
     }
 
-    fn keep(&self, sender: Sender, wire: Wire) {
+    fn keep(&self, sender: Sender, mut wire: Wire) {
         self.sweep();
-        if sender.is_closed() || wire.is_over {
+        if wire.is_over() {
             return;
         }
         let mut kept = self.kept.lock().expect("nobody panics while it is held");
@@ -277,5 +284,5 @@ where
 {
     let (sender, connection) =
         handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    Ok((sender, Wire { moves: Box::pin(connection), is_over: false }))
+    Ok((sender, Wire { moves: Some(Box::pin(connection)) }))
 }
