@@ -198,25 +198,38 @@ impl Upstream {
         mut request: Request<Full<Bytes>>,
         connect: Duration,
     ) -> Result<Begun, Broken> {
+        // Who cannot be reached has seen nothing, and another backend may be tried; unless a
+        // connection was closed under the request, which may be why.
+        let mut unreached: fn(String) -> Broken = Broken::Connect;
         // A kept connection may turn out closed before anything was sent over it.
         while let Some((mut sender, mut wire)) = self.take_kept() {
+            let copy = request.clone();
             match wire.drive(sender.try_send_request(request)).await {
                 Ok(response) => return Ok(self.begun(response, (sender, wire))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(Broken::Answer(error.into_error().to_string())),
+                    None => {
+                        let error = error.into_error();
+                        if !error.is_incomplete_message() {
+                            return Err(Broken::Answer(error.to_string()));
+                        }
+                        // It was closed in order, without a word of an answer: most likely because
+                        // it had been idle, while the request was on its way.
+                        (request, unreached) = (copy, Broken::Answer);
+                        break;
+                    }
                 },
             }
         }
         let (mut sender, mut wire) = match timeout(connect, self.connect()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(Broken::Connect(error)),
-            Err(_) => return Err(Broken::Connect("connecting took too long".to_owned())),
+            Ok(Err(error)) => return Err(unreached(error)),
+            Err(_) => return Err(unreached("connecting took too long".to_owned())),
         };
         match wire.drive(sender.try_send_request(request)).await {
             Ok(response) => Ok(self.begun(response, (sender, wire))),
             Err(error) if error.message().is_some() => {
-                Err(Broken::Connect("the connection broke off before anything was sent".to_owned()))
+                Err(unreached("the connection broke off before anything was sent".to_owned()))
             }
             Err(error) => Err(Broken::Answer(error.into_error().to_string())),
         }
