@@ -38,15 +38,17 @@ pub struct Selected {
     pub replications: u32,
 }
 
-/// Selects the system with the largest mean of `count`. `sample` gives the values of some systems in
-/// a range of replications, a list a system.
+/// Gives the values of some systems in a range of replications, a list a system.
+pub type Sample<'a, E> = dyn FnMut(&[usize], Range<u32>) -> Result<Vec<Vec<f64>>, E> + 'a;
+
+/// Selects the system with the largest mean of `count`.
 ///
 /// # Errors
 /// Those of `sample`.
 pub fn select<E>(
     count: usize,
     selection: &Selection,
-    sample: &mut dyn FnMut(&[usize], Range<u32>) -> Result<Vec<Vec<f64>>, E>,
+    sample: &mut Sample<'_, E>,
 ) -> Result<Selected, E> {
     let mut left: Vec<usize> = (0..count).collect();
     let mut values = sample(&left, 0..selection.first)?;

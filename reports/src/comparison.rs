@@ -250,7 +250,8 @@ pub fn sentence(candidate: &str, reference: &str, differences: &[Difference]) ->
         (true, false) => format!("{reference} beats {candidate} {}", amounts(&costs, false)),
         (true, true) => format!("no evidence of a difference between {candidate} and {reference}"),
     };
-    if !silent.is_empty() && !(wins.is_empty() && costs.is_empty()) {
+    let differs = !wins.is_empty() || !costs.is_empty();
+    if differs && !silent.is_empty() {
         text.push_str(&format!("; no evidence of a difference for {}", words::list(&silent)));
     }
     if !unmeasured.is_empty() {
