@@ -26,17 +26,15 @@ pub fn ray(options: &SweepOptions, study: &Study, folder: &Path) -> Result<ExitC
         true => absolute(&file)?,
         false => options.file.clone(),
     };
-    let words = |texts: &[String]| serde_json::to_string(texts).map_err(anyhow::Error::from);
-    let text = |path: &Path| words(&[path.to_string_lossy().into_owned()]);
-    let one = |path: &Path| Ok::<_, Failure>(text(path)?.trim_matches(['[', ']']).to_owned());
-    let folder_path = absolute(folder)?;
     let here = std::env::current_dir().context("where this is run")?;
+    let options: Vec<String> = same(options).iter().map(|word| literal(word)).collect();
+    let path = |path: &Path| literal(&path.to_string_lossy());
     let filled = [
-        ("{{program}}", one(&program)?),
-        ("{{file}}", one(&file)?),
-        ("{{options}}", words(&same(options))?),
-        ("{{out}}", one(&folder_path)?),
-        ("{{here}}", one(&here)?),
+        ("{{program}}", path(&program)),
+        ("{{file}}", path(&file)),
+        ("{{options}}", format!("[{}]", options.join(", "))),
+        ("{{out}}", path(&absolute(folder)?)),
+        ("{{here}}", path(&here)),
         ("{{shards}}", shards.to_string()),
         ("{{cells}}", study.cells.to_string()),
     ];
@@ -46,6 +44,11 @@ pub fn ray(options: &SweepOptions, study: &Study, folder: &Path) -> Result<ExitC
     println!("{}", folder.join(DRIVER).display());
     eprintln!("run it where Ray is: python {}", folder.join(DRIVER).display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A text as Python writes it: what JSON escapes, Python escapes likewise.
+fn literal(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -224,11 +224,14 @@ fn run(
 
 fn tell(sweeping: &Sweeping, shard: Shard, swept: &Swept) {
     eprintln!(
-        "{} of {} cells run in {:.1} s; {:.1} % of the threads' time in the simulator",
+        "{} of {} cells run in {:.1} s; of the threads' time {:.1} % simulating, {:.1} % summing up, \
+         {:.1} % the sweep's own and idle",
         swept.cells,
         shard.count(sweeping.study.cells),
         swept.wall.as_secs_f64(),
-        100.0 * swept.simulating
+        100.0 * swept.simulating,
+        100.0 * swept.summing,
+        100.0 * (1.0 - swept.simulating - swept.summing)
     );
 }
 

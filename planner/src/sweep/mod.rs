@@ -83,6 +83,8 @@ pub struct Swept {
     pub wall: Duration,
     /// The part of all threads' time that was spent in the simulator.
     pub simulating: f64,
+    /// The part that was spent turning what the simulator left behind into numbers.
+    pub summing: f64,
 }
 
 /// Why a sweep failed.
@@ -172,8 +174,9 @@ impl Sweeping {
         let done = desk.done()?;
         let wall = self.began.elapsed();
         let all = wall.as_secs_f64() * pool.current_num_threads() as f64;
-        let simulating = done.simulating.as_secs_f64() / all.max(f64::MIN_POSITIVE);
-        Ok(Swept { cells: done.cells, stopped: done.stopped, wall, simulating })
+        let part = |time: Duration| time.as_secs_f64() / all.max(f64::MIN_POSITIVE);
+        let (simulating, summing) = (part(done.simulating), part(done.summing));
+        Ok(Swept { cells: done.cells, stopped: done.stopped, wall, simulating, summing })
     }
 }
 

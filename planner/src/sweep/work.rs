@@ -39,6 +39,7 @@ pub(super) struct Desk<'a> {
     units: AtomicU64,
     cells: AtomicU64,
     simulating: AtomicU64,
+    summing: AtomicU64,
     failed: Mutex<Option<(u64, SweepError)>>,
 }
 
@@ -53,6 +54,7 @@ struct Hand<'a> {
 pub(super) struct Done {
     pub cells: u64,
     pub simulating: Duration,
+    pub summing: Duration,
     pub stopped: bool,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Desk<'a> {
             units: AtomicU64::new(0),
             cells: AtomicU64::new(0),
             simulating: AtomicU64::new(0),
+            summing: AtomicU64::new(0),
             failed: Mutex::new(None),
         }
     }
@@ -104,6 +107,7 @@ impl<'a> Desk<'a> {
             None => Ok(Done {
                 cells: self.cells.into_inner(),
                 simulating: Duration::from_nanos(self.simulating.into_inner()),
+                summing: Duration::from_nanos(self.summing.into_inner()),
                 stopped: self.stopped.into_inner(),
             }),
         }
@@ -155,7 +159,9 @@ impl<'a> Desk<'a> {
             whole.then(|| ledgers.drain(..).flatten().collect::<Vec<Ledger>>())
         };
         if let Some(ledgers) = whole {
+            let began = Instant::now();
             let summary = plimsoll_report::summarise(&built.plan, &ledgers, false);
+            self.summing.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
             let summary = CellSummary::new(open.number, built.parameters.clone(), summary);
             let object = serde_json::to_vec(&summary)
                 .expect("a summary holds only strings, finite numbers and string keys");

@@ -90,7 +90,7 @@ pub(crate) fn plan(section: Option<&Node>, sources: &Sources) -> Result<Plan, Ve
         random: match (table("random"), spec.random) {
             (Some(node), Some(spec)) => {
                 let vary = node.get("vary").map(|node| reading.draws(node)).unwrap_or_default();
-                if spec.draws.value == 0 || vary.is_empty() {
+                if reading.found.is_empty() && (spec.draws.value == 0 || vary.is_empty()) {
                     reading.found.push(no_cells(spec.draws.place));
                 }
                 Some(Random { draws: spec.draws.value, seed: spec.seed.unwrap_or(1), vary })
