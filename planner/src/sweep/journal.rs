@@ -13,7 +13,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use plimsoll_report::sweep::Study;
 use plimsoll_report::{OutputFolder, Verdict};
@@ -297,13 +298,14 @@ pub struct Journal {
     /// Held for as long as this process may write.
     _lock: File,
     end: Mutex<End>,
+    /// The same file, so that nobody waits for the disk who only appends.
+    disk: File,
 }
 
 #[derive(Debug)]
 struct End {
     file: File,
     at: u64,
-    synced: Instant,
 }
 
 /// Who else is at work in a folder.
@@ -363,8 +365,9 @@ impl Journal {
         let io = JournalError::io(&path);
         let file = OpenOptions::new().append(true).open(&path).map_err(&io)?;
         let at = file.metadata().map_err(&io)?.len();
-        let end = Mutex::new(End { file, at, synced: Instant::now() });
-        Ok(Journal { key: key(study), path, _lock: lock, end })
+        let disk = file.try_clone().map_err(&io)?;
+        let end = Mutex::new(End { file, at });
+        Ok(Journal { key: key(study), path, _lock: lock, end, disk })
     }
 
     /// Appends the result of a cell.
@@ -382,20 +385,28 @@ impl Journal {
             return Err(JournalError::io(&self.path)(error));
         }
         end.at += line.len() as u64;
-        if end.synced.elapsed() >= SYNC_EVERY {
-            end.file.sync_data().map_err(JournalError::io(&self.path))?;
-            end.synced = Instant::now();
-        }
         Ok(())
     }
 
-    /// Has the disk hold everything.
+    /// Has the disk hold everything, once a second until `work` is over, and then.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn sync(&self) -> Result<(), JournalError> {
-        let end = self.end.lock().expect("no thread panics while it holds the lock");
-        end.file.sync_data().map_err(JournalError::io(&self.path))
+    pub fn synced(&self, work: impl FnOnce()) -> Result<(), JournalError> {
+        let sync = || self.disk.sync_data().map_err(JournalError::io(&self.path));
+        let (working, over) = mpsc::channel::<()>();
+        let until_over = move || {
+            while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(SYNC_EVERY) {
+                sync()?;
+            }
+            sync()
+        };
+        std::thread::scope(|scope| {
+            let syncing = scope.spawn(until_over);
+            work();
+            drop(working);
+            syncing.join().expect("whoever syncs does nothing else")
+        })
     }
 }
 

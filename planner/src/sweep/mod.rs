@@ -169,9 +169,11 @@ impl Sweeping {
         };
         let todo = (0..self.study.cells).filter(|cell| shard.holds(*cell) && !is_done(*cell));
         let desk = Desk::new(self, todo, journal, watch);
-        pool.broadcast(|context| desk.work(context.index()));
-        journal.sync()?;
+        let synced = journal.synced(|| {
+            pool.broadcast(|context| desk.work(context.index()));
+        });
         let done = desk.done()?;
+        synced?;
         let wall = self.began.elapsed();
         let all = wall.as_secs_f64() * pool.current_num_threads() as f64;
         let part = |time: Duration| time.as_secs_f64() / all.max(f64::MIN_POSITIVE);

@@ -47,6 +47,13 @@ impl SweepArguments {
         if !draws.is_empty() && plan.random.is_none() {
             plan.random = Some(Random { draws: DRAWS, seed: 1, vary: Vec::new() });
         }
+        if plan.random.is_none() && (self.draws.is_some() || self.draw_seed.is_some()) {
+            let message = "`--draws` and `--draw-seed` need something to draw";
+            return Err(vec![
+                Diagnostic::new(Code::Sweep, None, message)
+                    .help("say what: `--draw pool.gpu.engine.seats=8..64`"),
+            ]);
+        }
         if let Some(random) = &mut plan.random {
             for draw in draws {
                 random.vary.retain(|old| old.path.to_string() != draw.path.to_string());
