@@ -161,6 +161,7 @@ impl<'a> Desk<'a> {
         if let Some(ledgers) = whole {
             let began = Instant::now();
             let summary = plimsoll_report::summarise(&built.plan, &ledgers, false);
+            drop(ledgers);
             self.summing.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
             let summary = CellSummary::new(open.number, built.parameters.clone(), summary);
             let object = serde_json::to_vec(&summary)
