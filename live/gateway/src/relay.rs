@@ -5,7 +5,7 @@
 //! the gateway never says of an answer that it is complete unless its backend has.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,11 +15,11 @@ use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::{Body, Problem};
 use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
@@ -39,8 +39,37 @@ pub(crate) struct Stream {
     begun: Begun,
     ticket: Ticket,
     times: Times,
+    alarm: Alarm,
     events: Events,
     seen: Seen,
+}
+
+/// Goes off at a deadline. Most deadlines are put off before they are near, by every event: the
+/// timer is set anew only once it has gone off.
+struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    at: Instant,
+    which: &'static str,
+}
+
+impl Alarm {
+    fn new((at, which): (Instant, &'static str)) -> Alarm {
+        Alarm { timer: Box::pin(sleep_until(at)), at, which }
+    }
+
+    fn set(&mut self, (at, which): (Instant, &'static str)) {
+        (self.at, self.which) = (at, which);
+        if at < self.timer.deadline() {
+            self.timer.as_mut().reset(at);
+        }
+    }
+
+    async fn gone_off(&mut self) {
+        while Instant::now() < self.at {
+            self.timer.as_mut().await;
+            self.timer.as_mut().reset(self.at);
+        }
+    }
 }
 
 /// What of a job outlives the answer's head.
@@ -92,16 +121,45 @@ struct Choice<'a> {
     finish_reason: Option<IgnoredAny>,
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    delta: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    #[serde(default)]
+    delta: Option<Delta>,
 }
 
 impl Choice<'_> {
     fn has_token(&self) -> bool {
-        let says = |value: &RawValue| !matches!(value.get(), "null" | "\"\"" | "[]" | "{}");
-        let delta = self.delta.iter().flatten();
-        self.text.is_some_and(says)
-            || delta.into_iter().any(|(name, value)| *name != *"role" && says(value))
+        self.text.is_some_and(says_something) || self.delta.is_some_and(|delta| delta.has_token)
+    }
+}
+
+fn says_something(value: &RawValue) -> bool {
+    !matches!(value.get(), "null" | "\"\"" | "[]" | "{}")
+}
+
+/// What is new of a message: content, reasoning, calls of tools, whatever its name.
+#[derive(Clone, Copy)]
+struct Delta {
+    has_token: bool,
+}
+
+impl<'de> Deserialize<'de> for Delta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Delta, D::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Delta;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Delta, A::Error> {
+                let mut has_token = false;
+                while let Some((Name(name), value)) = map.next_entry::<Name<'_>, &RawValue>()? {
+                    has_token |= name != "role" && says_something(value);
+                }
+                Ok(Delta { has_token })
+            }
+        }
+        deserializer.deserialize_map(Entries)
     }
 }
 
@@ -128,11 +186,13 @@ impl Stream {
             id: job.id.clone(),
         };
         let (events, seen) = (Events::default(), Seen::default());
-        Stream { job, begun, ticket, times, events, seen }
+        let (span, which) = times.first_token();
+        let alarm = Alarm::new((times.until(span), which));
+        Stream { job, begun, ticket, times, alarm, events, seen }
     }
 
     /// The next event, and what it is.
-    async fn next(&mut self, until: (Instant, &str)) -> Result<(Event, Kind), Stop> {
+    async fn next(&mut self) -> Result<(Event, Kind), Stop> {
         loop {
             match self.events.next(EVENT_BYTES_MAX) {
                 Ok(Some(event)) => {
@@ -146,8 +206,8 @@ impl Stream {
                 biased;
                 frame = self.begun.response.body_mut().frame() => frame,
                 () = self.ticket.revoked() => return Err(Stop::Evicted),
-                () = tokio::time::sleep_until(until.0) => {
-                    return Err(Stop::Problem(too_late(until.1), End::Expired));
+                () = self.alarm.gone_off() => {
+                    return Err(Stop::Problem(too_late(self.alarm.which), End::Expired));
                 }
             };
             match frame {
@@ -199,15 +259,10 @@ impl Stream {
     }
 
     /// Passes everything on, until the end.
-    async fn pump(&mut self, to: &mpsc::Sender<Bytes>, first: Vec<Bytes>) -> Stop {
-        for bytes in first {
-            if let Err(stop) = self.hand_over(to, bytes).await {
-                return stop;
-            }
-        }
+    async fn pump(&mut self, to: &mpsc::Sender<Bytes>) -> Stop {
         loop {
-            let until = self.times.idle();
-            let (event, kind) = match self.next(until).await {
+            self.alarm.set(self.times.idle());
+            let (event, kind) = match self.next().await {
                 Ok(next) => next,
                 Err(stop) => return stop,
             };
@@ -304,11 +359,9 @@ pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Bo
         let stop = failed("the backend answered something else than a stream of events");
         return Err(stopped(stream, stop));
     }
-    let (span, which) = stream.times.first_token();
-    let until = stream.times.until(span);
     let mut first = Vec::new();
     loop {
-        match stream.next((until, which)).await {
+        match stream.next().await {
             Ok((_, Kind::Usage)) if !stream.job.wants_usage => {}
             Ok((event, kind)) => {
                 first.push(event.bytes);
@@ -321,8 +374,8 @@ pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Bo
     }
     stream.job.shared.gate.first_token(&stream.ticket).await;
     let (to, from) = mpsc::channel(AHEAD_MAX);
-    tokio::spawn(carry(stream, (to, peer.clone()), first));
-    let body = StreamBody::new(Frames(from));
+    tokio::spawn(carry(stream, (to, peer.clone())));
+    let body = StreamBody::new(Frames { first: first.into_iter(), rest: from });
     let mut response = Response::new(body.boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -331,10 +384,10 @@ pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Bo
 }
 
 /// Until the end, whatever becomes of the client.
-async fn carry(mut stream: Stream, (to, peer): (mpsc::Sender<Bytes>, Peer), first: Vec<Bytes>) {
+async fn carry(mut stream: Stream, (to, peer): (mpsc::Sender<Bytes>, Peer)) {
     let stop = tokio::select! {
         biased;
-        stop = stream.pump(&to, first) => stop,
+        stop = stream.pump(&to) => stop,
         () = to.closed() => Stop::ClientGone,
         () = peer.gone() => Stop::ClientGone,
     };
@@ -368,8 +421,11 @@ fn failed(message: &str) -> Stop {
     Stop::Problem(broken(message), End::Failed)
 }
 
-/// Pieces as frames of a body.
-struct Frames(mpsc::Receiver<Bytes>);
+/// Pieces as frames of a body. The first go with the head, which they have waited for.
+struct Frames {
+    first: std::vec::IntoIter<Bytes>,
+    rest: mpsc::Receiver<Bytes>,
+}
 
 impl futures_util::Stream for Frames {
     type Item = Result<Frame<Bytes>, std::convert::Infallible>;
@@ -377,6 +433,10 @@ impl futures_util::Stream for Frames {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        let piece = match self.first.next() {
+            Some(first) => std::task::Poll::Ready(Some(first)),
+            None => self.rest.poll_recv(context),
+        };
+        piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
