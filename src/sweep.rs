@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use plimsoll_planner::StudyError;
-use plimsoll_planner::sweep::SweepOptions as How;
 use plimsoll_planner::sweep::{
-    Collected, FILE, Header, Journal, Lock, MergeError, Records, Shard, SweepError, Sweeping, Swept,
+    Collected, FILE, Header, Journal, Lock, MergeError, Records, Shard, SweepError, SweepSettings,
+    Sweeping, Swept,
 };
 use plimsoll_report::sweep::{SHOWN_MAX, Study};
 use plimsoll_scenario::{SweepArguments, load_sweep, sweep_of};
@@ -73,8 +73,8 @@ pub fn merge(options: &MergeOptions) -> Result<ExitCode, Failure> {
 /// The sweep that a file holds, if it holds one, with all its cells checked.
 pub fn of(options: &CheckOptions) -> Result<Option<Sweeping>, Failure> {
     let sweep = sweep_of(&locate(&options.file)?, &options.overrides)?;
-    let how = How { seed: None, replications: None, threads: 0 };
-    sweep.map(|sweep| Sweeping::new(sweep, how).map_err(failure)).transpose()
+    let settings = SweepSettings { seed: None, replications: None, threads: 0 };
+    sweep.map(|sweep| Sweeping::new(sweep, settings).map_err(failure)).transpose()
 }
 
 /// Says what a sweep consists of; the first cells.
@@ -117,9 +117,12 @@ fn open(options: &SweepOptions) -> Result<Sweeping, Failure> {
         draw_seed: options.draw_seed,
     };
     let sweep = load_sweep(&locate(&options.file)?, &options.overrides, &arguments)?;
-    let how =
-        How { seed: options.seed, replications: options.replications, threads: options.threads };
-    Sweeping::new(sweep, how).map_err(failure)
+    let settings = SweepSettings {
+        seed: options.seed,
+        replications: options.replications,
+        threads: options.threads,
+    };
+    Sweeping::new(sweep, settings).map_err(failure)
 }
 
 fn default_folder(study: &Study) -> PathBuf {

@@ -5,9 +5,9 @@
 //! swept; it is written under a temporary name, so that a journal always has it.
 //!
 //! A record is handed to the operating system in one call when its cell is done: a process that is
-//! killed leaves at most one record cut, and loses the cells that were running. The disk is made to
-//! hold it (`fdatasync`) once a second at most and at the end: power that fails may cost the cells of
-//! the last second, which checksums and lengths show.
+//! killed leaves at most one record cut, and loses the cells that were running. A thread of
+//! its own has the disk hold it (`fdatasync`) once a second and at the end: power that fails may cost
+//! the cells of the last second, which checksums and lengths show.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -421,5 +421,66 @@ impl Records {
             whole.write_all(&sealed(&self.json(spot)?, key(&self.header.study)))?;
         }
         whole.keep()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn study() -> Study {
+        Study {
+            plimsoll: "1.2.3".into(),
+            scenario: "small".into(),
+            description: String::new(),
+            hash: "674972fa75ca4641".into(),
+            study: "5c7eb1452c0013156a32d9da9af2104b".into(),
+            seed: None,
+            replications: 3,
+            parameters: vec!["seed".into()],
+            cells: 4,
+            equal_left_out: 0,
+        }
+    }
+
+    #[test]
+    fn results_that_must_not_stand_side_by_side_say_why() {
+        let header = |study| Header::new(study, Shard { number: 1, of: 2 });
+        let own = header(study());
+        let other_shard = Header::new(study(), Shard { number: 2, of: 2 });
+        assert_eq!(own.differs(&other_shard), None, "shards of one sweep belong together");
+        for (other, said) in [
+            (Study { plimsoll: "1.2.4".into(), ..study() }, "program version 1.2.3 and 1.2.4"),
+            (Study { hash: "0".into(), ..study() }, "scenario small (hash 674972fa75ca4641) and"),
+            (Study { replications: 5, ..study() }, "3 and 5 replications"),
+            (Study { seed: Some(7), ..study() }, "seed the scenario's and 7"),
+            (Study { study: "0".into(), ..study() }, "other values are varied"),
+            (Study { cells: 5, ..study() }, "other values are varied"),
+        ] {
+            let differs = own.differs(&header(other)).expect("they differ");
+            assert!(differs.contains(said), "no {said:?} in {differs:?}");
+        }
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_program_is_refused() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let newer = sealed(br#"{"journal":2,"unknown":true}"#, 0);
+        std::fs::write(folder.path().join(FILE), newer).expect("it can be written");
+        match Records::read(folder.path()) {
+            Err(JournalError::Version { version: 2, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_process_at_a_time_works_in_a_folder() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let take = || Lock::take(folder.path()).expect("the folder can be locked");
+        let first = take();
+        assert!(first.is_some());
+        assert!(take().is_none(), "two would write into one journal");
+        drop(first);
+        assert!(take().is_some());
     }
 }

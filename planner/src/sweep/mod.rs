@@ -42,7 +42,7 @@ pub struct Sweeping {
 
 /// How a sweep runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SweepOptions {
+pub struct SweepSettings {
     /// In place of the scenario's.
     pub seed: Option<u64>,
     /// In place of what the file says.
@@ -114,11 +114,11 @@ impl Sweeping {
     ///
     /// # Errors
     /// Whatever is wrong with the first cell that is not sound; a trace that cannot be read.
-    pub fn new(sweep: Sweep, options: SweepOptions) -> Result<Sweeping, SweepError> {
+    pub fn new(sweep: Sweep, settings: SweepSettings) -> Result<Sweeping, SweepError> {
         let began = Instant::now();
-        let pool = pool(options.threads)?;
+        let pool = pool(settings.threads)?;
         let (ids, traces) = pool.install(|| ids(&sweep))?;
-        let replications = options.replications.or(sweep.replications()).unwrap_or(1);
+        let replications = settings.replications.or(sweep.replications()).unwrap_or(1);
         let mut seen = BTreeSet::new();
         let first = |(combination, id): (u32, &u64)| seen.insert(*id).then_some(combination);
         let combinations: Vec<u32> = (0..).zip(&ids).filter_map(first).collect();
@@ -128,8 +128,8 @@ impl Sweeping {
             scenario: sweep.name().to_owned(),
             description: sweep.description().to_owned(),
             hash: sweep.hash(),
-            study: digest((kept, &traces), options.seed, replications)?,
-            seed: options.seed,
+            study: digest((kept, &traces), settings.seed, replications)?,
+            seed: settings.seed,
             replications,
             parameters: sweep.paths(),
             cells: combinations.len() as u64,
