@@ -6,6 +6,7 @@ mod backend;
 mod check;
 mod counterfactual;
 mod decisions;
+mod emit;
 mod files;
 mod interrupt;
 mod learn;
@@ -19,6 +20,7 @@ mod serve;
 mod show;
 #[cfg(feature = "serve")]
 mod signals;
+mod sweep;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.verb {
         Verb::Run(options) => run::run(options),
+        Verb::Sweep(options) => sweep::sweep(options),
+        Verb::Merge(options) => sweep::merge(options),
         Verb::Replay(options) => replay::replay(options),
         Verb::Report(options) => report::report(options),
         Verb::Check(options) => check::check(options),

@@ -8,6 +8,7 @@ mod log;
 mod other;
 mod recorded;
 mod report;
+pub mod sweep;
 
 pub use counterfactual::{
     ClassOutcomes, Counterfactual, CounterfactualError, Outcomes, counterfactual,
@@ -20,6 +21,7 @@ pub use report::plan;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_base::{Observer, Time};
+use plimsoll_policy::log::Writer;
 use plimsoll_scenario::Scenario;
 use plimsoll_sim::{Run, StartError};
 use rayon::prelude::*;
@@ -126,37 +128,55 @@ where
 {
     let stopped = AtomicBool::new(false);
     let one = |replication: u32| -> Result<O, StudyError> {
-        let sources =
-            scenario.sources(replications.seed, replication).map_err(StudyError::Source)?;
         let log = keeper.begin(replication).map(Box::new);
-        let mut run = Run::start_logged(&scenario.model, sources, (observer(replication), log))
-            .map_err(study_error)?;
-        loop {
-            let at = run.advance(PORTION);
-            if let Some(log) = run.writer() {
-                keeper.keep(replication, log.bytes()).map_err(StudyError::Log)?;
-                log.bytes().clear();
-            }
-            let (now, offered, done) = (at.now, at.offered, at.done);
-            watch.progress(Progress { replication, now, offered, done });
-            if done {
-                break;
-            }
-            if watch.stop() {
-                stopped.store(true, Ordering::Relaxed);
-                break;
-            }
-        }
-        if let Some(log) = run.take_writer() {
-            keeper.keep(replication, &log.finish()).map_err(StudyError::Log)?;
-        }
-        run.finish().map_err(StudyError::Source)
+        let listeners = (observer(replication), log);
+        let run = Replication { scenario, seed: replications.seed, number: replication };
+        simulate(run, listeners, keeper, (watch, &stopped))
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(replications.threads).build()?;
     let results: Vec<Result<O, StudyError>> =
         pool.install(|| (0..replications.count).into_par_iter().map(one).collect());
     let observers = results.into_iter().collect::<Result<Vec<O>, StudyError>>()?;
     Ok(Replicated { observers, partial: stopped.load(Ordering::Relaxed) })
+}
+
+/// One run of a scenario.
+#[derive(Clone, Copy)]
+pub(crate) struct Replication<'a> {
+    pub scenario: &'a Scenario,
+    pub seed: u64,
+    pub number: u32,
+}
+
+/// Runs it to its end, or until the watch has it stopped.
+pub(crate) fn simulate<O: Observer>(
+    Replication { scenario, seed, number }: Replication<'_>,
+    listeners: (O, Option<Box<Writer>>),
+    keeper: &dyn LogKeeper,
+    (watch, stopped): (&dyn Watch, &AtomicBool),
+) -> Result<O, StudyError> {
+    let sources = scenario.sources(seed, number).map_err(StudyError::Source)?;
+    let mut run = Run::start_logged(&scenario.model, sources, listeners).map_err(study_error)?;
+    loop {
+        let at = run.advance(PORTION);
+        if let Some(log) = run.writer() {
+            keeper.keep(number, log.bytes()).map_err(StudyError::Log)?;
+            log.bytes().clear();
+        }
+        let (now, offered, done) = (at.now, at.offered, at.done);
+        watch.progress(Progress { replication: number, now, offered, done });
+        if done {
+            break;
+        }
+        if watch.stop() {
+            stopped.store(true, Ordering::Relaxed);
+            break;
+        }
+    }
+    if let Some(log) = run.take_writer() {
+        keeper.keep(number, &log.finish()).map_err(StudyError::Log)?;
+    }
+    run.finish().map_err(StudyError::Source)
 }
 
 fn study_error(error: StartError) -> StudyError {

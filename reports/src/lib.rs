@@ -26,6 +26,7 @@ mod rows;
 mod summarise;
 pub mod summary;
 mod survival;
+pub mod sweep;
 mod table;
 mod tally;
 mod timeseries;

@@ -11,6 +11,7 @@ mod machine;
 mod scenario;
 mod shipped;
 pub mod spec;
+pub mod sweep;
 pub mod trace;
 
 pub use plimsoll_config::gateway::GatewayFile;
@@ -20,6 +21,7 @@ pub use plimsoll_config::{
 };
 pub use scenario::{Loaded, Scenario, load, load_either, load_gateway};
 pub use shipped::{shipped, template, templates};
+pub use sweep::{Cell, Parameter, Sweep, SweepArguments, load_sweep, sweep_of};
 
 /// The JSON Schema of a scenario file, for editors.
 pub fn schema() -> serde_json::Value {
