@@ -4,13 +4,16 @@ mod arguments;
 #[cfg(feature = "serve")]
 mod backend;
 mod check;
+mod compare;
 mod counterfactual;
 mod decisions;
 mod emit;
 mod files;
 mod interrupt;
 mod learn;
+mod numbers;
 mod other;
+mod plan;
 mod progress;
 mod replay;
 mod report;
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.verb {
         Verb::Run(options) => run::run(options),
+        Verb::Compare(options) => compare::compare(options),
+        Verb::Plan(options) => plan::plan(options),
         Verb::Sweep(options) => sweep::sweep(options),
         Verb::Merge(options) => sweep::merge(options),
         Verb::Replay(options) => replay::replay(options),

@@ -30,6 +30,16 @@ impl Bar {
         };
         Bar { bar, seen: Mutex::new(vec![(0, 0); replications as usize]), duration }
     }
+    /// So many replications are wanted now.
+    pub fn expect(&self, replications: u32) {
+        let mut seen = self.seen.lock().expect("no thread panics while it holds the lock");
+        if seen.len() < replications as usize {
+            seen.resize(replications as usize, (0, 0));
+            if let Some(span) = self.duration {
+                self.bar.set_length(u64::from(replications) * millis(span));
+            }
+        }
+    }
     /// Takes the bar off the screen.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
@@ -53,6 +63,41 @@ impl Watch for Bar {
             seen.iter().fold((0u64, 0u64), |sum, one| (sum.0.saturating_add(one.0), sum.1 + one.1));
         self.bar.set_position(at);
         self.bar.set_message(format!("{offered} requests"));
+    }
+}
+
+/// A counter of runs, where nobody knows how many there will be.
+pub struct Counter {
+    bar: ProgressBar,
+    runs: AtomicU64,
+}
+
+impl Counter {
+    /// At nought.
+    pub fn new(quiet: bool) -> Counter {
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let bar = match shown {
+            true => ProgressBar::new_spinner().with_style(style("{spinner} {msg}, {elapsed}")),
+            false => ProgressBar::hidden(),
+        };
+        Counter { bar, runs: AtomicU64::new(0) }
+    }
+    /// Takes it off the screen.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Watch for Counter {
+    fn stop(&self) -> bool {
+        interrupt::asked()
+    }
+    fn progress(&self, progress: Progress) {
+        if progress.done {
+            let runs = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
+            self.bar.set_message(format!("{runs} runs"));
+        }
+        self.bar.tick();
     }
 }
 

@@ -3,13 +3,22 @@
 //! Replications run in parallel, one thread each; their results come back in order, so that any
 //! number of threads gives the same bytes.
 
+mod bench;
+mod capacity;
+mod compare;
 mod counterfactual;
 mod log;
 mod other;
 mod recorded;
 mod report;
+pub mod select;
 pub mod sweep;
 
+pub use capacity::{
+    Build, CapacityError, Curves, Goal, Growth, Hardware, HardwareOption, PoolRange, Question,
+    capacity,
+};
+pub use compare::{Candidate, CompareSettings, compare};
 pub use counterfactual::{
     ClassOutcomes, Counterfactual, CounterfactualError, Outcomes, counterfactual,
 };
@@ -87,6 +96,9 @@ pub enum StudyError {
     /// A decision log could not be kept.
     #[error("the decision log could not be written: {0}")]
     Log(std::io::Error),
+    /// The watch had the runs stopped, and half of a study says nothing.
+    #[error("interrupted")]
+    Interrupted,
     /// The threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -126,6 +138,40 @@ where
     O: Observer + Send,
     F: Fn(u32) -> O + Sync,
 {
+    let mut made = None;
+    let mut round = |replicated| {
+        made = Some(replicated);
+        0
+    };
+    let wanted = replications.count;
+    let rounds = Rounds { first: wanted, next: &mut round };
+    replicate_in_rounds(scenario, replications, (observer, keeper), (rounds, watch))?;
+    Ok(made.expect("the first round is always run"))
+}
+
+/// How many replications to run, found out on the way.
+pub struct Rounds<'a, O> {
+    /// In the first round, at least 1.
+    pub first: u32,
+    /// Takes the observers of each round, and says how many replications there are to be in all; no
+    /// more than there are ends it. What it says must follow from what it is given alone.
+    pub next: &'a mut dyn FnMut(Replicated<O>) -> u32,
+}
+
+/// Runs replications in rounds until they are enough. The `count` of the replications is not read.
+///
+/// # Errors
+/// The first error in order of the replications, if any failed.
+pub fn replicate_in_rounds<O, F>(
+    scenario: &Scenario,
+    replications: Replications,
+    (observer, keeper): (F, &dyn LogKeeper),
+    (rounds, watch): (Rounds<'_, O>, &dyn Watch),
+) -> Result<(), StudyError>
+where
+    O: Observer + Send,
+    F: Fn(u32) -> O + Sync,
+{
     let stopped = AtomicBool::new(false);
     let one = |replication: u32| -> Result<O, StudyError> {
         let log = keeper.begin(replication).map(Box::new);
@@ -134,10 +180,17 @@ where
         simulate(run, listeners, keeper, (watch, &stopped))
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(replications.threads).build()?;
-    let results: Vec<Result<O, StudyError>> =
-        pool.install(|| (0..replications.count).into_par_iter().map(one).collect());
-    let observers = results.into_iter().collect::<Result<Vec<O>, StudyError>>()?;
-    Ok(Replicated { observers, partial: stopped.load(Ordering::Relaxed) })
+    let (mut done, mut wanted) = (0, rounds.first);
+    while wanted > done {
+        let results: Vec<Result<O, StudyError>> =
+            pool.install(|| (done..wanted).into_par_iter().map(one).collect());
+        let observers = results.into_iter().collect::<Result<Vec<O>, StudyError>>()?;
+        done = wanted;
+        let partial = stopped.load(Ordering::Relaxed);
+        let more = (rounds.next)(Replicated { observers, partial });
+        wanted = if partial { done } else { more };
+    }
+    Ok(())
 }
 
 /// One run of a scenario.

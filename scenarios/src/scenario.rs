@@ -13,8 +13,10 @@ use plimsoll_policy::{Config, Machine};
 use plimsoll_sim::Model;
 use plimsoll_sim::workload::{Source, SourceError, source};
 
+use crate::build::plan::PlanSection;
 use crate::spec::{PoolSpec, Spec, WorkloadSpec};
 use crate::trace::{Trace, TraceSource};
+use crate::under::take_alternatives;
 use crate::{build, check, machine, shipped, sweep};
 
 /// A scenario, valid by construction.
@@ -39,6 +41,8 @@ pub struct Scenario {
     pub effective: Effective,
     /// Sentences that every report must show.
     pub assumptions: Vec<String>,
+    /// What hardware may be chosen.
+    pub plan: PlanSection,
 }
 
 impl Scenario {
@@ -105,7 +109,19 @@ pub fn load_gateway(path: &Path, overrides: &[String]) -> Result<GatewayFile, Di
     plimsoll_config::read(path, overrides, shipped())?.gateway_file()
 }
 
-fn scenario(mut layered: Layered) -> Result<Scenario, Diagnostics> {
+pub(crate) fn scenario(mut layered: Layered) -> Result<Scenario, Diagnostics> {
+    let alternatives = take_alternatives(&mut layered.root);
+    let made = scenario_alone(layered.clone())?;
+    // A name that was meant to be a key of the policy shows here.
+    for entry in alternatives {
+        let mut other = layered.clone();
+        other.lay("policy", entry.node);
+        scenario_alone(other)?;
+    }
+    Ok(made)
+}
+
+fn scenario_alone(mut layered: Layered) -> Result<Scenario, Diagnostics> {
     refuse_gateway(&layered)?;
     let sweep = plimsoll_config::take(&mut layered.root, "sweep");
     let effective = Effective::of(&layered);
@@ -143,6 +159,7 @@ pub(crate) fn build(
 }
 
 struct Parts {
+    section: PlanSection,
     spec: Spec,
     model: Model,
     objectives: Vec<ClassObjectives>,
@@ -188,7 +205,8 @@ impl Parts {
             .collect();
         let plan = build::run::plan(&spec.run, &mut found);
         let model = Model { names, pools, workloads, policy, plan };
-        let parts = Parts { spec, model, objectives, traces };
+        let section = build::plan::section(spec.plan.as_ref(), &model.names.pools, &mut found);
+        let parts = Parts { section, spec, model, objectives, traces };
         if found.is_empty() {
             check::check(&parts.spec, &parts.model, &parts.traces, &mut found);
         }
@@ -204,6 +222,7 @@ impl Parts {
             model: self.model,
             objectives: self.objectives,
             traces: self.traces,
+            plan: self.section,
             hash,
             effective: Effective::default(),
         }

@@ -20,6 +20,7 @@ use read::Plan;
 
 use crate::scenario::{Scenario, build, refuse_gateway};
 use crate::shipped;
+use crate::under::take_alternatives;
 
 /// More cells than this are refused.
 pub const CELLS_MAX: u64 = 1_000_000;
@@ -102,6 +103,8 @@ fn load_maybe(
 ) -> Result<Sweep, Diagnostics> {
     let mut layered = plimsoll_config::read(path, overrides, shipped())?;
     refuse_gateway(&layered)?;
+    // A cell runs under the file's own policy; what `compare` finds in the file is not for it.
+    take_alternatives(&mut layered.root);
     let written = plimsoll_config::take(&mut layered.root, "sweep");
     let plan = read::plan(written.as_ref().map(|entry| &entry.node), &layered.sources)
         .and_then(|plan| arguments.lay_over(plan, &mut layered.sources))
