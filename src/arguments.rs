@@ -21,6 +21,10 @@ pub struct Arguments {
 pub enum Verb {
     /// Run a scenario; print a verdict and a table, write a report
     Run(RunOptions),
+    /// Run a scenario once for each combination of values: grid, zip, list or random
+    Sweep(SweepOptions),
+    /// Put the shards of a sweep together
+    Merge(MergeOptions),
     /// Compare policies or settings on the same load: differences, and how sure they are
     Compare(CompareOptions),
     /// Find the least hardware that keeps every objective, and how sure that is
@@ -45,7 +49,7 @@ pub enum Verb {
         /// Such as `ttft`, `slo_attainment` or `P0102`
         name: Option<String>,
     },
-    /// Print the JSON Schema of scenario files, gateway files or summary.json
+    /// Print the JSON Schema of scenario files, gateway files, summary.json or sweep.json
     Schema {
         /// Which
         #[arg(value_enum, default_value_t = SchemaOf::Scenario)]
@@ -271,6 +275,94 @@ impl From<GoalOf> for plimsoll_planner::Goal {
             GoalOf::Fewest => plimsoll_planner::Goal::Fewest,
         }
     }
+}
+
+/// Options of `sweep`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "What is varied on the command line is laid over the file's [sweep]. Exit codes: 0 \
+    done, whatever the verdicts; 1 run-time failure; 2 usage or input error; 130 interrupted, what \
+    is done is kept for --resume."
+)]
+pub struct SweepOptions {
+    /// A scenario file, or the name of a shipped one
+    pub file: PathBuf,
+    /// Run every combination of these: `pool.gpu.replicas=1,2,4`; may be repeated
+    #[arg(long, value_name = "PATH=VALUE,…")]
+    pub vary: Vec<String>,
+    /// Lists that advance together; may be repeated
+    #[arg(long, value_name = "PATH=VALUE,…")]
+    pub zip: Vec<String>,
+    /// One cell: `policy.share=priority,pool.gpu.replicas=2`; may be repeated
+    #[arg(long = "cell", value_name = "PATH=VALUE,…")]
+    pub cells: Vec<String>,
+    /// Draw at random: `PATH=1..8`, `PATH=1/s..8/s:log`, or `PATH=a,b`; may be repeated
+    #[arg(long, value_name = "PATH=FROM..TO")]
+    pub draw: Vec<String>,
+    /// How many cells to draw [default: the file's, or 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub draws: Option<u32>,
+    /// Seed of the draw [default: the file's, or 1]
+    #[arg(long, value_name = "N")]
+    pub draw_seed: Option<u64>,
+    /// Override a value of the file in every cell
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// Independent runs of each cell, for intervals [default: the file's, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub replications: Option<u32>,
+    /// Seed of every random stream [default: the scenario's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads for cells and replications [default: one a core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// Where the results go [default: plimsoll-out/SCENARIO-sweep]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on where an earlier run of the same sweep was stopped or killed; begin where there was none
+    #[arg(long)]
+    pub resume: bool,
+    /// Run only part I of N, into a folder of its own; `plimsoll merge` puts the parts together
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<plimsoll_planner::sweep::Shard>,
+    /// List the cells and run nothing
+    #[arg(long, conflicts_with_all = ["resume", "shard", "emit"])]
+    pub dry_run: bool,
+    /// Write a program that runs the shards on a cluster, and run nothing
+    #[arg(long, value_enum, value_name = "ENGINE", conflicts_with_all = ["resume", "shard"])]
+    pub emit: Option<Engine>,
+    /// Shards of that program
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "emit")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub shards: u32,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What runs shards on many machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Ray: a Python driver, one task a shard
+    Ray,
+}
+
+/// Options of `merge`.
+#[derive(Args, Debug)]
+pub struct MergeOptions {
+    /// The folders of all shards, or the folder that holds them
+    #[arg(required = true)]
+    pub folders: Vec<PathBuf>,
+    /// Where the results go [default: the folder, if it is one; else plimsoll-out/SCENARIO-sweep]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
 }
 
 /// Options of `replay`.
@@ -504,4 +596,6 @@ pub enum SchemaOf {
     Gateway,
     /// summary.json
     Summary,
+    /// sweep.json
+    Sweep,
 }

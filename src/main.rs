@@ -7,6 +7,7 @@ mod check;
 mod compare;
 mod counterfactual;
 mod decisions;
+mod emit;
 mod files;
 mod interrupt;
 mod learn;
@@ -22,6 +23,7 @@ mod serve;
 mod show;
 #[cfg(feature = "serve")]
 mod signals;
+mod sweep;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(options),
         Verb::Compare(options) => compare::compare(options),
         Verb::Plan(options) => plan::plan(options),
+        Verb::Sweep(options) => sweep::sweep(options),
+        Verb::Merge(options) => sweep::merge(options),
         Verb::Replay(options) => replay::replay(options),
         Verb::Report(options) => report::report(options),
         Verb::Check(options) => check::check(options),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use plimsoll_base::Span;
+use plimsoll_planner::sweep::{Advance, SweepWatch};
 use plimsoll_planner::{Progress, Watch};
 
 use crate::interrupt;
@@ -98,6 +99,64 @@ impl Watch for Counter {
         }
         self.bar.tick();
     }
+}
+
+/// A bar over the replications of a sweep.
+pub struct SweepBar {
+    bar: ProgressBar,
+    /// What each worker has done of its replication, in thousandths.
+    parts: Vec<AtomicU64>,
+    cells: u64,
+    before: u64,
+}
+
+impl SweepBar {
+    /// A bar for `cells` of which `before` were done, each of so many replications, and for so many
+    /// workers.
+    pub fn new(
+        (cells, before): (u64, u64),
+        replications: u32,
+        workers: usize,
+        quiet: Quiet,
+    ) -> SweepBar {
+        let shown = quiet == Quiet::No && std::io::stderr().is_terminal();
+        let bar = match shown {
+            false => ProgressBar::hidden(),
+            true => ProgressBar::new(1000 * (cells - before) * u64::from(replications))
+                .with_style(style("{bar:32} {percent:>3} %  {msg}  {eta} left")),
+        };
+        let parts = (0..workers).map(|_| AtomicU64::new(0)).collect();
+        SweepBar { bar, parts, cells, before }
+    }
+    /// Takes the bar off the screen.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl SweepWatch for SweepBar {
+    fn stop(&self) -> bool {
+        interrupt::asked()
+    }
+    fn advanced(&self, advance: Advance) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let part = (advance.part * 1000.0) as u64;
+        self.parts[advance.worker].store(part, Ordering::Relaxed);
+        let parts: u64 = self.parts.iter().map(|part| part.load(Ordering::Relaxed)).sum();
+        self.bar.set_position(1000 * advance.units + parts);
+        self.bar.set_message(format!("{} of {} cells", self.before + advance.cells, self.cells));
+    }
+}
+
+/// Whether nothing is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// Nothing is.
+    Yes,
+    /// What a terminal can show is.
+    No,
 }
 
 fn millis(span: Span) -> u64 {

@@ -12,6 +12,7 @@ mod other;
 mod recorded;
 mod report;
 pub mod select;
+pub mod sweep;
 
 pub use capacity::{
     Build, CapacityError, Curves, Goal, Growth, Hardware, HardwareOption, PoolRange, Question,

@@ -32,6 +32,7 @@ mod study;
 mod summarise;
 pub mod summary;
 mod survival;
+pub mod sweep;
 mod table;
 mod tally;
 mod timeseries;

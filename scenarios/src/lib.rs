@@ -12,6 +12,7 @@ mod prices;
 mod scenario;
 mod shipped;
 pub mod spec;
+pub mod sweep;
 pub mod trace;
 mod under;
 
@@ -24,6 +25,7 @@ pub use plimsoll_config::{
 pub use prices::{Device, Prices, prices};
 pub use scenario::{Loaded, Scenario, load, load_either, load_gateway};
 pub use shipped::{shipped, template, templates};
+pub use sweep::{Cell, Parameter, Sweep, SweepArguments, load_sweep, sweep_of};
 pub use under::{OWN, baselines, load_under};
 
 /// The JSON Schema of a scenario file, for editors.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use plimsoll_base::{Names, Time};
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_config::spec::ClassSpec;
+use plimsoll_config::tree::Node;
 use plimsoll_config::{
     At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Layered, PolicyFile, Sources,
 };
@@ -16,7 +17,7 @@ use crate::build::plan::PlanSection;
 use crate::spec::{PoolSpec, Spec, WorkloadSpec};
 use crate::trace::{Trace, TraceSource};
 use crate::under::take_alternatives;
-use crate::{build, check, machine, shipped};
+use crate::{build, check, machine, shipped, sweep};
 
 /// A scenario, valid by construction.
 #[derive(Clone, Debug)]
@@ -120,22 +121,41 @@ pub(crate) fn scenario(mut layered: Layered) -> Result<Scenario, Diagnostics> {
     Ok(made)
 }
 
-fn scenario_alone(layered: Layered) -> Result<Scenario, Diagnostics> {
-    let gateway = layered.root.entries().iter().find(|entry| entry.key == "gateway");
-    if let Some(place) = gateway.map(|entry| entry.key_place) {
-        let message = "this is a gateway file: nothing in it can be simulated";
-        let diagnostic = Diagnostic::new(Code::Empty, Some(place), message)
-            .label("it has backends in place of pools, and no workload")
-            .help("read it with `plimsoll check`, run it with `plimsoll serve`");
-        return Err(Diagnostics { sources: layered.sources, list: vec![diagnostic] });
-    }
+fn scenario_alone(mut layered: Layered) -> Result<Scenario, Diagnostics> {
+    refuse_gateway(&layered)?;
+    let sweep = plimsoll_config::take(&mut layered.root, "sweep");
     let effective = Effective::of(&layered);
-    let read: Result<Spec, Vec<Diagnostic>> = plimsoll_config::decode(&layered.root);
-    let built = read.and_then(|spec| Parts::new(spec, &layered.sources));
-    match built {
-        Ok(parts) => Ok(parts.scenario(effective)),
-        Err(list) => Err(Diagnostics { sources: layered.sources, list }),
+    let sound = sweep.map_or(Ok(()), |entry| sweep::check(&entry.node, &layered.sources));
+    let built = build(&layered.root, &layered.sources, effective.hash());
+    match (built, sound) {
+        (Ok(scenario), Ok(())) => Ok(Scenario { effective, ..scenario }),
+        (built, sound) => {
+            let mut list = built.err().unwrap_or_default();
+            list.extend(sound.err().unwrap_or_default());
+            Err(Diagnostics { sources: layered.sources, list })
+        }
     }
+}
+
+/// Nothing in a gateway file can be simulated.
+pub(crate) fn refuse_gateway(layered: &Layered) -> Result<(), Diagnostics> {
+    let gateway = layered.root.entries().iter().find(|entry| entry.key == "gateway");
+    let Some(place) = gateway.map(|entry| entry.key_place) else { return Ok(()) };
+    let message = "this is a gateway file: nothing in it can be simulated";
+    let diagnostic = Diagnostic::new(Code::Empty, Some(place), message)
+        .label("it has backends in place of pools, and no workload")
+        .help("read it with `plimsoll check`, run it with `plimsoll serve`");
+    Err(Diagnostics { sources: layered.sources.clone(), list: vec![diagnostic] })
+}
+
+/// The scenario that a tree of values says, without the origins of its values.
+pub(crate) fn build(
+    root: &Node,
+    sources: &Sources,
+    hash: String,
+) -> Result<Scenario, Vec<Diagnostic>> {
+    let spec: Spec = plimsoll_config::decode(root)?;
+    Ok(Parts::new(spec, sources)?.scenario(hash))
 }
 
 struct Parts {
@@ -193,7 +213,7 @@ impl Parts {
         if found.is_empty() { Ok(parts) } else { Err(found) }
     }
 
-    fn scenario(self, effective: Effective) -> Scenario {
+    fn scenario(self, hash: String) -> Scenario {
         Scenario {
             assumptions: assumptions(&self.spec, &self.model.policy, &self.traces),
             name: self.spec.name.value,
@@ -203,8 +223,8 @@ impl Parts {
             objectives: self.objectives,
             traces: self.traces,
             plan: self.section,
-            hash: effective.hash(),
-            effective,
+            hash,
+            effective: Effective::default(),
         }
     }
 }

@@ -9,6 +9,8 @@ use plimsoll_config::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::sweep::spec::SweepSpec;
+
 /// A Plimsoll scenario: what load, on what hardware, under which policy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +46,8 @@ pub struct Spec {
     /// Who goes first.
     #[serde(default)]
     pub policy: At<PolicySpec>,
+    /// What `plimsoll sweep` varies; a run reads nothing of it.
+    pub sweep: Option<SweepSpec>,
     /// What hardware `plimsoll plan` may choose.
     pub plan: Option<PlanSpec>,
 }

@@ -15,9 +15,8 @@ use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -106,9 +105,9 @@ enum Kind {
 }
 
 #[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Vec<Choice<'a>>,
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
     #[serde(default)]
     usage: Option<Usage>,
     #[serde(default)]
@@ -116,50 +115,75 @@ struct Chunk<'a> {
 }
 
 #[derive(Deserialize)]
-struct Choice<'a> {
+struct Choice {
     #[serde(default)]
     finish_reason: Option<IgnoredAny>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
     #[serde(default)]
-    delta: Option<Delta>,
+    text: Said,
+    #[serde(default)]
+    delta: Said,
 }
 
-impl Choice<'_> {
+impl Choice {
     fn has_token(&self) -> bool {
-        self.text.is_some_and(says_something) || self.delta.is_some_and(|delta| delta.has_token)
+        self.text.something || self.delta.something
     }
 }
 
-fn says_something(value: &RawValue) -> bool {
-    !matches!(value.get(), "null" | "\"\"" | "[]" | "{}")
+/// Whether a value says anything: a text that is not empty, a list that is not, or an object in which
+/// something beside the role does (content, reasoning, calls of tools, whatever its name).
+#[derive(Clone, Copy, Default)]
+struct Said {
+    something: bool,
 }
 
-/// What is new of a message: content, reasoning, calls of tools, whatever its name.
-#[derive(Clone, Copy)]
-struct Delta {
-    has_token: bool,
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Said, D::Error> {
+        deserializer.deserialize_any(Listener)
+    }
 }
 
-impl<'de> Deserialize<'de> for Delta {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Delta, D::Error> {
+struct Listener;
+
+impl<'de> Visitor<'de> for Listener {
+    type Value = Said;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_unit<E>(self) -> Result<Said, E> {
+        Ok(Said { something: false })
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Said, E> {
+        Ok(Said { something: !text.is_empty() })
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Said, A::Error> {
+        let mut something = false;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            something = true;
+        }
+        Ok(Said { something })
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
         #[derive(Deserialize)]
         struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Delta;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Delta, A::Error> {
-                let mut has_token = false;
-                while let Some((Name(name), value)) = map.next_entry::<Name<'_>, &RawValue>()? {
-                    has_token |= name != "role" && says_something(value);
-                }
-                Ok(Delta { has_token })
-            }
+        let mut something = false;
+        while let Some(Name(name)) = map.next_key()? {
+            let said: Said = map.next_value()?;
+            something |= said.something && name != "role";
         }
-        deserializer.deserialize_map(Entries)
+        Ok(Said { something })
     }
 }
 
@@ -237,7 +261,8 @@ impl Stream {
                 false => Err(failed("the backend ended its answer without saying why")),
             };
         }
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else {
+        let chunk = str::from_utf8(&data).ok().and_then(|text| serde_json::from_str(text).ok());
+        let Some(chunk): Option<Chunk> = chunk else {
             return Err(failed("the backend sent malformed JSON"));
         };
         if chunk.error.is_some() {

@@ -244,7 +244,7 @@ fn version(node: &Node) -> Result<(), Vec<Diagnostic>> {
 }
 
 /// The value of an override: TOML, or a bare word as a string.
-fn override_value(value: &str, source: u32, offset: u32) -> Result<Node, Vec<Diagnostic>> {
+pub fn override_value(value: &str, source: u32, offset: u32) -> Result<Node, Vec<Diagnostic>> {
     let structured = value.trim_start().starts_with(['[', '{', '"', '\'']);
     match tree::parse_value(value, source, offset) {
         Ok(node) => Ok(node),
@@ -256,7 +256,7 @@ fn override_value(value: &str, source: u32, offset: u32) -> Result<Node, Vec<Dia
     }
 }
 
-fn put(node: &mut Node, steps: &[(&str, Place)], value: Node) -> Result<(), Diagnostic> {
+pub(crate) fn put(node: &mut Node, steps: &[(&str, Place)], value: Node) -> Result<(), Diagnostic> {
     let Some(((step, place), rest)) = steps.split_first() else {
         *node = value;
         return Ok(());
@@ -362,7 +362,8 @@ fn other_kind(below: &[Entry], over: &[Entry]) -> bool {
     })
 }
 
-fn take(node: &mut Node, key: &str) -> Option<Entry> {
+/// Takes a key out of a table.
+pub fn take(node: &mut Node, key: &str) -> Option<Entry> {
     let Value::Table(entries) = &mut node.value else { return None };
     let index = entries.iter().position(|entry| entry.key == key)?;
     Some(entries.remove(index))
