@@ -49,6 +49,8 @@ fn check(arguments: &[&str], code: i32, out: &[&str], error: &[&str]) {
 fn help_and_version_need_no_file() {
     let mut verbs = vec![
         "run",
+        "compare",
+        "plan",
         "sweep",
         "merge",
         "replay",
