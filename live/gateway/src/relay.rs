@@ -15,6 +15,7 @@ use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
+use plimsoll_wire::{Event, Events};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -24,7 +25,6 @@ use tokio::time::Instant;
 use crate::answer::{Body, Problem};
 use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
 use crate::line::Peer;
-use crate::sse::{Event, Events};
 use crate::state::{Current, Shared, count};
 use crate::upstream::Begun;
 
