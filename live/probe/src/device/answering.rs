@@ -69,6 +69,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What is left of all that was heard of a request, in order.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn of(all: impl IntoIterator<Item = Heard>) -> Result<Answer, DeviceError> {
+        let mut gathering = Gathering::default();
+        all.into_iter().find_map(|heard| gathering.take(heard)).unwrap_or_else(|| Err(gone()))
+    }
+
     /// When each token was there, if pieces can be told apart as tokens: as many pieces as the
     /// device counts tokens, with or without those that carry no text.
     pub fn tokens(&self) -> Option<Vec<Time>> {
