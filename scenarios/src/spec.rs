@@ -9,6 +9,8 @@ use plimsoll_config::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::calibration::CalibrationSpec;
+
 /// A Plimsoll scenario: what load, on what hardware, under which policy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -313,6 +315,8 @@ pub struct PoolSpec {
     pub step_time: StepTimeSpec,
     /// Where the step-time numbers come from, one sentence for reports.
     pub provenance: At<String>,
+    /// What `plimsoll calibrate` says of them.
+    pub calibration: Option<CalibrationSpec>,
 }
 
 /// The limits of an engine.

@@ -59,35 +59,89 @@ fn alone(profile: &Profile, (prompt, output): (u32, u32)) -> f64 {
     span(&profile.engine()) / span(&model()) - 1.0
 }
 
-#[test]
-fn known_coefficients_are_found_again_through_http() {
-    let (_backend, device) = started(&model());
-    let profile = calibrate(&device, &settings(20), &Quiet).expect("it is measured");
-    eprintln!("{}", profile.to_toml());
-    assert_eq!(profile.method, Method::Tokens);
-    // The client's own delays, on a machine that does other things too, are all the error there is.
-    assert!(profile.fit.held_out < 0.1, "{:?}", profile.fit);
+/// What is wrong with the coefficients that were found.
+fn faults(profile: &Profile) -> Vec<String> {
     let StepCostSpec::Affine { base, prefill, sequence, context, pair } = profile.fit.step_cost()
     else {
-        panic!("{:?}", profile.fit)
+        return vec![format!("{:?}", profile.fit)];
     };
-    let check = |name: &str, found: f64, truth: f64, within: f64| {
-        let error = found / truth - 1.0;
-        assert!(error.abs() < within, "{name}: {found} for {truth}, {:.1} % off", error * 100.0);
+    let mut found = Vec::new();
+    let mut check = |name: &str, value: f64, truth: f64, within: f64| {
+        let error = value / truth - 1.0;
+        if error.abs() > within {
+            found.push(format!("{name}: {value} for {truth}, {:.1} % off", error * 100.0));
+        }
     };
-    check("base", base, 3e6, 0.15);
-    check("prefill", prefill, 40e3, 0.15);
-    check("sequence", sequence, 250e3, 0.15);
-    check("context", context, 800.0, 0.25);
-    check("pair", pair, 60.0, 0.5);
-    for lengths in [(16, 100), (400, 50), (1_500, 20)] {
-        let error = alone(&profile, lengths);
-        assert!(error.abs() < 0.08, "{lengths:?} alone: {:.1} % off", error * 100.0);
-    }
+    check("base", base, 3e6, 0.1);
+    check("prefill", prefill, 40e3, 0.1);
+    check("sequence", sequence, 250e3, 0.1);
+    check("context", context, 800.0, 0.2);
+    check("pair", pair, 60.0, 0.3);
     // KV memory is known from the part of it that is used.
     let kv = profile.engine().kv_tokens() as f64;
     check("kv_tokens", kv, model().kv_tokens() as f64, 0.05);
-    assert!(profile.overheads.request < 3e6, "{:?}", profile.overheads);
+    for lengths in [(16, 100), (400, 50), (1_500, 20)] {
+        check(&format!("{lengths:?} alone"), 1.0 + alone(profile, lengths), 1.0, 0.05);
+    }
+    check("held-out error", 1.0 + profile.fit.held_out, 1.0, 0.05);
+    check("request", 1e7 + profile.overheads.request, 1e7, 0.3);
+    check("first byte", 1e7 + profile.overheads.first_byte, 1e7, 0.3);
+    found
+}
+
+#[test]
+fn known_coefficients_are_found_again_through_http() {
+    let (_backend, device) = started(&model());
+    let mut tries = Vec::new();
+    // What a machine that is busy with something else adds to every time is not the device's: it
+    // has other chances.
+    for _ in 0..6 {
+        match calibrate(&device, &settings(15), &Quiet) {
+            Ok(profile) => {
+                let found = faults(&profile);
+                if found.is_empty() {
+                    assert_eq!(profile.method, Method::Tokens);
+                    return a_scenario_extends(&profile);
+                }
+                tries.push((profile.noise, found));
+            }
+            Err(CalibrateError::TooNoisy(_) | CalibrateError::TooLittle(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("six times: {tries:#?}");
+}
+
+/// A scenario that extends the file of a profile runs the same engine, and is told where it may
+/// leave what was measured.
+fn a_scenario_extends(profile: &Profile) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    std::fs::write(folder.path().join("profile.toml"), profile.to_toml()).expect("it is written");
+    let text = "schema_version = 1\nextends = \"profile.toml\"\nname = \"live\"\n\
+        [run]\nduration = \"1m\"\n[[class]]\nname = \"chat\"\n\
+        [[workload]]\nname = \"chat\"\nclass = \"chat\"\n\
+        arrivals = { process = \"poisson\", rate = \"3/s\" }\n\
+        prompt_tokens = { distribution = \"fixed\", tokens = 100 }\n\
+        output_tokens = { distribution = \"fixed\", tokens = 10 }\n";
+    let path = folder.path().join("live.toml");
+    std::fs::write(&path, text).expect("it is written");
+    let scenario = plimsoll_scenario::load(&path, &[]);
+    let scenario = scenario.unwrap_or_else(|found| panic!("{}", found.render(false)));
+    let (read, fitted) = (scenario.model.pools[0].engine.clone(), profile.engine());
+    let cost = |model: &EngineModel| match model.step_cost {
+        StepCostSpec::Affine { base, prefill, sequence, context, pair } => {
+            [base, prefill, sequence, context, pair]
+        }
+        StepCostSpec::Polynomial { .. } => panic!("{model:?}"),
+    };
+    for (read, fitted) in cost(&read).into_iter().zip(cost(&fitted)) {
+        assert!((read - fitted).abs() <= 1e-4 * fitted, "{read} is read, {fitted} was fitted");
+    }
+    assert_eq!(EngineModel { step_cost: fitted.step_cost, ..read }, fitted);
+    let calibration = scenario.calibrations[0].as_ref().expect("the pool was measured");
+    assert_eq!(calibration.range.sequences, 16);
+    let told = scenario.assumptions.iter().find(|told| told.contains("extrapolated"));
+    assert!(told.is_some_and(|told| told.contains("context tokens of 16")), "{told:?}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use plimsoll_sim::engine::BatchShape;
 use super::observation::{Feature, Observation};
 use super::plan::{Cell, Pace, Plan, STEPS};
 use super::profile::{Assumed, Overheads};
-use super::statistics::{half_width, median};
-use super::{CalibrateError, Settings};
+use super::statistics::{half_width, median, relative_spread};
+use super::{CalibrateError, ROUNDS_MIN, Settings};
 use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, Prompt};
 
 /// Decode steps that make one observation: enough that the client's jitter at its two ends is
@@ -20,8 +20,6 @@ const STEP_TOKENS_ASSUMED: u32 = 2_048;
 const SEATS_ASSUMED: u32 = 32;
 const CONTEXT_ASSUMED: u32 = 4_096;
 const BLOCK_ASSUMED: u32 = 16;
-/// A cell may take this part of the time there is.
-const CELLS_A_BUDGET: u32 = 40;
 
 /// What was measured so far.
 pub(super) struct Measured<'a> {
@@ -46,7 +44,8 @@ pub(super) struct Measured<'a> {
 #[derive(Default)]
 struct Delays {
     accepted: Vec<f64>,
-    first_byte: Vec<f64>,
+    /// From sending, and which of `seen` it belongs to.
+    first_byte: Vec<(usize, f64)>,
     chunk: Vec<f64>,
     told: Vec<f64>,
 }
@@ -100,7 +99,8 @@ impl<'a> Measured<'a> {
 
     /// What to measure.
     pub fn plan(&mut self) -> Result<Plan, CalibrateError> {
-        let plan = Plan::new(&self.pace, self.settings.budget / CELLS_A_BUDGET);
+        let rounds = u32::try_from(ROUNDS_MIN).unwrap_or(u32::MAX);
+        let plan = Plan::new(&self.pace, self.settings.budget, rounds);
         if plan.cells.is_empty() {
             let what = "every cell of the plan would take too long on this device";
             return Err(CalibrateError::TooLittle(what.into()));
@@ -136,6 +136,14 @@ impl<'a> Measured<'a> {
         }
     }
 
+    /// The median over cells of how much their times spread, as a part of their medians; `None` if
+    /// none was measured often enough to know.
+    pub fn spread(&self) -> Option<f64> {
+        let often = self.values.iter().filter(|values| values.len() >= ROUNDS_MIN);
+        let spreads: Vec<f64> = often.map(|values| relative_spread(values)).collect();
+        (!spreads.is_empty()).then(|| median(&spreads))
+    }
+
     /// A cell's times, in ns.
     pub fn values(&self, index: usize) -> &[f64] {
         &self.values[index]
@@ -163,7 +171,8 @@ impl<'a> Measured<'a> {
             let mut one = Observation::of(index);
             one.add(step.shape);
             one.nanos = nanos(step.start, step.end);
-            if one.nanos > 0.0 {
+            // A step of which the engine does not know what it computed has no shape.
+            if one.nanos > 0.0 && step.shape != BatchShape::default() {
                 self.steps.push(one);
             }
         }
@@ -186,7 +195,7 @@ impl<'a> Measured<'a> {
         one.sums[Feature::Requests as usize] = 1.0;
         one.nanos = nanos(answer.sent, first);
         self.delays.accepted.push(nanos(answer.sent, answer.accepted));
-        self.delays.first_byte.push(nanos(answer.accepted, answer.first_byte));
+        self.delays.first_byte.push((self.seen.len(), nanos(answer.sent, answer.first_byte)));
         self.seen.push(one);
         Ok((vec![one.nanos], vec![answer]))
     }
@@ -349,10 +358,13 @@ impl<'a> Measured<'a> {
         let alone = |one: &&Observation| one.sums[Feature::Requests as usize] > 0.0;
         let request: Vec<f64> =
             self.seen.iter().filter(alone).map(|one| one.nanos - predict(one)).collect();
+        let first_byte = self.delays.first_byte.iter();
+        let first_byte: Vec<f64> =
+            first_byte.map(|(index, nanos)| nanos - predict(&self.seen[*index])).collect();
         Overheads {
             request: median(&request).max(0.0),
             accepted: median(&self.delays.accepted),
-            first_byte: median(&self.delays.first_byte),
+            first_byte: median(&first_byte).max(0.0),
             chunk: median(&self.delays.chunk),
             delivery: (!self.delays.told.is_empty()).then(|| median(&self.delays.told)),
         }

@@ -108,7 +108,7 @@ pub fn calibrate(
     measured.warm_up()?;
     let plan = measured.plan()?;
     let rounds = rounds(&mut measured, &plan, (began, settings, watch))?;
-    let noise = noise(&rounds)?;
+    let noise = noise(&rounds, measured.spread())?;
     let kv_tokens = measured.kv_tokens(&plan)?;
     let fitted = fit(measured.observations()).map_err(CalibrateError::TooLittle)?;
     let assumed = measured.assumed(kv_tokens);
@@ -118,7 +118,8 @@ pub fn calibrate(
 /// How much equal measurements differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Noise {
-    /// The spread of the reference cell, as a part of its median (normalised median deviation).
+    /// The spread of equal measurements, as a part of their median (normalised median deviation):
+    /// that of the reference cell, or the median cell's where that is more.
     pub floor: f64,
     /// By which part the reference cell became slower from the first third to the last.
     pub drift: f64,
@@ -171,12 +172,16 @@ fn rounds(
     Ok(reference)
 }
 
-fn noise(reference: &[f64]) -> Result<Noise, CalibrateError> {
+fn noise(reference: &[f64], spread: Option<f64>) -> Result<Noise, CalibrateError> {
     if reference.is_empty() {
         let what = "the tokens of a single request could not be told apart";
         return Err(CalibrateError::TooLittle(what.into()));
     }
-    let floor = relative_spread(reference);
+    let Some(spread) = spread else {
+        let what = format!("no cell could be measured {ROUNDS_MIN} times within the time there is");
+        return Err(CalibrateError::TooLittle(what));
+    };
+    let floor = relative_spread(reference).max(spread);
     if floor > NOISE_MAX {
         return Err(CalibrateError::TooNoisy(floor));
     }

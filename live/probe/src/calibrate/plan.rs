@@ -67,9 +67,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The cells of which one takes at most `each`, on a device of this pace.
-    pub(super) fn new(pace: &Pace, each: Duration) -> Plan {
-        let fits = |cell: &Cell| pace.holds(cell) && pace.estimate(cell) <= each;
+    /// The cells that the device has room for, as many of them as can be measured `rounds` times
+    /// within `budget` on a device of this pace; those that take longest are left out first.
+    pub(super) fn new(pace: &Pace, budget: Duration, rounds: u32) -> Plan {
+        let fits = |cell: &Cell| pace.holds(cell);
         let mut cells = Vec::new();
         cells.extend(PROMPTS.map(|prompt| Cell::Prefill { prompt }).iter().filter(|c| fits(c)));
         for sequences in BATCHES {
@@ -83,6 +84,11 @@ impl Plan {
                 let cell = Cell::Mixed { sequences, prompt };
                 cells.extend(Some(cell).filter(&fits));
             }
+        }
+        let time = |cells: &[Cell]| cells.iter().map(|cell| pace.estimate(cell)).sum::<Duration>();
+        while time(&cells) * rounds > budget {
+            let longest = (0..cells.len()).max_by_key(|at| pace.estimate(&cells[*at]));
+            cells.remove(longest.expect("no cells take no time"));
         }
         Plan { cells }
     }
@@ -139,14 +145,15 @@ mod tests {
             kv_tokens: Some(4_000),
             step_tokens_max: 512,
         };
-        let cells = Plan::new(&pace, Duration::from_secs(3)).cells;
+        let cells = Plan::new(&pace, Duration::from_secs(300), 3).cells;
         assert!(cells.contains(&Cell::Prefill { prompt: 512 }));
         assert!(!cells.contains(&Cell::Prefill { prompt: 1_024 }), "beyond the context");
         assert!(cells.contains(&Cell::Decode { sequences: 16, prompt: 128 }));
         assert!(!cells.contains(&Cell::Decode { sequences: 16, prompt: 512 }), "beyond the memory");
         assert!(!cells.contains(&Cell::Decode { sequences: 32, prompt: 16 }), "beyond the seats");
         assert!(cells.contains(&Cell::Mixed { sequences: 8, prompt: 256 }));
-        let hurried = Plan::new(&pace, Duration::from_millis(400)).cells;
+        let hurried = Plan::new(&pace, Duration::from_secs(5), 3).cells;
         assert!(hurried.len() < cells.len() && !hurried.is_empty(), "{hurried:?}");
+        assert!(hurried.contains(&Cell::Decode { sequences: 1, prompt: 16 }), "{hurried:?}");
     }
 }

@@ -29,7 +29,7 @@ pub struct Overheads {
     pub request: f64,
     /// From sending it to the head of the answer.
     pub accepted: f64,
-    /// From there to the first byte of the body.
+    /// From sending it to the first byte of the answer's body, beside the steps.
     pub first_byte: f64,
     /// By how much each further token of one step comes later.
     pub chunk: f64,
@@ -261,7 +261,7 @@ impl Profile {
                 "    {{ cell = {}, measured = {}, half_width = {}, error = {:.4}, runs = {} }},",
                 quoted(&cell.name),
                 span(cell.measured),
-                percent(cell.half_width.min(1.0)),
+                percent(cell.half_width),
                 cell.error,
                 cell.runs
             )?;
@@ -333,7 +333,7 @@ fn span(nanos: f64) -> String {
 }
 
 fn percent(part: f64) -> String {
-    format!("\"{:.2}%\"", part * 100.0)
+    format!("\"{:.2}%\"", part.clamp(0.0, 1.0) * 100.0)
 }
 
 /// A JSON string is a TOML string.

@@ -23,6 +23,8 @@
 
 mod answering;
 mod clock;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod error;
 mod remote;
 
@@ -32,6 +34,8 @@ use plimsoll_sim::engine::BatchShape;
 
 pub use answering::{Answer, Answering, Carries, Chunk, Heard, Teller, Usage, channel};
 pub use clock::Clock;
+#[cfg(feature = "embedded")]
+pub use embedded::{Embedded, EmbeddedOptions, Shape};
 pub use error::DeviceError;
 pub use remote::{Remote, RemoteOptions};
 
