@@ -1,5 +1,7 @@
 //! The allocator alone, on one core: requests of 1,000 tenants in three classes arrive and end,
-//! with free seats and with 10,000 waiting.
+//! with free seats and with 10,000 waiting; under the policies of the main job and its variants
+//! (`noisy-neighbour…`), under each rule with an account for every tenant or workflow, and under
+//! rules of every stage at once (`everything`).
 //!
 //! `cargo bench --bench allocator`; "elem/s" are inputs a second: an arrival and an end a request
 //! (and what is cached of it, where a rule asks). At the end the 99th percentile of the time that
@@ -22,8 +24,12 @@ const REQUESTS: u64 = 100_000;
 /// Requests that wait.
 const QUEUED: u64 = 10_000;
 
-fn rules() -> impl Iterator<Item = (&'static str, Config)> {
-    main_rules().into_iter().chain(other_rules()).chain([all_rules()])
+/// The policies of the main job as its files say, then rules one by one with an account for each
+/// tenant or workflow, then rules of every stage at once.
+fn rules() -> Vec<(String, Config)> {
+    let rules = main_rules().into_iter().chain(other_rules()).chain([all_rules()]);
+    let rules = rules.map(|(name, policy)| (name.to_owned(), policy));
+    scenario::main_job().into_iter().chain(rules).collect()
 }
 
 fn inputs(criterion: &mut Criterion) {

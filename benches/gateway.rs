@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,23 +14,66 @@ use std::time::{Duration, Instant};
 use plimsoll_gateway::{Gateway, Keys, Running};
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Limits, Settings};
 use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const RATE: u32 = 1_000;
 const SECONDS: u32 = 10;
 const TOKENS: u32 = 64;
 const SILENT: usize = 1_000;
 const QUEUED: usize = 10_000;
 
+/// The word that makes this process one of clients.
+const HOLD: &str = "hold";
+
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        streams().await;
-        short_requests().await;
-        silent_streams().await;
-        queued().await;
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let [word, address, ..] = &arguments[..]
+        && word == HOLD
+    {
+        return hold(address);
+    }
+    // Cargo's tests run benches once, to see that they still work: this one needs a quiet machine.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
+    let threads = |name| {
+        tokio::runtime::Builder::new_multi_thread()
+            .thread_name(name)
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    // The load has threads of its own, so that what each side takes of the CPU can be told.
+    let (gateway, load) = (threads("gateway"), threads("load"));
+    let sides = Sides { gateway: gateway.handle().clone() };
+    load.block_on(async {
+        streams(&sides).await;
+        short_requests(&sides).await;
+        silent_streams(&sides).await;
+        queued(&sides).await;
     });
+}
+
+/// Where the gateway runs.
+struct Sides {
+    gateway: tokio::runtime::Handle,
+}
+
+/// Seconds of CPU that threads of these names have taken: the load, the gateway, the backend.
+fn cpu() -> [f64; 3] {
+    let mut seconds = [0.0; 3];
+    for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let Some((front, back)) = stat.rsplit_once(") ") else { continue };
+        let ticks = back.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+        let side = ["load", "gateway", "backend"].iter().position(|name| front.ends_with(name));
+        if let Some(side) = side {
+            // The kernel counts in hundredths of a second.
+            seconds[side] += ticks.sum::<f64>() / 100.0;
+        }
+    }
+    seconds
 }
 
 fn engine(seats: u32) -> EngineModel {
@@ -56,7 +100,7 @@ fn settings(faults: Faults) -> Settings {
     Settings { faults, limits, ..Settings::default() }
 }
 
-async fn gateway(backend: SocketAddr, seats: usize) -> Running {
+async fn gateway(sides: &Sides, backend: SocketAddr, seats: usize) -> Running {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("gateway.toml");
     let text = format!(
@@ -71,7 +115,8 @@ async fn gateway(backend: SocketAddr, seats: usize) -> Running {
         plimsoll_config::read(Path::new(&path), &[], &[]).and_then(|read| read.gateway_file());
     let file = file.unwrap_or_else(|error| panic!("{}", error.render(false)));
     let gateway = Gateway { file, keys: Keys::default(), observer: Box::new(()) };
-    let running = gateway.start().await.expect("it starts");
+    let started = sides.gateway.spawn(gateway.start()).await;
+    let running = started.expect("it does not panic").expect("it starts");
     tokio::time::sleep(Duration::from_millis(300)).await;
     running
 }
@@ -89,29 +134,33 @@ fn request(tokens: u32, streams: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends a request and reads until `end` was read; when the first byte of the body came.
+/// Sends a request and reads until what ends the answer; when the first byte of the body came.
 async fn ask(stream: &mut TcpStream, request: &[u8], end: &[u8]) -> Duration {
     let sent = Instant::now();
     stream.write_all(request).await.expect("it is read");
-    let (mut read, mut first) = (Vec::with_capacity(32_768), None);
-    while !read.windows(end.len()).any(|part| part == end) {
+    let (mut read, mut first) = (Vec::with_capacity(4_096), None);
+    loop {
+        // What was looked through before matters no more, but for an end that is cut in two.
+        read.drain(..read.len().saturating_sub(end.len()));
         let count = stream.read_buf(&mut read).await.expect("it answers");
         assert!(count > 0, "it broke off: {}", String::from_utf8_lossy(&read));
         if first.is_none() && read.windows(5).any(|part| part == b"data:") {
             first = Some(sent.elapsed());
         }
+        if read.windows(end.len()).any(|part| part == end) {
+            return first.unwrap_or_else(|| sent.elapsed());
+        }
     }
-    first.unwrap_or_else(|| sent.elapsed())
 }
 
 /// Times to first token of an open loop, sorted.
-async fn open_loop(address: SocketAddr) -> Vec<Duration> {
+async fn open_loop(address: SocketAddr, rate: u32) -> Vec<Duration> {
     let kept = Arc::new(std::sync::Mutex::new(Vec::<TcpStream>::new()));
     let request: Arc<[u8]> = request(TOKENS, true).into();
     let began = tokio::time::Instant::now();
     let mut tasks = Vec::new();
-    for number in 0..RATE * SECONDS {
-        tokio::time::sleep_until(began + Duration::from_secs(1) * number / RATE).await;
+    for number in 0..rate * SECONDS {
+        tokio::time::sleep_until(began + Duration::from_secs(1) * number / rate).await;
         let (kept, request) = (Arc::clone(&kept), Arc::clone(&request));
         tasks.push(tokio::spawn(async move {
             let one = kept.lock().expect("nobody panics while it is held").pop();
@@ -137,21 +186,41 @@ fn quantile(times: &[Duration], part: f64) -> Duration {
     times[((times.len() as f64 * part) as usize).min(times.len() - 1)]
 }
 
-async fn streams() {
-    let backend = Backend::start(engine(4096), settings(Faults::default())).expect("it starts");
-    let running = gateway(backend.addr, 4096).await;
-    let direct = open_loop(backend.addr).await;
-    let through = open_loop(running.address()).await;
-    println!("{RATE} streams/s of {TOKENS} tokens for {SECONDS} s, time to first token");
-    for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-        let (direct, through) = (quantile(&direct, part), quantile(&through, part));
-        let added = through.as_secs_f64() - direct.as_secs_f64();
+/// With a chunk a token, and with chunks of as many as engines under load are told to send at once
+/// (`--stream-interval`).
+async fn streams(sides: &Sides) {
+    for (interval, rate) in [(8, 1_000), (1, 250)] {
+        let settings = Settings { stream_interval: interval, ..settings(Faults::default()) };
+        let backend = Backend::start(engine(4096), settings).expect("it starts");
+        let running = gateway(sides, backend.addr, 4096).await;
+        let before = cpu();
+        let direct = open_loop(backend.addr, rate).await;
+        let between = cpu();
+        let through = open_loop(running.address(), rate).await;
+        let after = cpu();
         println!(
-            "  {name}: direct {direct:.2?}, gateway {through:.2?}, added {:.3} ms",
-            added * 1e3
+            "{rate} streams/s of {TOKENS} tokens in chunks of {interval} for {SECONDS} s, time to \
+             first token"
         );
+        for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+            let (direct, through) = (quantile(&direct, part), quantile(&through, part));
+            let added = through.as_secs_f64() - direct.as_secs_f64();
+            println!(
+                "  {name}: direct {direct:.2?}, gateway {through:.2?}, added {:.3} ms",
+                added * 1e3
+            );
+        }
+        for (name, from, to) in [("direct", before, between), ("gateway", between, after)] {
+            let cores = |side: usize| (to[side] - from[side]) / f64::from(SECONDS);
+            println!(
+                "  cores busy, {name}: load {:.2}, gateway {:.2}, backend {:.2}",
+                cores(0),
+                cores(1),
+                cores(2)
+            );
+        }
+        running.stop().await;
     }
-    running.stop().await;
 }
 
 async fn closed_loop(address: SocketAddr, clients: usize, seconds: u64) -> f64 {
@@ -175,9 +244,9 @@ async fn closed_loop(address: SocketAddr, clients: usize, seconds: u64) -> f64 {
     done.load(Ordering::Relaxed) as f64 / seconds as f64
 }
 
-async fn short_requests() {
+async fn short_requests(sides: &Sides) {
     let backend = Backend::start(engine(4096), settings(Faults::default())).expect("it starts");
-    let running = gateway(backend.addr, 4096).await;
+    let running = gateway(sides, backend.addr, 4096).await;
     let direct = closed_loop(backend.addr, 64, 5).await;
     let through = closed_loop(running.address(), 64, 5).await;
     println!("short requests/s, 64 clients: direct {direct:.0}, gateway {through:.0}");
@@ -204,11 +273,11 @@ async fn begin(address: SocketAddr) -> Vec<TcpStream> {
     streams
 }
 
-async fn silent_streams() {
+async fn silent_streams(sides: &Sides) {
     let share = vec![FaultShare { fault: Fault::Stall, probability: 1.0 }];
     let faults = Faults::new(share, 1).expect("it is a part of all");
     let backend = Backend::start(engine(4096), settings(faults)).expect("it starts");
-    let running = gateway(backend.addr, 4096).await;
+    let running = gateway(sides, backend.addr, 4096).await;
     let before = resident();
     let direct = begin(backend.addr).await;
     let between = resident();
@@ -224,24 +293,41 @@ async fn silent_streams() {
     running.stop().await;
 }
 
-async fn queued() {
+/// Clients in a process of their own: one alone may not have files open for both sides.
+async fn queued(sides: &Sides) {
     let share = vec![FaultShare { fault: Fault::Hang, probability: 1.0 }];
     let faults = Faults::new(share, 1).expect("it is a part of all");
     let backend = Backend::start(engine(1), settings(faults)).expect("it starts");
-    let running = gateway(backend.addr, 1).await;
-    let address = running.address();
-    let (request, mut streams) = (request(1, false), Vec::new());
-    for _ in 0..QUEUED {
-        let Ok(mut stream) = TcpStream::connect(address).await else { break };
-        stream.write_all(&request).await.expect("it is read");
-        streams.push(stream);
-    }
+    let running = gateway(sides, backend.addr, 1).await;
+    let bench = std::env::current_exe().expect("this bench");
+    let mut clients = tokio::process::Command::new(bench);
+    clients.args([HOLD, &running.address().to_string()]).stdin(Stdio::piped());
+    let mut clients = clients.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+    let mut sent = String::new();
+    let out = clients.stdout.as_mut().expect("it is piped");
+    tokio::io::BufReader::new(out).read_line(&mut sent).await.expect("it says how many");
     tokio::time::sleep(Duration::from_secs(2)).await;
     let held = running.gate().ask(|inside| {
         let state = inside.allocator.snapshot().classes[0];
-        state.queued + state.outstanding
+        (state.queued, state.outstanding)
     });
-    println!("requests held: {} of {} sent", held.await.expect("it runs"), streams.len());
-    drop(streams);
+    let (queued, outstanding) = held.await.expect("it runs");
+    println!("of {} requests sent, {queued} wait and {outstanding} run", sent.trim());
+    drop(clients);
     running.stop().await;
+}
+
+/// What the clients' process does: sends, says how many, and waits until nobody wants it any more.
+fn hold(address: &str) {
+    use std::io::{Read as _, Write as _};
+    let request = request(1, false);
+    let mut streams = Vec::new();
+    while streams.len() <= QUEUED
+        && let Ok(mut stream) = std::net::TcpStream::connect(address)
+    {
+        stream.write_all(&request).expect("it is read");
+        streams.push(stream);
+    }
+    println!("{}", streams.len());
+    let _ = std::io::stdin().read(&mut [0]);
 }

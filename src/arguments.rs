@@ -206,6 +206,10 @@ pub struct BackendOptions {
     /// Whose metrics and priorities it speaks
     #[arg(long, value_enum, default_value_t = ServerKind::Vllm)]
     pub kind: ServerKind,
+    /// Tokens a chunk of a stream, but for the first token, as vLLM's and SGLang's option of this
+    /// name
+    #[arg(long, value_name = "N", default_value_t = std::num::NonZeroU32::MIN)]
+    pub stream_interval: std::num::NonZeroU32,
     /// What goes wrong, and with which part of all requests, such as `reset:0.1`; may be repeated
     /// (`--help` lists them)
     #[arg(long = "fault", value_name = "NAME[:PART]")]

@@ -28,6 +28,7 @@ pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
             ServerKind::Sglang => Kind::Sglang,
             ServerKind::LlamaCpp => Kind::LlamaCpp,
         },
+        stream_interval: options.stream_interval.get(),
         faults,
         ..Settings::default()
     };

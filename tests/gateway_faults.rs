@@ -509,6 +509,30 @@ fn a_backend_that_breaks_everything_is_left_out_where_another_can_serve() {
     });
 }
 
+/// Servers close connections that were idle. Who sends at that moment finds the connection closed in
+/// order, without a word of an answer: it is sent once more, over a connection of its own.
+#[test]
+fn a_kept_connection_that_closes_under_a_request_is_replaced_once() {
+    run(async {
+        let closes = [1, 3, 4];
+        let body = "{\"choices\":[{\"finish_reason\":\"stop\"}]}";
+        let well = gateway::answer("200 OK", "content-type: application/json\r\n", body);
+        let scripted = Scripted::start(move |number| match closes.contains(&number) {
+            true => vec![(Duration::ZERO, Vec::new())],
+            false => vec![(Duration::ZERO, well.clone())],
+        })
+        .await;
+        let slowly = backend("b", scripted.addr, "").replace("\"50ms\"", "\"1min\"");
+        let fixture = Fixture::start(Plan::default(), &[slowly]).await;
+        for (status, seen) in [(200, 1), (200, 3), (502, 5)] {
+            let reply = post(fixture.address, &gateway::whole(2, "")).await;
+            assert_eq!(reply.status(), status, "{}", reply.text());
+            assert_eq!(scripted.seen().len(), seen);
+        }
+        fixture.finish().await;
+    });
+}
+
 #[test]
 fn who_finds_a_backend_gone_goes_elsewhere() {
     run(async {

@@ -48,6 +48,41 @@ async fn drip(client: &mut Client, bytes: &[u8]) -> Duration {
     began.elapsed()
 }
 
+/// Bodies of requests that wait take room until they are answered; who finds none is told so at
+/// once, and what has not come yet counts as what it may become.
+#[test]
+fn bodies_that_are_held_take_no_more_than_their_room() {
+    run(async {
+        let backend_ = probe(1, 1.0);
+        let limits = format!("{LIMITS}bodies_bytes_max = \"256KiB\"\n");
+        let backends = [backend("b", backend_.addr, "seats = 1")];
+        let fixture = Fixture::start(Plan { gateway: &limits, ..Plan::default() }, &backends).await;
+        let large = format!("{}{}", chat(20, ""), " ".repeat(60_000));
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut client = Client::open(fixture.address).await;
+            client.send(CHAT, "", &large).await;
+            held.push(client);
+        }
+        eventually(Duration::from_secs(5), "four are held", async || {
+            let (queued, running) = fixture.held().await;
+            queued + running == 4
+        })
+        .await;
+        let refused = post(fixture.address, &large).await;
+        assert_eq!((refused.status(), refused.code().as_str()), (503, "bodies_full"));
+        assert_eq!(refused.head.header("retry-after"), "1");
+        let small = post(fixture.address, &chat(1, "")).await;
+        assert!(small.is_success(), "{}", small.text());
+        for client in &mut held {
+            assert!(client.reply().await.is_success());
+        }
+        // What was held is free again, to the byte.
+        assert!(post(fixture.address, &large).await.is_success());
+        fixture.finish().await;
+    });
+}
+
 #[test]
 fn slow_heads_and_bodies_are_cut_off() {
     run(async {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use plimsoll_planner::{Replications, plan, replicate};
+use plimsoll_policy::Config;
 use plimsoll_report::{Ledger, Plan, summarise};
 use plimsoll_scenario::{Scenario, load};
 
@@ -32,6 +33,18 @@ pub fn sized(replicas: u32, requests: u64) -> Vec<String> {
         format!("workload.chat.arrivals.rate=\"{rate:.1}/s\""),
         format!("run.duration=\"{:.0}s\"", requests as f64 / rate),
     ]
+}
+
+/// The policies of the main job, `noisy-neighbour`, and of its variants, by name.
+pub fn main_job() -> Vec<(String, Config)> {
+    let variants = ["", "-aging", "-caps", "-priority", "-priority-guard", "-vtc"];
+    let policy = |variant| {
+        let name = format!("noisy-neighbour{variant}");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.toml"));
+        let scenario = load(&path, &[]).unwrap_or_else(|wrong| panic!("{}", wrong.render(false)));
+        (name, scenario.model.policy)
+    };
+    variants.into_iter().map(policy).collect()
 }
 
 /// Waiting is attributed to whoever held what was waited for.

@@ -65,6 +65,7 @@ async fn watch(
     loop {
         let next = async {
             ticks.tick().await;
+            upstream.sweep();
             let as_of = Instant::now();
             match upstream.breaker.is_open() {
                 true => None,

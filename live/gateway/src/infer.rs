@@ -12,6 +12,7 @@ use plimsoll_config::gateway::{Deadlines, PriorityOrder};
 use plimsoll_driver::{Refused, Ticket};
 use plimsoll_policy::RequestInfo;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::answer::{Body, Problem, whole};
@@ -57,6 +58,8 @@ pub(crate) struct Job {
     pub info: RequestInfo,
     /// The client's number for it, or ours.
     pub id: String,
+    /// Held as long as the body is.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Job {
@@ -68,10 +71,11 @@ impl Job {
         (shared, current): (&Arc<Shared>, &Arc<Current>),
         caller: &identity::Caller,
         headers: &HeaderMap,
-        (asked, id): (Asked, String),
+        (asked, id, room): (Asked, String, OwnedSemaphorePermit),
     ) -> Result<Job, Problem> {
         let info = identity::inference(headers, &asked, caller, (shared, current))?;
-        Ok(Job { shared: Arc::clone(shared), current: Arc::clone(current), asked, info, id })
+        let (shared, current) = (Arc::clone(shared), Arc::clone(current));
+        Ok(Job { shared, current, asked, info, id, _room: room })
     }
 
     /// Waits for its turn, has a backend answer it, and passes the answer on. Dropping the future

@@ -5,7 +5,7 @@
 //! the gateway never says of an answer that it is complete unless its backend has.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,11 +16,10 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
 use plimsoll_wire::{Event, Events};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::{Body, Problem};
 use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
@@ -39,8 +38,37 @@ pub(crate) struct Stream {
     begun: Begun,
     ticket: Ticket,
     times: Times,
+    alarm: Alarm,
     events: Events,
     seen: Seen,
+}
+
+/// Goes off at a deadline. Most deadlines are put off before they are near, by every event: the
+/// timer is set anew only once it has gone off.
+struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    at: Instant,
+    which: &'static str,
+}
+
+impl Alarm {
+    fn new((at, which): (Instant, &'static str)) -> Alarm {
+        Alarm { timer: Box::pin(sleep_until(at)), at, which }
+    }
+
+    fn set(&mut self, (at, which): (Instant, &'static str)) {
+        (self.at, self.which) = (at, which);
+        if at < self.timer.deadline() {
+            self.timer.as_mut().reset(at);
+        }
+    }
+
+    async fn gone_off(&mut self) {
+        while Instant::now() < self.at {
+            self.timer.as_mut().await;
+            self.timer.as_mut().reset(self.at);
+        }
+    }
 }
 
 /// What of a job outlives the answer's head.
@@ -77,9 +105,9 @@ enum Kind {
 }
 
 #[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Vec<Choice<'a>>,
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
     #[serde(default)]
     usage: Option<Usage>,
     #[serde(default)]
@@ -87,21 +115,75 @@ struct Chunk<'a> {
 }
 
 #[derive(Deserialize)]
-struct Choice<'a> {
+struct Choice {
     #[serde(default)]
     finish_reason: Option<IgnoredAny>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    delta: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    #[serde(default)]
+    text: Said,
+    #[serde(default)]
+    delta: Said,
 }
 
-impl Choice<'_> {
+impl Choice {
     fn has_token(&self) -> bool {
-        let says = |value: &RawValue| !matches!(value.get(), "null" | "\"\"" | "[]" | "{}");
-        let delta = self.delta.iter().flatten();
-        self.text.is_some_and(says)
-            || delta.into_iter().any(|(name, value)| *name != *"role" && says(value))
+        self.text.something || self.delta.something
+    }
+}
+
+/// Whether a value says anything: a text that is not empty, a list that is not, or an object in which
+/// something beside the role does (content, reasoning, calls of tools, whatever its name).
+#[derive(Clone, Copy, Default)]
+struct Said {
+    something: bool,
+}
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Said, D::Error> {
+        deserializer.deserialize_any(Listener)
+    }
+}
+
+struct Listener;
+
+impl<'de> Visitor<'de> for Listener {
+    type Value = Said;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_unit<E>(self) -> Result<Said, E> {
+        Ok(Said { something: false })
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Said, E> {
+        Ok(Said { something: true })
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Said, E> {
+        Ok(Said { something: !text.is_empty() })
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Said, A::Error> {
+        let mut something = false;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            something = true;
+        }
+        Ok(Said { something })
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+        let mut something = false;
+        while let Some(Name(name)) = map.next_key()? {
+            let said: Said = map.next_value()?;
+            something |= said.something && name != "role";
+        }
+        Ok(Said { something })
     }
 }
 
@@ -128,11 +210,13 @@ impl Stream {
             id: job.id.clone(),
         };
         let (events, seen) = (Events::default(), Seen::default());
-        Stream { job, begun, ticket, times, events, seen }
+        let (span, which) = times.first_token();
+        let alarm = Alarm::new((times.until(span), which));
+        Stream { job, begun, ticket, times, alarm, events, seen }
     }
 
     /// The next event, and what it is.
-    async fn next(&mut self, until: (Instant, &str)) -> Result<(Event, Kind), Stop> {
+    async fn next(&mut self) -> Result<(Event, Kind), Stop> {
         loop {
             match self.events.next(EVENT_BYTES_MAX) {
                 Ok(Some(event)) => {
@@ -146,8 +230,8 @@ impl Stream {
                 biased;
                 frame = self.begun.response.body_mut().frame() => frame,
                 () = self.ticket.revoked() => return Err(Stop::Evicted),
-                () = tokio::time::sleep_until(until.0) => {
-                    return Err(Stop::Problem(too_late(until.1), End::Expired));
+                () = self.alarm.gone_off() => {
+                    return Err(Stop::Problem(too_late(self.alarm.which), End::Expired));
                 }
             };
             match frame {
@@ -177,7 +261,8 @@ impl Stream {
                 false => Err(failed("the backend ended its answer without saying why")),
             };
         }
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else {
+        let chunk = str::from_utf8(&data).ok().and_then(|text| serde_json::from_str(text).ok());
+        let Some(chunk): Option<Chunk> = chunk else {
             return Err(failed("the backend sent malformed JSON"));
         };
         if chunk.error.is_some() {
@@ -199,15 +284,10 @@ impl Stream {
     }
 
     /// Passes everything on, until the end.
-    async fn pump(&mut self, to: &mpsc::Sender<Bytes>, first: Vec<Bytes>) -> Stop {
-        for bytes in first {
-            if let Err(stop) = self.hand_over(to, bytes).await {
-                return stop;
-            }
-        }
+    async fn pump(&mut self, to: &mpsc::Sender<Bytes>) -> Stop {
         loop {
-            let until = self.times.idle();
-            let (event, kind) = match self.next(until).await {
+            self.alarm.set(self.times.idle());
+            let (event, kind) = match self.next().await {
                 Ok(next) => next,
                 Err(stop) => return stop,
             };
@@ -304,11 +384,9 @@ pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Bo
         let stop = failed("the backend answered something else than a stream of events");
         return Err(stopped(stream, stop));
     }
-    let (span, which) = stream.times.first_token();
-    let until = stream.times.until(span);
     let mut first = Vec::new();
     loop {
-        match stream.next((until, which)).await {
+        match stream.next().await {
             Ok((_, Kind::Usage)) if !stream.job.wants_usage => {}
             Ok((event, kind)) => {
                 first.push(event.bytes);
@@ -321,8 +399,8 @@ pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Bo
     }
     stream.job.shared.gate.first_token(&stream.ticket).await;
     let (to, from) = mpsc::channel(AHEAD_MAX);
-    tokio::spawn(carry(stream, (to, peer.clone()), first));
-    let body = StreamBody::new(Frames(from));
+    tokio::spawn(carry(stream, (to, peer.clone())));
+    let body = StreamBody::new(Frames { first: first.into_iter(), rest: from });
     let mut response = Response::new(body.boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -331,10 +409,10 @@ pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Bo
 }
 
 /// Until the end, whatever becomes of the client.
-async fn carry(mut stream: Stream, (to, peer): (mpsc::Sender<Bytes>, Peer), first: Vec<Bytes>) {
+async fn carry(mut stream: Stream, (to, peer): (mpsc::Sender<Bytes>, Peer)) {
     let stop = tokio::select! {
         biased;
-        stop = stream.pump(&to, first) => stop,
+        stop = stream.pump(&to) => stop,
         () = to.closed() => Stop::ClientGone,
         () = peer.gone() => Stop::ClientGone,
     };
@@ -368,8 +446,11 @@ fn failed(message: &str) -> Stop {
     Stop::Problem(broken(message), End::Failed)
 }
 
-/// Pieces as frames of a body.
-struct Frames(mpsc::Receiver<Bytes>);
+/// Pieces as frames of a body. The first go with the head, which they have waited for.
+struct Frames {
+    first: std::vec::IntoIter<Bytes>,
+    rest: mpsc::Receiver<Bytes>,
+}
 
 impl futures_util::Stream for Frames {
     type Item = Result<Frame<Bytes>, std::convert::Infallible>;
@@ -377,6 +458,10 @@ impl futures_util::Stream for Frames {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        let piece = match self.first.next() {
+            Some(first) => std::task::Poll::Ready(Some(first)),
+            None => self.rest.poll_recv(context),
+        };
+        piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -13,13 +13,14 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TR
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use plimsoll_base::Observer;
+use plimsoll_base::{Observer, Span};
 use plimsoll_config::gateway::{GatewayFile, Limits, Scheme};
 use plimsoll_driver::{Gate, LogSettings, Policy, Settings};
 use plimsoll_policy::log::Header;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -32,7 +33,7 @@ use crate::keys::Keys;
 use crate::lease;
 use crate::line::{Line, Peer, hang_up};
 use crate::places::{Place, Places};
-use crate::state::{Closing, Current, Shared, count};
+use crate::state::{Closing, Current, KIB, Shared, count};
 use crate::tls::Acceptor;
 
 /// A gateway that is about to start.
@@ -415,7 +416,7 @@ async fn leases(
 ) -> Result<Response<Body>, Problem> {
     let (head, body) = request.into_parts();
     let caller = Caller::of(&head.headers, shared, current)?;
-    let body = read_body(&head.headers, body, &current.file).await?;
+    let (body, _) = read_body(&head.headers, body, (shared, &current.file)).await?;
     match (head.method, rest.strip_prefix('/')) {
         (Method::POST, None) if rest.is_empty() => {
             lease::take((shared, current), &caller, &head.headers, &body).await
@@ -447,20 +448,20 @@ async fn read(
 ) -> Result<Job, Problem> {
     let (head, body) = request.into_parts();
     let caller = Caller::of(&head.headers, shared, current)?;
-    let body = read_body(&head.headers, body, &current.file).await?;
+    let (body, room) = read_body(&head.headers, body, (shared, &current.file)).await?;
     let asked = Asked::read(route, &body)?;
-    Job::read((shared, current), &caller, &head.headers, (asked, id.to_owned()))
+    Job::read((shared, current), &caller, &head.headers, (asked, id.to_owned(), room))
 }
 
-/// A body within its limits.
+/// A body within its limits, and the room that it takes as long as it is held.
 ///
 /// # Errors
-/// If it is too large, too slow, or breaks off.
-pub(crate) async fn read_body(
+/// If it is too large, too slow, or breaks off; or if there is no room for what it may become.
+async fn read_body(
     headers: &HeaderMap,
     body: Incoming,
-    file: &GatewayFile,
-) -> Result<Bytes, Problem> {
+    (shared, file): (&Shared, &GatewayFile),
+) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let bytes_max = file.limits.body_bytes_max;
     let too_large = || {
         let message = format!("the body is larger than {bytes_max} bytes");
@@ -470,9 +471,24 @@ pub(crate) async fn read_body(
     if stated.is_some_and(|stated: u64| stated > bytes_max) {
         return Err(too_large());
     }
+    let kib = |bytes: u64| bytes.div_ceil(KIB) as u32;
+    let room = Arc::clone(&shared.bodies);
+    let Ok(mut room) = room.try_acquire_many_owned(kib(stated.unwrap_or(bytes_max))) else {
+        let message = "the gateway holds as many bytes of requests as it may";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut problem = Problem::new(status, "bodies_full", message);
+        problem.retry_after = Some(Span::from_secs(1));
+        return Err(problem);
+    };
     let body = Limited::new(body, bytes_max as usize).collect();
     match timeout(duration(file.limits.body_timeout), body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => {
+            let body = body.to_bytes();
+            let taken = kib(body.len() as u64) as usize;
+            // What is not said before may be less than feared.
+            drop(room.split(room.num_permits().saturating_sub(taken)));
+            Ok((body, room))
+        }
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::bad("body_cut", "the body broke off")),
         Err(_) => {

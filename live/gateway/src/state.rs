@@ -15,6 +15,9 @@ use crate::lease::Leases;
 use crate::places::Places;
 use crate::ratio::Ratios;
 
+/// Room for bodies is given out in so many bytes.
+pub(crate) const KIB: u64 = 1024;
+
 /// Shared by everything in the gateway.
 pub(crate) struct Shared {
     /// The way to the allocator.
@@ -34,6 +37,8 @@ pub(crate) struct Shared {
     pub counts: Counts,
     /// Room for connections of clients.
     pub room: Arc<Semaphore>,
+    /// Room for bodies of requests, in units of [`KIB`].
+    pub bodies: Arc<Semaphore>,
     /// Who looks after the backends.
     pub watchers: Watchers,
     /// Whether connections are to be closed.
@@ -77,6 +82,7 @@ impl Shared {
             tenants: Tenants::new(names, limits.tenants_max),
             ratios: Ratios::new(limits.tokens_per_byte),
             room: Arc::new(Semaphore::new(limits.connections_max as usize)),
+            bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max.div_ceil(KIB) as usize)),
             current: RwLock::new(Arc::new(current)),
             is_draining: AtomicBool::new(false),
             drain_asked: Notify::new(),

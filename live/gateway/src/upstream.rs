@@ -1,12 +1,17 @@
 //! A backend as the gateway talks to it: connections that are kept a while, and requests that are
 //! rebuilt from what the gateway knows.
 
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
@@ -26,6 +31,73 @@ const KEPT_MAX: usize = 512;
 
 type Sender = SendRequest<Full<Bytes>>;
 
+/// What moves the bytes of a connection. It has no task of its own: whoever waits for an answer
+/// drives it, and is woken once for what would else wake two.
+struct Wire {
+    /// `None` once it is over. It is dropped then, and with it a request that it did not send.
+    moves: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+}
+
+impl Wire {
+    /// Waits for something that comes over it.
+    async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|context| self.poll_with(context, |context| future.as_mut().poll(context))).await
+    }
+
+    fn poll_with<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let polled = poll(context);
+        let Some(moves) = self.moves.as_mut().filter(|_| polled.is_pending()) else {
+            return polled;
+        };
+        if moves.as_mut().poll(context).is_ready() {
+            self.moves = None;
+        }
+        poll(context)
+    }
+
+    /// Whether it is over by now.
+    fn is_over(&mut self) -> bool {
+        let _ = self.drive(std::future::pending::<()>()).now_or_never();
+        self.moves.is_none()
+    }
+}
+
+/// The body of an answer, and the wire that it comes over.
+pub(crate) struct Answer {
+    incoming: Incoming,
+    wire: Wire,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Answer { incoming, wire } = self.get_mut();
+        wire.poll_with(context, |context| Pin::new(&mut *incoming).poll_frame(context))
+    }
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// A connection without a request.
+struct Kept {
+    sender: Sender,
+    wire: Wire,
+    since: Instant,
+}
+
 /// A backend.
 pub(crate) struct Upstream {
     pub backend: Backend,
@@ -33,8 +105,8 @@ pub(crate) struct Upstream {
     pub breaker: Breaker,
     authorization: Option<HeaderValue>,
     host: HeaderValue,
-    /// Connections without a request, and since when.
-    kept: Mutex<Vec<(Sender, Instant)>>,
+    /// Those used last at the end.
+    kept: Mutex<VecDeque<Kept>>,
 }
 
 /// Why there is no answer.
@@ -48,7 +120,7 @@ pub(crate) enum Broken {
 
 /// An answer that has begun, and the connection that it comes over.
 pub(crate) struct Begun {
-    pub response: Response<Incoming>,
+    pub response: Response<Answer>,
     sender: Sender,
     upstream: Arc<Upstream>,
 }
@@ -61,7 +133,7 @@ impl Begun {
 
     /// The whole answer was read: the connection may carry another request.
     pub fn done(self) {
-        self.upstream.keep(self.sender);
+        self.upstream.keep(self.sender, self.response.into_body().wire);
     }
 }
 
@@ -126,33 +198,53 @@ impl Upstream {
         mut request: Request<Full<Bytes>>,
         connect: Duration,
     ) -> Result<Begun, Broken> {
+        // Who cannot be reached has seen nothing, and another backend may be tried; unless a
+        // connection was closed under the request, which may be why.
+        let mut unreached: fn(String) -> Broken = Broken::Connect;
         // A kept connection may turn out closed before anything was sent over it.
-        while let Some(mut sender) = self.take_kept() {
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    return Ok(Begun { response, sender, upstream: Arc::clone(self) });
-                }
+        while let Some((mut sender, mut wire)) = self.take_kept() {
+            let copy = request.clone();
+            match wire.drive(sender.try_send_request(request)).await {
+                Ok(response) => return Ok(self.begun(response, (sender, wire))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(Broken::Answer(error.into_error().to_string())),
+                    None => {
+                        let error = error.into_error();
+                        if !error.is_incomplete_message() {
+                            return Err(Broken::Answer(error.to_string()));
+                        }
+                        // It was closed in order, without a word of an answer: most likely because
+                        // it had been idle, while the request was on its way.
+                        (request, unreached) = (copy, Broken::Answer);
+                        break;
+                    }
                 },
             }
         }
-        let mut sender = match timeout(connect, self.connect()).await {
-            Ok(Ok(sender)) => sender,
-            Ok(Err(error)) => return Err(Broken::Connect(error)),
-            Err(_) => return Err(Broken::Connect("connecting took too long".to_owned())),
+        let (mut sender, mut wire) = match timeout(connect, self.connect()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(unreached(error)),
+            Err(_) => return Err(unreached("connecting took too long".to_owned())),
         };
-        match sender.try_send_request(request).await {
-            Ok(response) => Ok(Begun { response, sender, upstream: Arc::clone(self) }),
+        match wire.drive(sender.try_send_request(request)).await {
+            Ok(response) => Ok(self.begun(response, (sender, wire))),
             Err(error) if error.message().is_some() => {
-                Err(Broken::Connect("the connection broke off before anything was sent".to_owned()))
+                Err(unreached("the connection broke off before anything was sent".to_owned()))
             }
             Err(error) => Err(Broken::Answer(error.into_error().to_string())),
         }
     }
 
-    async fn connect(&self) -> Result<Sender, String> {
+    fn begun(
+        self: &Arc<Upstream>,
+        response: Response<Incoming>,
+        (sender, wire): (Sender, Wire),
+    ) -> Begun {
+        let response = response.map(|incoming| Answer { incoming, wire });
+        Begun { response, sender, upstream: Arc::clone(self) }
+    }
+
+    async fn connect(&self) -> Result<(Sender, Wire), String> {
         let address = (self.backend.url.host.as_str(), self.backend.url.port);
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -162,23 +254,33 @@ impl Upstream {
         }
     }
 
-    fn take_kept(&self) -> Option<Sender> {
-        let mut kept = self.kept.lock().expect("nobody panics while it is held");
-        while let Some((sender, since)) = kept.pop() {
-            if since.elapsed() < IDLE_MAX && sender.is_ready() {
-                return Some(sender);
+    fn take_kept(&self) -> Option<(Sender, Wire)> {
+        loop {
+            let kept = self.kept.lock().expect("nobody panics while it is held").pop_back();
+            let Kept { sender, mut wire, since } = kept?;
+            // Nobody has driven it since, who would have been told of its end.
+            if since.elapsed() < IDLE_MAX && !wire.is_over() && sender.is_ready() {
+                return Some((sender, wire));
             }
         }
-        None
     }
 
-    fn keep(&self, sender: Sender) {
-        if sender.is_closed() {
+    fn keep(&self, sender: Sender, mut wire: Wire) {
+        self.sweep();
+        if wire.is_over() {
             return;
         }
         let mut kept = self.kept.lock().expect("nobody panics while it is held");
         if kept.len() < KEPT_MAX {
-            kept.push((sender, Instant::now()));
+            kept.push_back(Kept { sender, wire, since: Instant::now() });
+        }
+    }
+
+    /// Closes connections that have not been used for long.
+    pub fn sweep(&self) {
+        let mut kept = self.kept.lock().expect("nobody panics while it is held");
+        while kept.front().is_some_and(|kept| kept.since.elapsed() >= IDLE_MAX) {
+            kept.pop_front();
         }
     }
 }
@@ -189,13 +291,11 @@ pub(crate) fn connector() -> Result<Connector, String> {
     CONNECTOR.get_or_init(Connector::native).clone()
 }
 
-async fn open<S>(stream: S) -> Result<Sender, String>
+async fn open<S>(stream: S) -> Result<(Sender, Wire), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) =
         handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Ends when the sender is dropped, which breaks off what it carries.
-    tokio::spawn(connection);
-    Ok(sender)
+    Ok((sender, Wire { moves: Some(Box::pin(connection)) }))
 }

@@ -147,6 +147,7 @@ fn fits(before: &GatewayFile, after: &GatewayFile) -> Result<(), String> {
         ("tls", before.tls == after.tls),
         ("log", before.log == after.log),
         ("connections_max", old.connections_max == new.connections_max),
+        ("bodies_bytes_max", old.bodies_bytes_max == new.bodies_bytes_max),
         ("tenants_max", old.tenants_max == new.tenants_max),
         ("tokens_per_byte", old.tokens_per_byte == new.tokens_per_byte),
     ];

@@ -52,12 +52,21 @@ impl Answer {
         }
     }
 
-    /// The frame of a token; the first says whose turn it is.
-    pub fn token_frame(&self, is_first: bool) -> Bytes {
-        let choice = match (self.route, is_first) {
-            (Route::Chat, true) => json!({"delta": {"role": "assistant", "content": TOKEN}}),
-            (Route::Chat, false) => json!({"delta": {"content": TOKEN}}),
-            (Route::Completions | Route::Embeddings, _) => json!({"text": TOKEN}),
+    /// The frame of the first token, which says whose turn it is.
+    pub fn first_frame(&self) -> Bytes {
+        let choice = match self.route {
+            Route::Chat => json!({"delta": {"role": "assistant", "content": TOKEN}}),
+            Route::Completions | Route::Embeddings => json!({"text": TOKEN}),
+        };
+        self.frame(choice, Value::Null)
+    }
+
+    /// The frame of so many tokens that follow.
+    pub fn tokens_frame(&self, count: u32) -> Bytes {
+        let text = TOKEN.repeat(count as usize);
+        let choice = match self.route {
+            Route::Chat => json!({"delta": {"content": text}}),
+            Route::Completions | Route::Embeddings => json!({"text": text}),
         };
         self.frame(choice, Value::Null)
     }

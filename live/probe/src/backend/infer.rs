@@ -101,11 +101,14 @@ fn stream(
     let tokens = ask.order.output_tokens;
     let usage = ask.wants_usage.then(|| answer.usage_frame());
     let rest = [Some(answer.finish_frame()), usage, Some(DONE)].into_iter().flatten().collect();
-    let script = Script::stream(claim, answer, (tokens, rest));
+    let script = Script::stream(claim, answer, (tokens, shared.stream_interval, rest));
     let fault = fault.map(|fault| match fault {
         Fault::StallFirst => (fault, 0),
-        // Before the last token, so that something is missing.
-        _ => (fault, shared.limits.tokens_before_fault.min(tokens - 1)),
+        // Before the last frame with tokens, so that something is missing.
+        _ => {
+            let frames = (tokens - 1).div_ceil(shared.stream_interval);
+            (fault, shared.limits.tokens_before_fault.min(frames))
+        }
     });
     let mut response = Response::new(Play::new(script, fault, (MALFORMED_FRAME, doom)).body());
     let headers = response.headers_mut();

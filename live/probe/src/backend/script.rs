@@ -36,12 +36,16 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The frames of an answer: one a token as the engine delivers them, then the rest.
+/// The frames of an answer: the first token, the others so many at once as the engine delivers
+/// them, then the rest.
 #[derive(Debug)]
 pub(super) struct Script {
     ticket: Ticket,
     first: Bytes,
-    token: Bytes,
+    /// The tokens of one interval, and those left over for the last.
+    some: Bytes,
+    last: Bytes,
+    interval: u32,
     told: u32,
     delivered: u32,
     tokens: u32,
@@ -50,16 +54,18 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// A stream of so many tokens, with what follows the last.
+    /// A stream of so many tokens, an interval of them at once, with what follows the last.
     pub fn stream(
         (ticket, entry): (Ticket, Entry),
         answer: &Answer,
-        (tokens, rest): (u32, Vec<Bytes>),
+        (tokens, interval, rest): (u32, u32, Vec<Bytes>),
     ) -> Script {
         Script {
             ticket,
-            first: answer.token_frame(true),
-            token: answer.token_frame(false),
+            first: answer.first_frame(),
+            some: answer.tokens_frame(interval),
+            last: answer.tokens_frame(tokens.saturating_sub(1) % interval),
+            interval,
             told: 0,
             delivered: 0,
             tokens,
@@ -71,18 +77,27 @@ impl Script {
     /// An answer in parts, for whoever does not stream.
     pub fn parts((ticket, entry): (Ticket, Entry), parts: Vec<Bytes>) -> Script {
         let none = Bytes::new();
-        let (first, token, rest) = (none.clone(), none, parts.into_iter());
-        Script { ticket, first, token, told: 0, delivered: 0, tokens: 0, rest, entry }
+        let (first, some, last) = (none.clone(), none.clone(), none);
+        let (told, delivered, tokens, interval) = (0, 0, 0, 1);
+        let rest = parts.into_iter();
+        Script { ticket, first, some, last, interval, told, delivered, tokens, rest, entry }
     }
 
     /// The next frame; `None` if there is none, or if the engine is gone.
     async fn next(&mut self) -> Option<Bytes> {
         if self.told < self.tokens {
-            if self.delivered == self.told {
-                self.delivered = self.ticket.beyond(self.told).await?;
+            let left = self.tokens - self.told;
+            let (count, frame) = match self.told {
+                0 => (1, &self.first),
+                _ if left < self.interval => (left, &self.last),
+                _ => (self.interval, &self.some),
+            };
+            let frame = frame.clone();
+            if self.delivered < self.told + count {
+                self.delivered = self.ticket.beyond(self.told + count - 1).await?;
             }
-            self.told += 1;
-            return Some(if self.told == 1 { self.first.clone() } else { self.token.clone() });
+            self.told += count;
+            return Some(frame);
         }
         let frame = self.rest.next();
         if self.rest.len() == 0 {

@@ -32,6 +32,7 @@ const BUFFER_MAX: usize = 64 << 10;
 pub(super) struct Shared {
     pub kind: Kind,
     pub limits: Limits,
+    pub stream_interval: u32,
     pub context_max: u32,
     pub desk: Desk,
     pub books: Books,
@@ -42,10 +43,11 @@ pub(super) struct Shared {
 impl Shared {
     /// Starts the engine, on the runtime that runs.
     pub fn new(engine: &EngineModel, settings: Settings) -> Shared {
-        let Settings { model, speed, kind, faults, limits, .. } = settings;
+        let Settings { model, speed, kind, faults, limits, stream_interval, .. } = settings;
         Shared {
             kind,
             limits,
+            stream_interval: stream_interval.max(1),
             context_max: engine.context_max,
             desk: Desk::open(engine, speed),
             books: Books::default(),

@@ -18,6 +18,9 @@ pub struct Settings {
     pub speed: f64,
     /// Whose metrics and priorities it speaks.
     pub kind: Kind,
+    /// Tokens a frame of a stream, but for the first token, which comes alone: what vLLM and SGLang
+    /// call `--stream-interval`. 0 is taken for 1.
+    pub stream_interval: u32,
     /// What goes wrong, how often.
     pub faults: Faults,
     /// What it does not exceed.
@@ -31,6 +34,7 @@ impl Default for Settings {
             model: None,
             speed: 1.0,
             kind: Kind::default(),
+            stream_interval: 1,
             faults: Faults::default(),
             limits: Limits::default(),
         }
@@ -61,7 +65,7 @@ pub struct Limits {
     pub read_max: Duration,
     /// How long [`Fault::SlowHeaders`](super::Fault::SlowHeaders) holds headers back.
     pub slow_headers: Duration,
-    /// Tokens that a stream delivers before it goes wrong in the middle.
+    /// Frames that a stream delivers before it goes wrong in the middle.
     pub tokens_before_fault: u32,
 }
 

@@ -5,6 +5,7 @@
 //! | `connections_max` | 20000 | 1 to 1000000 |
 //! | `header_bytes_max` | 32KiB | 1KiB to 1MiB |
 //! | `body_bytes_max` | 8MiB | 1KiB to 1GiB |
+//! | `bodies_bytes_max` | 1GiB | `body_bytes_max` to 1TiB |
 //! | `response_bytes_max` | 64MiB | 1KiB to 64GiB |
 //! | `header_timeout`, `body_timeout`, `write_timeout` | 10s, 30s, 30s | 1ms to 1h |
 //! | `drain` | 30s | 0s to 1h |
@@ -31,6 +32,8 @@ pub struct Limits {
     pub header_bytes_max: u64,
     /// The longest body of a request, in bytes.
     pub body_bytes_max: u64,
+    /// All bodies of requests that are held at once, in bytes: those that come in, wait or run.
+    pub bodies_bytes_max: u64,
     /// The longest body of an answer, in bytes.
     pub response_bytes_max: u64,
     /// How long a client may take to send a head.
@@ -55,6 +58,7 @@ pub struct Limits {
 pub(super) fn limits(spec: &GatewaySpec, found: &mut Vec<Diagnostic>) -> Limits {
     let bytes = |key, default, most| Quantity { key, default, least: "1KiB", most };
     let timeout = |key, default| Quantity { key, default, least: "1ms", most: "1h" };
+    let body_bytes_max = bytes("body_bytes_max", "8MiB", "1GiB").bytes(spec.body_bytes_max, found);
     let drain = Quantity { key: "drain", default: "30s", least: "0s", most: "1h" };
     Limits {
         connections_max: count(
@@ -65,7 +69,8 @@ pub(super) fn limits(spec: &GatewaySpec, found: &mut Vec<Diagnostic>) -> Limits 
         ),
         header_bytes_max: bytes("header_bytes_max", "32KiB", "1MiB")
             .bytes(spec.header_bytes_max, found),
-        body_bytes_max: bytes("body_bytes_max", "8MiB", "1GiB").bytes(spec.body_bytes_max, found),
+        body_bytes_max,
+        bodies_bytes_max: bodies_bytes_max(spec, body_bytes_max, found),
         response_bytes_max: bytes("response_bytes_max", "64MiB", "64GiB")
             .bytes(spec.response_bytes_max, found),
         header_timeout: timeout("header_timeout", "10s").span(spec.header_timeout, found),
@@ -82,6 +87,18 @@ pub(super) fn limits(spec: &GatewaySpec, found: &mut Vec<Diagnostic>) -> Limits 
             found,
         ),
     }
+}
+
+fn bodies_bytes_max(spec: &GatewaySpec, one: u64, found: &mut Vec<Diagnostic>) -> u64 {
+    let key = "bodies_bytes_max";
+    let all = Quantity { key, default: "1GiB", least: "1KiB", most: "1TiB" };
+    let bytes = all.bytes(spec.bodies_bytes_max, found);
+    if bytes < one {
+        let place = spec.bodies_bytes_max.or(spec.body_bytes_max).map(|written| written.place);
+        let example = "bodies_bytes_max = \"1GiB\"";
+        found.extend(place.map(|at| outside(key, at, ("`body_bytes_max`", "1TiB"), example)));
+    }
+    bytes
 }
 
 fn tokens_per_byte(spec: &GatewaySpec, found: &mut Vec<Diagnostic>) -> f64 {

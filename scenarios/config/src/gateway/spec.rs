@@ -70,6 +70,9 @@ pub struct GatewaySpec {
     pub header_bytes_max: Option<At<BytesValue>>,
     /// The longest body of a request. Default "8MiB".
     pub body_bytes_max: Option<At<BytesValue>>,
+    /// All bodies of requests that are held at once: those that come in, wait or run. A request for
+    /// which there is no room is refused with 503. Default "1GiB".
+    pub bodies_bytes_max: Option<At<BytesValue>>,
     /// The longest body of an answer. Default "64MiB".
     pub response_bytes_max: Option<At<BytesValue>>,
     /// How long a client may take to send a head. Default "10s".
