@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use plimsoll_config::gateway::BackendKind;
-use plimsoll_probe::calibrate::{CalibrateError, Profile, Settings, Watch};
+use plimsoll_probe::calibrate::{
+    CalibrateError, Method, Profile, Settings, Watch, from_log, parse_log,
+};
 use plimsoll_probe::device::{Device, DeviceError, Limits, Remote, RemoteOptions};
 
 use crate::arguments::{CalibrateOptions, ServerKind};
@@ -18,14 +20,17 @@ const INTERRUPTED: u8 = 130;
 
 /// Measures a device, or reads a log, and writes a profile.
 pub fn calibrate(options: &CalibrateOptions) -> Result<ExitCode, Failure> {
-    let device = open(options)?;
-    interrupt::listen();
     let known = Limits {
         seats: options.seats,
         step_tokens_max: options.step_tokens_max,
         kv_tokens: options.kv_tokens,
         ..Limits::default()
     };
+    if let Some(log) = &options.from {
+        return read(log, known, &options.out);
+    }
+    let device = open(options)?;
+    interrupt::listen();
     let effort = if options.quick { Settings::quick() } else { Settings::full() };
     let settings = Settings { seed: options.seed, known, ..effort };
     let bar = Bar::new(options.quiet);
@@ -46,6 +51,35 @@ pub fn calibrate(options: &CalibrateOptions) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(INCONCLUSIVE))
         }
         Err(CalibrateError::Device(error)) => Err(failure(error)),
+    }
+}
+
+/// Fits to a log.
+fn read(log: &Path, known: Limits, out: &Path) -> Result<ExitCode, Failure> {
+    let shown = log.display();
+    let text = std::fs::read_to_string(log)
+        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
+    let requests = parse_log(&text).map_err(|error| Failure::Usage(format!("{shown}: {error}")))?;
+    let seats = known.seats.unwrap_or(1);
+    let step_tokens_max = known.step_tokens_max.map(|tokens| tokens.max(seats));
+    let context = known.kv_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+    let limits = Limits {
+        step_tokens_max,
+        block_tokens: Some(16),
+        context_max: context.or(Some(u32::MAX)),
+        ..known
+    };
+    let name = log.file_name().unwrap_or_default().to_string_lossy();
+    match from_log(&requests, limits, &name) {
+        Ok(profile) => {
+            write(out, &profile)?;
+            tell(&profile, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            Ok(ExitCode::from(INCONCLUSIVE))
+        }
     }
 }
 
@@ -151,12 +185,14 @@ fn tell(profile: &Profile, path: &Path) -> Result<(), Failure> {
         profile.method.name()
     )?;
     let overheads = profile.overheads;
-    writeln!(
-        out,
-        "a request costs {:.2} ms beside steps, a further token of a step {:.1} us",
-        overheads.request / 1e6,
-        overheads.chunk / 1e3
-    )?;
+    if profile.method != Method::Log {
+        writeln!(
+            out,
+            "a request costs {:.2} ms beside steps, a further token of a step {:.1} us",
+            overheads.request / 1e6,
+            overheads.chunk / 1e3
+        )?;
+    }
     for note in &profile.assumed.notes {
         writeln!(out, "assumed: {note}")?;
     }

@@ -8,6 +8,7 @@
 //! of tokens are seen. The kind of model is chosen by its error on cells that it was not fitted to.
 
 mod fit;
+mod log;
 mod measure;
 mod observation;
 mod plan;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use crate::device::{Device, DeviceError, Limits};
 
 pub use fit::{Fit, Kind, fit};
+pub use log::{BadLog, LoggedRequest, from_log, parse_log, replayed};
 pub use observation::{Feature, Observation};
 pub use plan::{Cell, Plan};
 pub use profile::{Assumed, CellResult, Method, Overheads, Profile};
@@ -148,9 +150,17 @@ fn rounds(
     (began, settings, watch): (Instant, &Settings, &dyn Watch),
 ) -> Result<Vec<f64>, CalibrateError> {
     let mut reference = Vec::new();
+    // How long each cell took last, and whether it is measured again.
+    let mut took = vec![Duration::ZERO; plan.cells.len()];
+    let mut kept = vec![true; plan.cells.len()];
     for round in 0.. {
-        let is_open =
-            |index: &usize| round < ROUNDS_MIN || measured.half_width(*index) > settings.narrow;
+        if round == 1 {
+            let left = settings.budget.saturating_sub(began.elapsed());
+            keep_affordable(&mut kept, &took, left / (ROUNDS_MIN as u32 - 1));
+        }
+        let is_open = |index: &usize| {
+            kept[*index] && (round < ROUNDS_MIN || measured.half_width(*index) > settings.narrow)
+        };
         let open: Vec<usize> = (0..plan.cells.len()).filter(is_open).collect();
         if open.is_empty() {
             break;
@@ -165,11 +175,26 @@ fn rounds(
             }
             let cell = &plan.cells[index];
             watch.progress(&format!("round {}, {cell}", round + 1), part.min(1.0));
+            let since = Instant::now();
             measured.run(index, cell)?;
+            took[index] = since.elapsed();
         }
         reference.extend(measured.reference()?);
     }
     Ok(reference)
+}
+
+/// A device that is slower than it seemed has its longest cells measured once only, so that there
+/// is time to measure the others again.
+fn keep_affordable(kept: &mut [bool], took: &[Duration], round: Duration) {
+    let time = |kept: &[bool]| {
+        let times = took.iter().zip(kept).filter(|(_, kept)| **kept);
+        times.map(|(took, _)| *took).sum::<Duration>()
+    };
+    while time(kept) > round {
+        let longest = (0..kept.len()).filter(|at| kept[*at]).max_by_key(|at| took[*at]);
+        kept[longest.expect("no cells take no time")] = false;
+    }
 }
 
 fn noise(reference: &[f64], spread: Option<f64>) -> Result<Noise, CalibrateError> {
@@ -189,4 +214,24 @@ fn noise(reference: &[f64], spread: Option<f64>) -> Result<Noise, CalibrateError
     let (first, last) = (&reference[..third], &reference[reference.len() - third..]);
     let drift = median(last) / median(first) - 1.0;
     Ok(Noise { floor, drift: if reference.len() < 6 { 0.0 } else { drift } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_cells_are_given_up_first() {
+        let took = [1, 9, 2, 4].map(Duration::from_secs);
+        for (round, wanted) in [
+            (20, [true, true, true, true]),
+            (7, [true, false, true, true]),
+            (3, [true, false, true, false]),
+            (0, [false; 4]),
+        ] {
+            let mut kept = [true; 4];
+            keep_affordable(&mut kept, &took, Duration::from_secs(round));
+            assert_eq!(kept, wanted, "{round} s");
+        }
+    }
 }

@@ -164,6 +164,14 @@ impl Profile {
     pub fn provenance(&self) -> String {
         let Description { engine, version, model, place, .. } = &self.description;
         let version = version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        if self.method == Method::Log {
+            return format!(
+                "Fitted by plimsoll calibrate on {} to the times of requests in {place}: held-out \
+                 error {:.1} % of an interval.",
+                self.date,
+                self.fit.held_out * 100.0
+            );
+        }
         format!(
             "{model} on {engine}{version} at {place}, measured by plimsoll calibrate on {}: \
              held-out error {:.1} %, noise floor {:.1} %.",
