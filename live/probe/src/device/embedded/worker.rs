@@ -65,11 +65,13 @@ impl Worker {
             let now = self.clock.now();
             self.cancel_left(now);
             if self.engine.begin(now, &mut self.notes).is_some() {
+                self.publish(None);
                 self.follow_notes();
                 self.step(now);
+            } else {
+                self.follow_notes();
+                self.publish(None);
             }
-            self.follow_notes();
-            self.publish(None);
         }
     }
 
@@ -130,14 +132,16 @@ impl Worker {
         let next = self.compute(&parts);
         let end = self.clock.now().max(start.saturating_add(plimsoll_base::Span::from_nanos(1)));
         let due = self.engine.took(end - start).expect("a step runs");
+        self.engine.complete(due, &mut self.notes);
+        // Whoever hears of a token finds its step told, and the device as it is after it.
+        self.publish(Some(Step { start, end, shape: shape_of(&parts) }));
         for (part, token) in parts.iter().zip(next) {
             let reached = part.sequence.context + part.tokens;
             if part.decodes || reached == part.sequence.prefill_target() {
                 self.deliver(part.sequence.key, token, end);
             }
         }
-        self.engine.complete(due, &mut self.notes);
-        self.publish(Some(Step { start, end, shape: shape_of(&parts) }));
+        self.follow_notes();
     }
 
     /// The token after each part.
