@@ -42,6 +42,9 @@ pub enum Verb {
     /// Serve a scenario's engine model over HTTP, in real time: a GPU-less server to test against
     #[cfg(feature = "serve")]
     Backend(BackendOptions),
+    /// Measure a real device and fit its step times: a profile that scenarios extend
+    #[cfg(feature = "serve")]
+    Calibrate(CalibrateOptions),
     /// Print a commented scenario to start from
     Init(InitOptions),
     /// Explain a metric, a column or an error code; without a name, list them
@@ -496,6 +499,55 @@ pub struct ServeOptions {
     /// Threads that move bytes [default: one a core, at most 8]
     #[arg(long, value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
+}
+
+/// Options of `calibrate`.
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 measured; 1 the device broke off; 2 it cannot be measured, or \
+    is in use; 4 it is too noisy to fit; 130 interrupted, nothing written."
+)]
+pub struct CalibrateOptions {
+    /// The device: the URL of an OpenAI-compatible server, or `embedded`, a small transformer in
+    /// this process (a build with the feature `embedded`)
+    #[arg(long, value_name = "URL|embedded", required_unless_present = "from")]
+    pub backend: Option<String>,
+    /// Fit to a log of requests instead, JSON lines with vLLM's times: input_toks, output_toks,
+    /// queued_ts, scheduled_ts, first_token_ts, last_token_ts
+    #[arg(long, value_name = "LOG", conflicts_with_all = ["backend", "quick"])]
+    #[arg(requires_all = ["seats", "step_tokens_max", "kv_tokens"])]
+    pub from: Option<PathBuf>,
+    /// In less than two minutes instead of fifteen
+    #[arg(long)]
+    pub quick: bool,
+    /// Where to write the profile
+    #[arg(long, value_name = "FILE", default_value = "profile.toml")]
+    pub out: PathBuf,
+    /// Whose server it is [default: what its metrics say]
+    #[arg(long, value_enum)]
+    pub kind: Option<ServerKind>,
+    /// Which of its models [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The environment variable that holds the server's API key
+    #[arg(long, value_name = "NAME")]
+    pub token_env: Option<String>,
+    /// Sequences in a batch, where the server does not tell (vLLM's --max-num-seqs)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub seats: Option<u32>,
+    /// Tokens a step, where the server does not tell (vLLM's --max-num-batched-tokens)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub step_tokens_max: Option<u32>,
+    /// KV memory in tokens, where the server does not tell
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub kv_tokens: Option<u64>,
+    /// Seed of the prompts
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// How much a gateway says.

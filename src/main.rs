@@ -3,6 +3,8 @@
 mod arguments;
 #[cfg(feature = "serve")]
 mod backend;
+#[cfg(feature = "serve")]
+mod calibrate;
 mod check;
 mod compare;
 mod counterfactual;
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         Verb::Check(options) => check::check(options),
         #[cfg(feature = "serve")]
         Verb::Backend(options) => backend::backend(options),
+        #[cfg(feature = "serve")]
+        Verb::Calibrate(options) => calibrate::calibrate(options),
         #[cfg(feature = "serve")]
         Verb::Serve(options) => serve::serve(options),
         Verb::Init(options) => learn::init(options),

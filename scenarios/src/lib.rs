@@ -6,6 +6,7 @@
 //! row when it is read.
 
 mod build;
+pub mod calibration;
 mod check;
 mod machine;
 mod prices;

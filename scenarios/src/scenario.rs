@@ -9,11 +9,12 @@ use plimsoll_config::tree::Node;
 use plimsoll_config::{
     At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Layered, PolicyFile, Sources,
 };
-use plimsoll_policy::{Config, Machine};
+use plimsoll_policy::Machine;
 use plimsoll_sim::Model;
 use plimsoll_sim::workload::{Source, SourceError, source};
 
 use crate::build::plan::PlanSection;
+use crate::calibration::{CalibrationSpec, beyond};
 use crate::spec::{PoolSpec, Spec, WorkloadSpec};
 use crate::trace::{Trace, TraceSource};
 use crate::under::take_alternatives;
@@ -34,6 +35,9 @@ pub struct Scenario {
     pub objectives: Vec<ClassObjectives>,
     /// The trace that a workload replays, indexed by `SourceId`.
     pub traces: Vec<Option<Trace>>,
+    /// What each pool's profile says of its measuring, in the order of `model.pools`; `None` where
+    /// its numbers were written by hand.
+    pub calibrations: Vec<Option<CalibrationSpec>>,
     /// A hash of the effective scenario: equal scenarios have equal hashes, wherever their
     /// values were written. 16 hexadecimal digits.
     pub hash: String,
@@ -215,7 +219,8 @@ impl Parts {
 
     fn scenario(self, hash: String) -> Scenario {
         Scenario {
-            assumptions: assumptions(&self.spec, &self.model.policy, &self.traces),
+            assumptions: assumptions(&self.spec, &self.model, &self.traces),
+            calibrations: self.spec.pool.0.into_iter().map(|at| at.value.calibration).collect(),
             name: self.spec.name.value,
             description: self.spec.description,
             seed: self.spec.seed.unwrap_or(1),
@@ -287,8 +292,14 @@ fn names(spec: &Spec, found: &mut Vec<Diagnostic>) -> Names {
     }
 }
 
-fn assumptions(spec: &Spec, policy: &Config, traces: &[Option<Trace>]) -> Vec<String> {
+fn assumptions(spec: &Spec, model: &Model, traces: &[Option<Trace>]) -> Vec<String> {
+    let policy = &model.policy;
     let mut assumptions = Vec::new();
+    for (pool, built) in spec.pool.0.iter().zip(&model.pools) {
+        let PoolSpec { name, calibration, .. } = &pool.value;
+        let left = calibration.as_ref().and_then(|it| beyond(&name.value, it, &built.engine));
+        assumptions.extend(left);
+    }
     if policy.uses_oracle() {
         assumptions.push(
             "AN ORACLE tells the policy how long each output will be, up to the stated error: no \

@@ -9,6 +9,7 @@ use plimsoll_config::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::calibration::CalibrationSpec;
 use crate::sweep::spec::SweepSpec;
 
 /// A Plimsoll scenario: what load, on what hardware, under which policy.
@@ -354,6 +355,8 @@ pub struct PoolSpec {
     pub step_time: StepTimeSpec,
     /// Where the step-time numbers come from, one sentence for reports.
     pub provenance: At<String>,
+    /// What `plimsoll calibrate` says of them.
+    pub calibration: Option<CalibrationSpec>,
 }
 
 /// The limits of an engine.

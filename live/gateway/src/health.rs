@@ -10,7 +10,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::infer::duration;
-use crate::scrape;
 use crate::upstream::{Broken, Upstream};
 
 /// Looks that must fail in a row before a backend counts as gone.
@@ -115,7 +114,7 @@ async fn look(upstream: &Arc<Upstream>) -> Result<Option<plimsoll_policy::Load>,
     let Some(path) = &upstream.backend.metrics else { return Ok(None) };
     // A backend whose metrics are off is well all the same.
     let page = get(upstream, path).await.ok();
-    Ok(page.and_then(|page| scrape::load(upstream.backend.kind, &page)))
+    Ok(page.and_then(|page| plimsoll_wire::load(upstream.backend.kind, &page)))
 }
 
 /// The text at a path, if the answer is a success.

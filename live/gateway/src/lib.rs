@@ -21,9 +21,7 @@ mod line;
 mod places;
 mod ratio;
 mod relay;
-mod scrape;
 mod server;
-mod sse;
 mod state;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;

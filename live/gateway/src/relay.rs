@@ -15,6 +15,7 @@ use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
+use plimsoll_wire::{Event, Events};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::mpsc;
@@ -23,7 +24,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::answer::{Body, Problem};
 use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
 use crate::line::Peer;
-use crate::sse::{Event, Events};
 use crate::state::{Current, Shared, count};
 use crate::upstream::Begun;
 

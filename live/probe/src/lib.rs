@@ -1,6 +1,10 @@
-//! What a gateway is tested against: something that behaves like an inference server.
+//! Real devices, and what stands in for one.
 //!
-//! [`backend`] is the simulator's engine model behind an OpenAI-compatible HTTP server on the
-//! wall clock, with faults on purpose.
+//! [`device`] is whatever really computes, behind one trait: an inference server, or a small
+//! transformer in this process; [`calibrate`] measures one and fits the simulator's step-time model
+//! to it. [`backend`] is the simulator's engine model behind an
+//! OpenAI-compatible HTTP server on the wall clock, with faults on purpose.
 
 pub mod backend;
+pub mod calibrate;
+pub mod device;

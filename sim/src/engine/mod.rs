@@ -16,6 +16,7 @@ mod cost;
 mod counters;
 mod ends;
 mod explicit;
+mod measured;
 mod meter;
 mod queue;
 mod segment;
@@ -27,6 +28,7 @@ pub use clock::{Clock, Series};
 pub use cost::{BatchShape, StepCost};
 pub use counters::Counters;
 pub use explicit::Explicit;
+pub use measured::{Part, shape_of};
 pub use meter::span as span_of;
 
 use crate::model::{Admission, EngineModel};

@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 /// One event: its bytes as they came, its end included.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct Event {
+    /// All of them.
     pub bytes: Bytes,
 }
 
@@ -29,7 +30,7 @@ impl Event {
 
 /// Cuts events out of pieces of any size.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
+pub struct Events {
     rest: BytesMut,
     /// Bytes of `rest` in which no event ends.
     searched: usize,
@@ -37,7 +38,7 @@ pub(crate) struct Events {
 
 /// An event is longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooLong;
+pub struct TooLong;
 
 impl Events {
     /// Takes a piece in.

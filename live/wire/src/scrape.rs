@@ -35,7 +35,7 @@ const fn gauges(kind: BackendKind) -> Option<Gauges> {
 
 /// The load that a page of metrics tells of; `None` if it does not say how many requests run.
 /// What it does not say beside that is 0.
-pub(crate) fn load(kind: BackendKind, page: &str) -> Option<Load> {
+pub fn load(kind: BackendKind, page: &str) -> Option<Load> {
     let Gauges { running, waiting, kv_used } = gauges(kind)?;
     let count = |value: f64| value.clamp(0.0, f64::from(u32::MAX)) as u32;
     let sum = |names: &[&str]| read(page, names, |a, b| a + b);
@@ -51,6 +51,23 @@ pub(crate) fn load(kind: BackendKind, page: &str) -> Option<Load> {
 /// The samples of the first of these names that has any, put together.
 fn read(page: &str, names: &[&str], join: impl Fn(f64, f64) -> f64) -> Option<f64> {
     names.iter().find_map(|name| page.lines().filter_map(|line| sample(line, name)).reduce(&join))
+}
+
+/// The sum of a gauge's or counter's samples; `None` if the page has none.
+pub fn gauge(page: &str, name: &str) -> Option<f64> {
+    read(page, &[name], |a, b| a + b)
+}
+
+/// What the first sample of a name says under a label, such as the `block_size` of
+/// `vllm:cache_config_info`.
+pub fn label<'a>(page: &'a str, name: &str, label: &str) -> Option<&'a str> {
+    let labels = page.lines().find_map(|line| {
+        let labelled = line.trim().strip_prefix(name)?.strip_prefix('{')?;
+        Some(&labelled[..labelled.rfind('}')?])
+    })?;
+    let (_, value) =
+        format!(",{labels}").find(&format!(",{label}=\"")).map(|at| labels.split_at(at))?;
+    value[label.len() + 2..].split('"').next()
 }
 
 /// The value of a line `name{labels} value [time]`.
@@ -70,6 +87,18 @@ mod tests {
     fn check(kind: BackendKind, page: &str, wanted: Option<(u32, u32, u32)>) {
         let found = load(kind, page).map(|load| (load.running, load.waiting, load.kv_used_ppm));
         assert_eq!(found, wanted, "{page}");
+    }
+
+    #[test]
+    fn labels_and_gauges_are_read() {
+        let page = "# HELP vllm:cache_config_info x\n\
+            vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"2588\"} 1.0\n\
+            a_total{engine=\"0\"} 2\na_total{engine=\"1\"} 3\n";
+        assert_eq!(label(page, "vllm:cache_config_info", "block_size"), Some("16"));
+        assert_eq!(label(page, "vllm:cache_config_info", "num_gpu_blocks"), Some("2588"));
+        assert_eq!(label(page, "vllm:cache_config_info", "size"), None);
+        assert_eq!(gauge(page, "a_total"), Some(5.0));
+        assert_eq!(gauge(page, "a"), None);
     }
 
     #[test]

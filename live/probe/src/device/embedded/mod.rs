@@ -1,0 +1,241 @@
+//! A small transformer in this process: real compute, always there.
+//!
+//! Requests are batched by the simulator's own scheduler ([`Engine`] over [`Explicit`] sequences),
+//! step by step: it decides what a step computes, the model computes it, and the step takes as
+//! long as that took. So a simulation of this device errs by its step times alone, never by rules
+//! of scheduling, and the steps that it tells are exact. One thread computes.
+
+mod model;
+mod worker;
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use plimsoll_base::{BackendSample, Span, Stream, StreamKey};
+use plimsoll_policy::Load;
+use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+
+use self::model::Model;
+use self::worker::{Work, Worker};
+use super::{
+    Answering, Ask, Clock, Description, Device, DeviceError, Heard, Limits, Priorities, Prompt,
+    Step, channel,
+};
+
+pub use model::Shape;
+
+/// Steps that are kept until they are asked for: an hour of the quickest.
+const STEPS_MAX: usize = 1 << 20;
+
+/// What to compute, and the limits of the engine.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Of the transformer.
+    pub shape: Shape,
+    /// Of its random weights.
+    pub seed: u64,
+    /// Sequences in a batch.
+    pub seats: u32,
+    /// Tokens a step.
+    pub step_tokens_max: u32,
+    /// KV blocks of 16 tokens.
+    pub kv_blocks: u32,
+    /// The longest context.
+    pub context_max: u32,
+    /// Who enters the batch first.
+    pub admission: Admission,
+}
+
+impl Default for EmbeddedOptions {
+    /// Five layers of 320, in which a step of one core takes some milliseconds; 16,384 tokens of
+    /// KV memory, about 200 MB.
+    fn default() -> EmbeddedOptions {
+        EmbeddedOptions {
+            shape: Shape { layers: 5, heads: 5, head: 64, hidden: 864, vocabulary: 512 },
+            seed: 1,
+            seats: 32,
+            step_tokens_max: 512,
+            kv_blocks: 1_024,
+            context_max: 2_048,
+            admission: Admission::Priority,
+        }
+    }
+}
+
+impl EmbeddedOptions {
+    /// The engine that schedules it; its step times are never asked for.
+    fn engine(&self) -> EngineModel {
+        EngineModel {
+            seats: self.seats,
+            step_tokens_max: self.step_tokens_max,
+            kv_blocks: self.kv_blocks,
+            block_tokens: 16,
+            context_max: self.context_max,
+            chunked_prefill: true,
+            admission: self.admission,
+            step_cost: StepCostSpec::Affine {
+                base: 1e6,
+                prefill: 1e5,
+                sequence: 1e5,
+                context: 100.0,
+                pair: 1.0,
+            },
+        }
+    }
+}
+
+/// What the thread that computes tells.
+#[derive(Debug, Default)]
+struct Told {
+    sample: BackendSample,
+    steps: Vec<Step>,
+    forgotten: usize,
+}
+
+/// A small transformer in this process.
+#[derive(Debug)]
+pub struct Embedded {
+    description: Description,
+    clock: Clock,
+    vocabulary: u32,
+    inbox: Option<mpsc::Sender<Work>>,
+    told: Arc<Mutex<Told>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// Draws its weights and starts the thread that computes.
+    ///
+    /// # Errors
+    /// If the engine's limits contradict each other, or there is no thread to be had.
+    pub fn open(options: &EmbeddedOptions) -> Result<Embedded, DeviceError> {
+        let engine = options.engine();
+        let is_sound = engine.seats > 0
+            && engine.seats <= engine.step_tokens_max
+            && u64::from(engine.context_max) <= engine.kv_tokens();
+        if !is_sound {
+            let what = "a step holds a token of every seat, and the KV memory the longest context";
+            return Err(DeviceError::Compute(what.into()));
+        }
+        let clock = Clock::start();
+        let told = Arc::new(Mutex::new(Told::default()));
+        let (inbox, works) = mpsc::channel();
+        let model = Model::random(options.shape, options.seed);
+        let worker = Worker::new(&engine, model, (clock, Arc::clone(&told)));
+        let thread = thread::Builder::new().name("embedded".into());
+        let thread = thread.spawn(move || worker.work(&works));
+        let thread = thread.map_err(|error| DeviceError::Compute(error.to_string()))?;
+        Ok(Embedded {
+            description: describe(options, &engine),
+            clock,
+            vocabulary: options.shape.vocabulary as u32,
+            inbox: Some(inbox),
+            told,
+            thread: Some(thread),
+        })
+    }
+
+    fn tokens(&self, prompt: &Prompt) -> Vec<u32> {
+        match prompt {
+            Prompt::Tokens(tokens) => tokens.iter().map(|token| token % self.vocabulary).collect(),
+            Prompt::Text(text) => text.bytes().map(u32::from).collect(),
+            Prompt::Random { tokens, seed } => {
+                let key =
+                    StreamKey { seed: *seed, replication: 0, name: "device.prompt", entity: 0 };
+                let mut stream = Stream::new(key);
+                (0..*tokens).map(|_| stream.below(u64::from(self.vocabulary)) as u32).collect()
+            }
+        }
+    }
+}
+
+fn describe(options: &EmbeddedOptions, engine: &EngineModel) -> Description {
+    let Shape { layers, heads, head, hidden, vocabulary } = options.shape;
+    Description {
+        engine: "plimsoll-embedded".into(),
+        version: Some(env!("CARGO_PKG_VERSION").into()),
+        flags: vec![format!("seed={}", options.seed)],
+        model: format!("llama-{layers}x{}-h{hidden}-v{vocabulary}", heads * head),
+        place: format!("this process, one {} thread", std::env::consts::ARCH),
+        limits: Limits {
+            seats: Some(engine.seats),
+            step_tokens_max: Some(engine.step_tokens_max),
+            kv_tokens: Some(engine.kv_tokens()),
+            block_tokens: Some(engine.block_tokens),
+            context_max: Some(engine.context_max),
+            priorities: Some(match engine.admission {
+                Admission::Fcfs => Priorities::Ignored,
+                Admission::Priority => Priorities::Obeyed,
+            }),
+        },
+    }
+}
+
+impl Device for Embedded {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn submit(&self, ask: &Ask) -> Answering {
+        let (teller, answering) = channel(ask.output_tokens);
+        let prompt = self.tokens(&ask.prompt);
+        let needed = prompt.len() as u64 + u64::from(ask.output_tokens);
+        let context_max = self.description.limits.context_max.unwrap_or(u32::MAX);
+        let now = self.clock.now();
+        // There is room for both: the channel is new.
+        let _ = teller.try_send(Heard::Sent(now));
+        if needed > u64::from(context_max) || prompt.is_empty() || ask.output_tokens == 0 {
+            let error = match needed > u64::from(context_max) {
+                true => DeviceError::TooLong { needed, context_max },
+                false => DeviceError::Compute("a request has a prompt and an answer".into()),
+            };
+            let _ = teller.try_send(Heard::Failed(now, error));
+            return answering;
+        }
+        let work = Work { prompt, output: ask.output_tokens, priority: ask.priority, teller };
+        if let Some(inbox) = &self.inbox {
+            // A thread that has ended drops what tells, and that is heard as a failure.
+            let _ = inbox.send(work);
+        }
+        answering
+    }
+
+    fn load(&self) -> Result<Option<Load>, DeviceError> {
+        let sample = self.told.lock().map_err(|_| gone())?.sample;
+        let used = u64::from(sample.kv_blocks_used) * 1_000_000;
+        Ok(Some(Load {
+            running: sample.running,
+            waiting: sample.waiting,
+            kv_used_ppm: (used / u64::from(sample.kv_blocks.max(1))) as u32,
+            queue_wait: Span::ZERO,
+        }))
+    }
+
+    fn take_steps(&self) -> Result<Option<Vec<Step>>, DeviceError> {
+        let mut told = self.told.lock().map_err(|_| gone())?;
+        if std::mem::take(&mut told.forgotten) > 0 {
+            let what = format!("it keeps {STEPS_MAX} steps, and more were not asked for in time");
+            return Err(DeviceError::BrokeOff(what));
+        }
+        Ok(Some(std::mem::take(&mut told.steps)))
+    }
+}
+
+fn gone() -> DeviceError {
+    DeviceError::BrokeOff("the thread that computes has panicked".into())
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // Without an inbox the thread ends after the step that runs.
+        self.inbox = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

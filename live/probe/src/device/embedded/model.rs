@@ -1,0 +1,301 @@
+//! A decoder of the Llama kind: root-mean-square norms, rotary positions, multi-head attention
+//! over KV memory, gated units (Touvron et al. 2023). Weights are random: what a step costs does
+//! not depend on what they say. Matrix products are `ndarray`'s.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, Axis, Slice};
+use plimsoll_base::{Stream, StreamKey};
+
+/// The shape of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Layers.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// The width of a head, even. The decoder is as wide as its heads together.
+    pub head: usize,
+    /// The width of the gated units.
+    pub hidden: usize,
+    /// Tokens that there are; at least 256, so that every byte is one.
+    pub vocabulary: usize,
+}
+
+impl Shape {
+    fn width(&self) -> usize {
+        self.heads * self.head
+    }
+}
+
+/// The base of rotary frequencies.
+const ROTARY_BASE: f32 = 10_000.0;
+/// Keeps norms from dividing by nothing.
+const EPSILON: f32 = 1e-5;
+
+/// Matrices are inputs by outputs.
+struct Layer {
+    query: Array2<f32>,
+    key: Array2<f32>,
+    value: Array2<f32>,
+    output: Array2<f32>,
+    gate: Array2<f32>,
+    up: Array2<f32>,
+    down: Array2<f32>,
+}
+
+/// A decoder with random weights.
+pub(super) struct Model {
+    shape: Shape,
+    embedding: Array2<f32>,
+    layers: Vec<Layer>,
+    head: Array2<f32>,
+    /// One a pair of a head's numbers.
+    frequencies: Vec<f32>,
+}
+
+/// The KV memory of a sequence.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    head: usize,
+    /// Keys and values, one a layer and head: a row of `head` numbers a token.
+    lanes: Vec<[Vec<f32>; 2]>,
+}
+
+impl Memory {
+    /// Forgets all but the first tokens.
+    pub fn keep(&mut self, tokens: usize) {
+        for numbers in self.lanes.iter_mut().flatten() {
+            numbers.truncate(tokens * self.head);
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.lanes.first().map_or(0, |[keys, _]| keys.len() / self.head.max(1))
+    }
+}
+
+/// Tokens to compute behind those in memory.
+pub(super) struct Chunk {
+    pub tokens: Vec<u32>,
+    pub memory: Memory,
+}
+
+impl Model {
+    /// Draws weights, each matrix so that numbers keep their size through it.
+    pub fn random(shape: Shape, seed: u64) -> Model {
+        let key = StreamKey { seed, replication: 0, name: "device.weights", entity: 0 };
+        let mut stream = Stream::new(key);
+        let mut matrix = |inputs: usize, outputs: usize| {
+            // Uniform with variance 1/inputs.
+            let scale = (12.0 / inputs as f32).sqrt();
+            Array2::from_shape_fn((inputs, outputs), |_| (stream.uniform() as f32 - 0.5) * scale)
+        };
+        let (width, hidden) = (shape.width(), shape.hidden);
+        let embedding = matrix(shape.vocabulary, width) * (shape.vocabulary as f32).sqrt();
+        let layers = (0..shape.layers).map(|_| Layer {
+            query: matrix(width, width),
+            key: matrix(width, width),
+            value: matrix(width, width),
+            output: matrix(width, width),
+            gate: matrix(width, hidden),
+            up: matrix(width, hidden),
+            down: matrix(hidden, width),
+        });
+        let layers = layers.collect();
+        let head = matrix(width, shape.vocabulary);
+        let half = shape.head / 2;
+        let frequency = |at: usize| ROTARY_BASE.powf(-(at as f32) / half as f32);
+        let frequencies = (0..half).map(frequency).collect();
+        Model { shape, embedding, layers, head, frequencies }
+    }
+
+    /// The memory of a sequence that begins.
+    pub fn memory(&self) -> Memory {
+        let lanes = self.shape.layers * self.shape.heads;
+        Memory { head: self.shape.head, lanes: vec![[Vec::new(), Vec::new()]; lanes] }
+    }
+
+    /// Computes all chunks together, remembers their keys and values, and returns the most likely
+    /// token after each.
+    pub fn forward(&self, chunks: &mut [Chunk]) -> Vec<u32> {
+        let rows = chunks.iter().flat_map(|chunk| &chunk.tokens).map(|token| *token as usize);
+        let rows: Vec<usize> = rows.collect();
+        let mut stream = self.embedding.select(Axis(0), &rows);
+        let starts: Vec<usize> = chunks.iter().map(|chunk| chunk.memory.tokens()).collect();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let input = normed(&stream);
+            let mut query = input.dot(&layer.query);
+            let mut key = input.dot(&layer.key);
+            let value = input.dot(&layer.value);
+            self.rotate(&mut query, (chunks, &starts));
+            self.rotate(&mut key, (chunks, &starts));
+            let mixed = self.attend(index, [&query, &key, &value], chunks);
+            stream += &mixed.dot(&layer.output);
+            let input = normed(&stream);
+            let mut gate = input.dot(&layer.gate);
+            gate.mapv_inplace(|x| x / (1.0 + (-x).exp()));
+            gate *= &input.dot(&layer.up);
+            stream += &gate.dot(&layer.down);
+        }
+        let mut end = 0;
+        let lasts = chunks.iter().map(|chunk| {
+            end += chunk.tokens.len();
+            end - 1
+        });
+        let lasts: Vec<usize> = lasts.collect();
+        let logits = normed(&stream.select(Axis(0), &lasts)).dot(&self.head);
+        logits.axis_iter(Axis(0)).map(|row| largest(row.iter().copied())).collect()
+    }
+
+    /// Turns each pair of a head's numbers by its token's position.
+    fn rotate(&self, rows: &mut Array2<f32>, (chunks, starts): (&[Chunk], &[usize])) {
+        let positions =
+            chunks.iter().zip(starts).flat_map(|(chunk, start)| *start..start + chunk.tokens.len());
+        for (mut row, position) in rows.axis_iter_mut(Axis(0)).zip(positions) {
+            let row = row.as_slice_mut().expect("a product's rows are contiguous");
+            let angles = self.frequencies.iter().map(|each| (each * position as f32).sin_cos());
+            let angles: Vec<(f32, f32)> = angles.collect();
+            for head in row.chunks_exact_mut(self.shape.head) {
+                for (pair, (sin, cos)) in head.chunks_exact_mut(2).zip(&angles) {
+                    let [a, b] = [pair[0], pair[1]];
+                    pair[0] = a * cos - b * sin;
+                    pair[1] = a * sin + b * cos;
+                }
+            }
+        }
+    }
+
+    /// Causal attention of every chunk over its own memory, head by head.
+    fn attend(
+        &self,
+        layer: usize,
+        [query, key, value]: [&Array2<f32>; 3],
+        chunks: &mut [Chunk],
+    ) -> Array2<f32> {
+        let Shape { heads, head, .. } = self.shape;
+        let scale = 1.0 / (head as f32).sqrt();
+        let mut mixed = Array2::zeros(query.raw_dim());
+        let mut row = 0;
+        for chunk in chunks {
+            let count = chunk.tokens.len();
+            for at in 0..heads {
+                let (rows, columns) = (row..row + count, at * head..(at + 1) * head);
+                let part = |matrix| part(matrix, rows.clone(), columns.clone());
+                let [keys, values] = &mut chunk.memory.lanes[layer * heads + at];
+                let computed = keys.len() / head;
+                keys.extend(part(key).iter());
+                values.extend(part(value).iter());
+                let view = |numbers| {
+                    ArrayView2::from_shape((computed + count, head), numbers)
+                        .expect("a row is as wide as a head")
+                };
+                let mut scores = part(query).dot(&view(&keys[..]).t());
+                for (at, mut scores) in scores.axis_iter_mut(Axis(0)).enumerate() {
+                    let scores = scores.as_slice_mut().expect("a product's rows are contiguous");
+                    soften(scores, computed + at + 1, scale);
+                }
+                let mut slot = mixed.slice_axis_mut(Axis(0), Slice::from(rows));
+                slot.slice_axis_inplace(Axis(1), Slice::from(columns));
+                slot.assign(&scores.dot(&view(&values[..])));
+            }
+            row += count;
+        }
+        mixed
+    }
+}
+
+/// Some rows and columns of a matrix.
+fn part(matrix: &Array2<f32>, rows: Range<usize>, columns: Range<usize>) -> ArrayView2<'_, f32> {
+    let rows = matrix.view().slice_axis_move(Axis(0), Slice::from(rows));
+    rows.slice_axis_move(Axis(1), Slice::from(columns))
+}
+
+/// Each row by its root mean square.
+fn normed(rows: &Array2<f32>) -> Array2<f32> {
+    let mut normed = rows.clone();
+    for mut row in normed.axis_iter_mut(Axis(0)) {
+        let squares: f32 = row.iter().map(|x| x * x).sum();
+        let scale = 1.0 / (squares / row.len() as f32 + EPSILON).sqrt();
+        row.mapv_inplace(|x| x * scale);
+    }
+    normed
+}
+
+/// The softmax of the first `seen` scores; nothing for the rest, which are later tokens.
+fn soften(scores: &mut [f32], seen: usize, scale: f32) {
+    let (seen, later) = scores.split_at_mut(seen);
+    let most = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in &mut *seen {
+        *score = ((*score - most) * scale).exp();
+        sum += *score;
+    }
+    for score in seen {
+        *score /= sum;
+    }
+    later.fill(0.0);
+}
+
+fn largest(numbers: impl Iterator<Item = f32>) -> u32 {
+    let indexed = (0..).zip(numbers);
+    indexed.max_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { layers: 2, heads: 2, head: 8, hidden: 24, vocabulary: 256 };
+
+    /// What follows a prompt that is computed in pieces of these sizes, beside another sequence or
+    /// alone.
+    fn continued(pieces: &[usize], beside: usize) -> Vec<u32> {
+        let model = Model::random(SHAPE, 3);
+        let prompt: Vec<u32> = (0..24).map(|at| at * 7 % 256).collect();
+        let (mut memory, mut other) = (model.memory(), model.memory());
+        let mut next = Vec::new();
+        let mut from = 0;
+        for piece in pieces.iter().copied().chain([1; 6]) {
+            let tokens: Vec<u32> =
+                prompt.iter().chain(&next).skip(from).take(piece).copied().collect();
+            from += piece;
+            let mut chunks = vec![Chunk { tokens, memory }];
+            if beside > 0 {
+                let tokens = vec![9; beside];
+                chunks.push(Chunk { tokens, memory: std::mem::take(&mut other) });
+            }
+            let token = model.forward(&mut chunks)[0];
+            if from >= prompt.len() {
+                next.push(token);
+            }
+            if beside > 0 {
+                other = chunks.pop().expect("there are two").memory;
+            }
+            memory = chunks.pop().expect("there is one").memory;
+        }
+        next
+    }
+
+    #[test]
+    fn chunks_and_neighbours_change_no_token() {
+        let whole = continued(&[24], 0);
+        assert_eq!(whole.len(), 7);
+        assert!(whole.windows(2).any(|two| two[0] != two[1]), "it says something: {whole:?}");
+        for (pieces, beside) in [(&[10, 14][..], 0), (&[1, 3, 20], 0), (&[24], 5), (&[8; 3], 1)] {
+            assert_eq!(continued(pieces, beside), whole, "{pieces:?} beside {beside}");
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_computed_again_the_same() {
+        let model = Model::random(SHAPE, 4);
+        let tokens: Vec<u32> = (0..12).collect();
+        let mut chunks = [Chunk { tokens: tokens.clone(), memory: model.memory() }];
+        let first = model.forward(&mut chunks);
+        assert_eq!(chunks[0].memory.tokens(), 12);
+        chunks[0].memory.keep(5);
+        chunks[0].tokens = tokens[5..].to_vec();
+        assert_eq!(model.forward(&mut chunks), first);
+    }
+}

@@ -1,0 +1,68 @@
+//! The steps of a server that tells them: those under `live/engines` do, at `/plimsoll/steps`.
+
+use plimsoll_base::Time;
+use plimsoll_sim::engine::BatchShape;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::client::Client;
+use crate::device::{Clock, DeviceError, Step};
+
+/// Where reading them stands.
+pub(super) struct Steps {
+    clock: Clock,
+    reading: Mutex<Reading>,
+}
+
+#[derive(Default)]
+struct Reading {
+    /// The number of the next step.
+    next: u64,
+    /// Its clock less ours, in nanoseconds, and how far off that may be.
+    offset: Option<(i128, u64)>,
+}
+
+/// Steps from number `first` on: start, end (ns of its clock), prompt tokens, (query, key) pairs,
+/// decoding sequences, their context.
+#[derive(Deserialize)]
+struct Page {
+    now_ns: i128,
+    first: u64,
+    steps: Vec<(i128, i128, u64, u64, u64, u64)>,
+}
+
+impl Steps {
+    pub fn new(clock: Clock) -> Steps {
+        Steps { clock, reading: Mutex::default() }
+    }
+
+    /// The steps since this was last called.
+    pub async fn take(&self, client: &Client) -> Result<Vec<Step>, DeviceError> {
+        let mut reading = self.reading.lock().await;
+        let asked = self.clock.now();
+        let page = client.json(&format!("/plimsoll/steps?after={}", reading.next)).await?;
+        let answered = self.clock.now();
+        let page: Page = page
+            .and_then(|page| serde_json::from_value(page).ok())
+            .ok_or_else(|| client.otherwise("/plimsoll/steps is no list of steps"))?;
+        if page.first > reading.next && reading.next > 0 {
+            let lost = page.first - reading.next;
+            return Err(DeviceError::BrokeOff(format!("it has forgotten {lost} of its steps")));
+        }
+        // Its clock is read between our two readings: the quicker the answer, the nearer.
+        let doubt = answered.nanos() - asked.nanos();
+        let middle = i128::from(asked.nanos() + doubt / 2);
+        if reading.offset.is_none_or(|(_, known)| doubt < known) {
+            reading.offset = Some((page.now_ns - middle, doubt));
+        }
+        reading.next = page.first + page.steps.len() as u64;
+        let offset = reading.offset.map_or(0, |(offset, _)| offset);
+        let time = |nanos: i128| Time::from_nanos(u64::try_from(nanos - offset).unwrap_or(0));
+        let step = |(start, end, prefill, pairs, sequences, context)| Step {
+            start: time(start),
+            end: time(end),
+            shape: BatchShape { prefill, pairs, sequences, context },
+        };
+        Ok(page.steps.into_iter().map(step).collect())
+    }
+}

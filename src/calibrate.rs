@@ -1,0 +1,228 @@
+//! `plimsoll calibrate`.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use plimsoll_config::gateway::BackendKind;
+use plimsoll_probe::calibrate::{
+    CalibrateError, Method, Profile, Settings, Watch, from_log, parse_log,
+};
+use plimsoll_probe::device::{Device, DeviceError, Limits, Remote, RemoteOptions};
+
+use crate::arguments::{CalibrateOptions, ServerKind};
+use crate::{Failure, interrupt};
+
+const INCONCLUSIVE: u8 = 4;
+const INTERRUPTED: u8 = 130;
+
+/// Measures a device, or reads a log, and writes a profile.
+pub fn calibrate(options: &CalibrateOptions) -> Result<ExitCode, Failure> {
+    let known = Limits {
+        seats: options.seats,
+        step_tokens_max: options.step_tokens_max,
+        kv_tokens: options.kv_tokens,
+        ..Limits::default()
+    };
+    if let Some(log) = &options.from {
+        return read(log, known, &options.out);
+    }
+    let device = open(options)?;
+    interrupt::listen();
+    let effort = if options.quick { Settings::quick() } else { Settings::full() };
+    let settings = Settings { seed: options.seed, known, ..effort };
+    let bar = Bar::new(options.quiet);
+    let result = plimsoll_probe::calibrate::calibrate(&*device, &settings, &bar);
+    bar.0.finish_and_clear();
+    match result {
+        Ok(profile) => {
+            write(&options.out, &profile)?;
+            tell(&profile, &options.out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(CalibrateError::Interrupted) => {
+            eprintln!("interrupted: nothing was written");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Err(error @ (CalibrateError::TooNoisy(_) | CalibrateError::TooLittle(_))) => {
+            eprintln!("error: {error}");
+            Ok(ExitCode::from(INCONCLUSIVE))
+        }
+        Err(CalibrateError::Device(error)) => Err(failure(error)),
+    }
+}
+
+/// Fits to a log.
+fn read(log: &Path, known: Limits, out: &Path) -> Result<ExitCode, Failure> {
+    let shown = log.display();
+    let text = std::fs::read_to_string(log)
+        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
+    let requests = parse_log(&text).map_err(|error| Failure::Usage(format!("{shown}: {error}")))?;
+    let seats = known.seats.unwrap_or(1);
+    let step_tokens_max = known.step_tokens_max.map(|tokens| tokens.max(seats));
+    let context = known.kv_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+    let limits = Limits {
+        step_tokens_max,
+        block_tokens: Some(16),
+        context_max: context.or(Some(u32::MAX)),
+        ..known
+    };
+    let name = log.file_name().unwrap_or_default().to_string_lossy();
+    match from_log(&requests, limits, &name) {
+        Ok(profile) => {
+            write(out, &profile)?;
+            tell(&profile, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            Ok(ExitCode::from(INCONCLUSIVE))
+        }
+    }
+}
+
+/// Opens the device that the options name.
+fn open(options: &CalibrateOptions) -> Result<Box<dyn Device>, Failure> {
+    let backend = options.backend.as_deref().unwrap_or_default();
+    if backend == "embedded" {
+        return embedded();
+    }
+    let token = options.token_env.as_deref().map(|name| {
+        std::env::var(name)
+            .map_err(|_| Failure::Usage(format!("the environment variable `{name}` is not set")))
+    });
+    let options = RemoteOptions {
+        url: backend.to_owned(),
+        kind: options.kind.map(|kind| match kind {
+            ServerKind::Vllm => BackendKind::Vllm,
+            ServerKind::Sglang => BackendKind::Sglang,
+            ServerKind::LlamaCpp => BackendKind::LlamaCpp,
+        }),
+        model: options.model.clone(),
+        token: token.transpose()?,
+    };
+    Ok(Box::new(Remote::open(&options).map_err(failure)?))
+}
+
+#[cfg(feature = "embedded")]
+fn embedded() -> Result<Box<dyn Device>, Failure> {
+    use plimsoll_probe::device::{Embedded, EmbeddedOptions};
+    let device = Embedded::open(&EmbeddedOptions::default()).map_err(failure)?;
+    Ok(Box::new(device))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded() -> Result<Box<dyn Device>, Failure> {
+    Err(Failure::Usage(
+        "this build has no embedded device; build with `--features embedded`".to_owned(),
+    ))
+}
+
+/// What is wrong with a device that can be put right before the next try is the user's to know;
+/// what broke while it ran is not.
+fn failure(error: DeviceError) -> Failure {
+    match error {
+        DeviceError::BadUrl { .. }
+        | DeviceError::NotThere { .. }
+        | DeviceError::SpeaksOtherwise { .. }
+        | DeviceError::NoModel { .. }
+        | DeviceError::NoStreaming { .. }
+        | DeviceError::NoUsage { .. }
+        | DeviceError::Refused { .. }
+        | DeviceError::Loaded { .. }
+        | DeviceError::ModelChanged { .. }
+        | DeviceError::EngineChanged { .. }
+        | DeviceError::TooLong { .. } => Failure::Usage(error.to_string()),
+        DeviceError::BrokeOff(_) | DeviceError::Silent(_) | DeviceError::Compute(_) => {
+            Failure::Broken(error.into())
+        }
+    }
+}
+
+/// Writes the profile under a temporary name first.
+fn write(path: &Path, profile: &Profile) -> Result<(), Failure> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        file.write_all(profile.to_toml().as_bytes())?;
+        file.persist(path).map_err(|error| error.error)
+    });
+    written.with_context(|| format!("writing {}", path.display()))?;
+    Ok(())
+}
+
+/// Says what was found.
+fn tell(profile: &Profile, path: &Path) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", profile.provenance())?;
+    writeln!(out)?;
+    for cell in &profile.cells {
+        let half_width = match cell.half_width.is_finite() {
+            true => format!("{:.1} %", cell.half_width * 100.0),
+            false => "?".to_owned(),
+        };
+        writeln!(
+            out,
+            "  {:32} {:>10.3} ms ± {:>6}   model {:>+6.1} %",
+            cell.name,
+            cell.measured / 1e6,
+            half_width,
+            cell.error * 100.0
+        )?;
+    }
+    writeln!(out)?;
+    let kind = profile.fit.kind.name();
+    writeln!(
+        out,
+        "{kind}: error {:.1} %, on cells it was not fitted to {:.1} %; {} times of {}",
+        profile.fit.residual * 100.0,
+        profile.fit.held_out * 100.0,
+        profile.observations,
+        profile.method.name()
+    )?;
+    let overheads = profile.overheads;
+    if profile.method != Method::Log {
+        writeln!(
+            out,
+            "a request costs {:.2} ms beside steps, a further token of a step {:.1} us",
+            overheads.request / 1e6,
+            overheads.chunk / 1e3
+        )?;
+    }
+    for note in &profile.assumed.notes {
+        writeln!(out, "assumed: {note}")?;
+    }
+    if let Some(warning) = profile.noise.warning() {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(out, "wrote {}; a scenario takes it with `extends`", path.display())?;
+    Ok(())
+}
+
+/// Progress on stderr, where that is a terminal.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(quiet: bool) -> Bar {
+        if quiet || !std::io::stderr().is_terminal() {
+            return Bar(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {msg}");
+        let style = style.expect("the template is well formed");
+        Bar(ProgressBar::new(1_000).with_style(style))
+    }
+}
+
+impl Watch for Bar {
+    fn stop(&self) -> bool {
+        interrupt::asked()
+    }
+    fn progress(&self, what: &str, part: f64) {
+        self.0.set_position((part * 1_000.0) as u64);
+        self.0.set_message(what.to_owned());
+    }
+}
