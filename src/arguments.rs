@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use crate::numbers::{Between, Percent, Replications};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Simulate shared AI serving: who waits for whom, and how deep the ship may be loaded.
@@ -20,6 +21,14 @@ pub struct Arguments {
 pub enum Verb {
     /// Run a scenario; print a verdict and a table, write a report
     Run(RunOptions),
+    /// Run a scenario once for each combination of values: grid, zip, list or random
+    Sweep(SweepOptions),
+    /// Put the shards of a sweep together
+    Merge(MergeOptions),
+    /// Compare policies or settings on the same load: differences, and how sure they are
+    Compare(CompareOptions),
+    /// Find the least hardware that keeps every objective, and how sure that is
+    Plan(PlanOptions),
     /// Feed a decision log to a fresh allocator: does it decide the same again?
     Replay(ReplayOptions),
     /// Render the report of a decision log, as `run` does that of a scenario
@@ -43,7 +52,7 @@ pub enum Verb {
         /// Such as `ttft`, `slo_attainment` or `P0102`
         name: Option<String>,
     },
-    /// Print the JSON Schema of scenario files, gateway files or summary.json
+    /// Print the JSON Schema of scenario files, gateway files, summary.json or sweep.json
     Schema {
         /// Which
         #[arg(value_enum, default_value_t = SchemaOf::Scenario)]
@@ -79,10 +88,16 @@ pub struct RunOptions {
     /// scenario whose classes have the same names
     #[arg(long, value_name = "OTHER")]
     pub shadow: Vec<PathBuf>,
-    /// Independent runs, for intervals
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub replications: u32,
+    /// Independent runs, for intervals; `auto` runs as many as `--precision` takes
+    #[arg(long, value_name = "N|auto", default_value = "1")]
+    pub replications: Replications,
+    /// With `--replications auto`: how near to its value every interval is to reach
+    #[arg(long, value_name = "PART", default_value = "2%")]
+    pub precision: Percent,
+    /// With `--replications auto`: replications at most
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub replications_max: u32,
     /// Seed of every random stream [default: the scenario's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -104,6 +119,253 @@ pub struct RunOptions {
     /// A template of your own for report.html
     #[arg(long, value_name = "FILE")]
     pub page_template: Option<PathBuf>,
+}
+
+/// Options of `compare`.
+#[derive(Args, Debug)]
+pub struct CompareOptions {
+    /// A scenario file, or the name of a shipped one
+    pub file: PathBuf,
+    /// A policy: `own`, a `[policy.NAME]` of the file, a baseline (fcfs, priority, drr, vtc, sfq,
+    /// aging), or a file or shipped scenario whose classes have the same names; the others are
+    /// compared with the first
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Vec<String>,
+    /// Settings to compare, such as `pool.gpu.replicas=2,3`; several are combined
+    #[arg(long, value_name = "PATH=VALUES")]
+    pub vary: Vec<String>,
+    /// Override a value of the file for all
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// Pairs of runs; `auto` runs as many as `--precision` takes
+    #[arg(long, value_name = "N|auto", default_value = "10")]
+    pub replications: Replications,
+    /// With `--replications auto`: how small every interval of a difference is to become, as a part
+    /// of what it is the difference of
+    #[arg(long, value_name = "PART", default_value = "2%")]
+    pub precision: Percent,
+    /// With `--replications auto`: replications at most
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub replications_max: u32,
+    /// Of more than two: with what probability the best is to be found
+    #[arg(long, value_name = "PART", default_value = "95%")]
+    pub confidence: Percent,
+    /// Of more than two: what lead in the score (attainment, or a part of the mean latency) does
+    /// not matter
+    #[arg(long, value_name = "PART", default_value = "1%")]
+    pub indifference: Percent,
+    /// Of more than two: replications at most to find the best
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub select_max: u32,
+    /// Seed of every random stream [default: the scenario's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads for runs [default: one a core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// Where to write page, charts and JSON [default: plimsoll-out/SCENARIO-compare]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_files")]
+    pub out: Option<PathBuf>,
+    /// Write no files, only print
+    #[arg(long)]
+    pub no_files: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Options of `plan`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 found; 2 usage or input error; 3 nothing fits; 4 too close to \
+    a limit to tell; 130 interrupted."
+)]
+pub struct PlanOptions {
+    /// A scenario file, or the name of a shipped one
+    pub file: PathBuf,
+    /// What is to be least [default: cheapest; the fewest devices where no prices are known]
+    #[arg(long, value_enum)]
+    pub goal: Option<GoalOf>,
+    /// Replicas to search, of each pool [default: those of [plan], or 1..64]
+    #[arg(long, value_name = "FROM..TO")]
+    pub replicas: Option<Between>,
+    /// A pool whose replicas are sought, one or two [default: those of [plan], or all]
+    #[arg(long, value_name = "NAME")]
+    pub pool: Vec<String>,
+    /// A policy to choose from; as for `compare` [default: own]
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Vec<String>,
+    /// With what confidence every objective must be kept
+    #[arg(long, value_name = "PART", default_value = "95%")]
+    pub confidence: Percent,
+    /// How much more load than the scenario's to plan for
+    #[arg(long, value_name = "PART", default_value = "0%")]
+    pub headroom: Percent,
+    /// How much the load grows a month
+    #[arg(long, value_name = "PART")]
+    pub growth: Option<Percent>,
+    /// For how many months it grows
+    #[arg(long, value_name = "N", default_value_t = 12, requires = "growth")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=120))]
+    pub months: u32,
+    /// Replicas of any one pool that may fail without harm: 1 plans for n − 1
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub spare: u32,
+    /// The device of the price table that a replica is made of
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Devices that a replica takes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub devices: u32,
+    /// A table of prices and power of your own
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// Replications at most to judge one plan
+    #[arg(long, value_name = "N", default_value_t = 48)]
+    #[arg(value_parser = clap::value_parser!(u32).range(3..=96))]
+    pub replications_max: u32,
+    /// Searches with random numbers of their own: whether they agree is how sure the answer is
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub searches: u32,
+    /// Look at no other loads: no safe load, no capacity curve
+    #[arg(long)]
+    pub no_curves: bool,
+    /// Override a value of the file
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// Seed of every random stream [default: the scenario's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads for runs [default: one a core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// Where to write page, charts and JSON [default: plimsoll-out/SCENARIO-plan]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_files")]
+    pub out: Option<PathBuf>,
+    /// Write no files, only print
+    #[arg(long)]
+    pub no_files: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Exit with 0 even where nothing fits
+    #[arg(long)]
+    pub no_gate: bool,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What a plan makes least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GoalOf {
+    /// The price an hour
+    Cheapest,
+    /// The number of devices
+    Fewest,
+}
+
+impl From<GoalOf> for plimsoll_planner::Goal {
+    fn from(goal: GoalOf) -> plimsoll_planner::Goal {
+        match goal {
+            GoalOf::Cheapest => plimsoll_planner::Goal::Cheapest,
+            GoalOf::Fewest => plimsoll_planner::Goal::Fewest,
+        }
+    }
+}
+
+/// Options of `sweep`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "What is varied on the command line is laid over the file's [sweep]. Exit codes: 0 \
+    done, whatever the verdicts; 1 run-time failure; 2 usage or input error; 130 interrupted, what \
+    is done is kept for --resume."
+)]
+pub struct SweepOptions {
+    /// A scenario file, or the name of a shipped one
+    pub file: PathBuf,
+    /// Run every combination of these: `pool.gpu.replicas=1,2,4`; may be repeated
+    #[arg(long, value_name = "PATH=VALUE,…")]
+    pub vary: Vec<String>,
+    /// Lists that advance together; may be repeated
+    #[arg(long, value_name = "PATH=VALUE,…")]
+    pub zip: Vec<String>,
+    /// One cell: `policy.share=priority,pool.gpu.replicas=2`; may be repeated
+    #[arg(long = "cell", value_name = "PATH=VALUE,…")]
+    pub cells: Vec<String>,
+    /// Draw at random: `PATH=1..8`, `PATH=1/s..8/s:log`, or `PATH=a,b`; may be repeated
+    #[arg(long, value_name = "PATH=FROM..TO")]
+    pub draw: Vec<String>,
+    /// How many cells to draw [default: the file's, or 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub draws: Option<u32>,
+    /// Seed of the draw [default: the file's, or 1]
+    #[arg(long, value_name = "N")]
+    pub draw_seed: Option<u64>,
+    /// Override a value of the file in every cell
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// Independent runs of each cell, for intervals [default: the file's, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub replications: Option<u32>,
+    /// Seed of every random stream [default: the scenario's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads for cells and replications [default: one a core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// Where the results go [default: plimsoll-out/SCENARIO-sweep]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on where an earlier run of the same sweep was stopped or killed; begin where there was none
+    #[arg(long)]
+    pub resume: bool,
+    /// Run only part I of N, into a folder of its own; `plimsoll merge` puts the parts together
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<plimsoll_planner::sweep::Shard>,
+    /// List the cells and run nothing
+    #[arg(long, conflicts_with_all = ["resume", "shard", "emit"])]
+    pub dry_run: bool,
+    /// Write a program that runs the shards on a cluster, and run nothing
+    #[arg(long, value_enum, value_name = "ENGINE", conflicts_with_all = ["resume", "shard"])]
+    pub emit: Option<Engine>,
+    /// Shards of that program
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "emit")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub shards: u32,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What runs shards on many machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Ray: a Python driver, one task a shard
+    Ray,
+}
+
+/// Options of `merge`.
+#[derive(Args, Debug)]
+pub struct MergeOptions {
+    /// The folders of all shards, or the folder that holds them
+    #[arg(required = true)]
+    pub folders: Vec<PathBuf>,
+    /// Where the results go [default: the folder, if it is one; else plimsoll-out/SCENARIO-sweep]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
 }
 
 /// Options of `replay`.
@@ -386,4 +648,6 @@ pub enum SchemaOf {
     Gateway,
     /// summary.json
     Summary,
+    /// sweep.json
+    Sweep,
 }

@@ -10,13 +10,18 @@ use plimsoll_scenario::{ClassObjectives, Effective, Loaded, PolicyFile, Scenario
 use crate::Failure;
 use crate::arguments::CheckOptions;
 use crate::run::open_either;
+use crate::sweep;
 
 /// Reads a scenario, a policy or a gateway file and says what it is and what follows from it; with
 /// `--explain`, each value and its origin.
 pub fn check(options: &CheckOptions) -> Result<ExitCode, Failure> {
     match open_either(&options.file, &options.overrides)? {
         Loaded::Scenario(scenario) if options.explain => explain(&scenario.effective),
-        Loaded::Scenario(scenario) => outline(&scenario),
+        Loaded::Scenario(scenario) => {
+            let sweep = sweep::of(options)?;
+            outline(&scenario);
+            sweep.iter().try_for_each(sweep::outline)?;
+        }
         Loaded::Policy(policy) if options.explain => explain(&policy.effective),
         Loaded::Policy(policy) => outline_policy(&policy),
         Loaded::Gateway(gateway) if options.explain => explain(&gateway.effective),

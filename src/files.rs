@@ -3,16 +3,65 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use plimsoll_base::{Fact, Observer, RequestRecord, Time};
-use plimsoll_report::{Ledger, OutputFolder, Plan, RequestRows, Summary};
+use plimsoll_report::{Batches, Ledger, OutputFolder, Plan, RequestRows, Summary};
+
+use crate::arguments::RunOptions;
+
+/// The rows of one replication.
+pub type Rows = RequestRows<BufWriter<File>>;
 
 /// What listens to one replication.
 pub struct Listener {
     /// The fold that every report is made of.
     pub ledger: Ledger,
     /// The rows of requests.csv, in a file without a name.
-    pub rows: Option<RequestRows<BufWriter<File>>>,
+    pub rows: Option<Rows>,
+    /// For what is known of one long run, where somebody asked.
+    pub batches: Option<Batches>,
+}
+
+/// Makes the listener of each replication.
+pub struct Maker<'a> {
+    plan: &'a Plan,
+    wants_rows: bool,
+    batched: bool,
+    /// Opened before anything runs, so that a full disk shows at once.
+    opened: Mutex<Option<Rows>>,
+    broken: Mutex<Option<io::Error>>,
+}
+
+impl<'a> Maker<'a> {
+    /// For the files that the options ask for.
+    pub fn new(options: &RunOptions, plan: &'a Plan, batched: bool) -> io::Result<Maker<'a>> {
+        let wants_rows = !options.no_files && !options.no_requests;
+        let opened = wants_rows.then(|| rows(plan, 0)).transpose()?;
+        let (opened, broken) = (Mutex::new(opened), Mutex::new(None));
+        Ok(Maker { plan, wants_rows, batched, opened, broken })
+    }
+
+    /// The listener of a replication; one without rows if their file cannot be opened.
+    pub fn listener(&self, replication: u32) -> Listener {
+        let rows = match replication {
+            0 => self.opened.lock().expect("no thread panics while it holds the lock").take(),
+            later => self.wants_rows.then(|| rows(self.plan, later)).and_then(|opened| {
+                let keep = |error| {
+                    *self.broken.lock().expect("no thread panics while it holds the lock") =
+                        Some(error);
+                };
+                opened.map_err(keep).ok()
+            }),
+        };
+        let batches = self.batched.then(|| Batches::new(self.plan.classes.len()));
+        Listener { ledger: Ledger::new(self.plan), rows, batches }
+    }
+
+    /// Why a file could not be opened, if one could not.
+    pub fn broken(&self) -> Option<io::Error> {
+        self.broken.lock().expect("no thread panics while it holds the lock").take()
+    }
 }
 
 impl Observer for Listener {
@@ -23,6 +72,9 @@ impl Observer for Listener {
         if let Some(rows) = &mut self.rows {
             rows.observe(now, fact);
         }
+        if let Some(batches) = &mut self.batches {
+            batches.observe(now, fact);
+        }
     }
     #[inline(always)]
     fn close(&mut self, now: Time, record: &RequestRecord) {
@@ -30,11 +82,14 @@ impl Observer for Listener {
         if let Some(rows) = &mut self.rows {
             rows.close(now, record);
         }
+        if let Some(batches) = &mut self.batches {
+            batches.close(now, record);
+        }
     }
 }
 
 /// Rows of one replication, in a file that vanishes when it is dropped.
-pub fn rows(plan: &Plan, replication: u32) -> io::Result<RequestRows<BufWriter<File>>> {
+pub fn rows(plan: &Plan, replication: u32) -> io::Result<Rows> {
     let file = tempfile::tempfile()?;
     Ok(RequestRows::new(BufWriter::with_capacity(1 << 16, file), plan, replication))
 }
@@ -52,11 +107,7 @@ pub struct Results<'a> {
 }
 
 /// Writes the report, and the rows of all replications in order. Returns where the page is.
-pub fn write(
-    folder: &Path,
-    results: &Results<'_>,
-    rows: Vec<RequestRows<BufWriter<File>>>,
-) -> anyhow::Result<PathBuf> {
+pub fn write(folder: &Path, results: &Results<'_>, rows: Vec<Rows>) -> anyhow::Result<PathBuf> {
     let &Results { plan, summary, ledgers, template } = results;
     let out = OutputFolder::create(folder)?;
     let page = plimsoll_report::page(plan, summary, ledgers, template)?;

@@ -53,6 +53,7 @@ pub fn schema(of: SchemaOf) -> Result<ExitCode, Failure> {
         SchemaOf::Scenario => plimsoll_scenario::schema(),
         SchemaOf::Gateway => plimsoll_scenario::gateway_schema(),
         SchemaOf::Summary => plimsoll_report::summary_schema(),
+        SchemaOf::Sweep => plimsoll_report::sweep::sweep_schema(),
     };
     println!("{}", serde_json::to_string_pretty(&schema).map_err(anyhow::Error::from)?);
     Ok(ExitCode::SUCCESS)

@@ -6,12 +6,16 @@ mod backend;
 #[cfg(feature = "serve")]
 mod calibrate;
 mod check;
+mod compare;
 mod counterfactual;
 mod decisions;
+mod emit;
 mod files;
 mod interrupt;
 mod learn;
+mod numbers;
 mod other;
+mod plan;
 mod progress;
 mod replay;
 mod report;
@@ -21,6 +25,7 @@ mod serve;
 mod show;
 #[cfg(feature = "serve")]
 mod signals;
+mod sweep;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -33,6 +38,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.verb {
         Verb::Run(options) => run::run(options),
+        Verb::Compare(options) => compare::compare(options),
+        Verb::Plan(options) => plan::plan(options),
+        Verb::Sweep(options) => sweep::sweep(options),
+        Verb::Merge(options) => sweep::merge(options),
         Verb::Replay(options) => replay::replay(options),
         Verb::Report(options) => report::report(options),
         Verb::Check(options) => check::check(options),

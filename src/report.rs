@@ -82,13 +82,13 @@ fn of_log(options: &ReportOptions, log: &Path, name: Option<&Path>) -> Result<u8
     let survey = Survey::of(reader).map_err(failed)?;
     let mut plan = survey.plan(&header);
     let rows = Some(files::rows(&plan, 0)?);
-    let listener = Listener { ledger: Ledger::new(&plan), rows };
+    let listener = Listener { ledger: Ledger::new(&plan), rows, batches: None };
     let checked = match options.policy_check {
         PolicyCheck::On => Checked::Yes,
         PolicyCheck::Off => Checked::No,
     };
     let folded = fold(second, (&survey, checked), listener).map_err(failed)?;
-    let Folded { observer: Listener { ledger, rows }, differs_at } = folded;
+    let Folded { observer: Listener { ledger, rows, .. }, differs_at } = folded;
     if let (Some(input), Some(recorded)) = (differs_at, &mut plan.recorded) {
         recorded.notes.push(format!(
             "From input {input} on the policy would decide otherwise than the log says: what \

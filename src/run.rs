@@ -5,21 +5,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use plimsoll_planner::{
-    LogKeeper, OtherPolicy, Replicated, Replications, StudyError, replicate_logged,
-};
+use plimsoll_planner::{self as planner, LogKeeper, OtherPolicy, Replicated, StudyError};
 use plimsoll_policy::Agreement;
-use plimsoll_report::{Ledger, Plan, Summary};
+use plimsoll_report::{Ledger, Plan, Precision, Summary};
 use plimsoll_scenario::{Loaded, Scenario};
 
-use crate::arguments::{Format, RunOptions};
+use crate::arguments::{Format, Replications, RunOptions};
 use crate::decisions::Decisions;
-use crate::files::{self, Listener, Results};
+use crate::files::{self, Listener, Maker, Results, Rows};
 use crate::other::other_policy;
 use crate::progress::Bar;
 use crate::{Failure, interrupt};
 
-const INTERRUPTED: u8 = 130;
+/// The exit code of what was interrupted.
+pub const INTERRUPTED: u8 = 130;
 
 /// Runs a scenario, writes its report, prints a verdict.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
@@ -29,15 +28,14 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
     let plan = plimsoll_planner::plan(&scenario, seed);
     let shadows = shadows(options, &scenario)?;
     let logged = options.decisions || !shadows.is_empty();
-    let logs = logged.then(|| Decisions::new(&scenario, seed, options.replications)).transpose()?;
-    let Replicated { observers, partial } = simulate(options, (&scenario, &plan), &logs)?;
-    let (mut ledgers, mut rows) = (Vec::new(), Vec::new());
-    for listener in observers {
-        ledgers.push(listener.ledger);
-        rows.extend(listener.rows);
-    }
+    let counted = match options.replications {
+        Replications::Count(count) => Some(count),
+        Replications::Auto if logged => return Err(uncounted()),
+        Replications::Auto => None,
+    };
+    let logs = logged.then(|| Decisions::new(&scenario, seed, counted.unwrap_or(1))).transpose()?;
+    let Outcome { ledgers, rows, summary } = simulate(options, (&scenario, &plan), &logs)?;
     let agreements = logs.as_ref().map_or(Ok(Vec::new()), |logs| logs.agreements(&shadows))?;
-    let summary = plimsoll_report::summarise(&plan, &ledgers, partial);
     let page = match folder(options, &scenario) {
         Some(folder) => {
             let template = template.as_deref();
@@ -107,36 +105,79 @@ pub fn read_template(path: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::Usage(format!("the page template {}: {error}", path.display())))
 }
 
+fn uncounted() -> Failure {
+    let message = "decision logs and shadows need a number of replications: write \
+                   `--replications 10` in place of `auto`";
+    Failure::Usage(message.to_owned())
+}
+
+/// What all replications left behind.
+struct Outcome {
+    ledgers: Vec<Ledger>,
+    rows: Vec<Rows>,
+    summary: Summary,
+}
+
 fn simulate(
     options: &RunOptions,
     (scenario, plan): (&Scenario, &Plan),
     logs: &Option<Decisions<'_>>,
-) -> Result<Replicated<Listener>, Failure> {
-    let wants_rows = !options.no_files && !options.no_requests;
-    // Opened before anything runs, so that a full disk shows at once.
-    let rows = (0..options.replications)
-        .map(|replication| wants_rows.then(|| files::rows(plan, replication)).transpose())
-        .map(|rows| rows.map(std::sync::Mutex::new))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    let listener = |replication: u32| Listener {
-        ledger: Ledger::new(plan),
-        rows: rows[replication as usize].lock().expect("each is taken once").take(),
+) -> Result<Outcome, Failure> {
+    let precision =
+        Precision { relative: options.precision.0.max(1e-6), most: options.replications_max };
+    let first = match options.replications {
+        Replications::Count(count) => count,
+        Replications::Auto => Precision::PILOT,
     };
+    let auto = options.replications == Replications::Auto;
+    let batched = auto || plan.has_trace && first == 1;
+    let maker = Maker::new(options, plan, batched)?;
     interrupt::listen();
-    let bar = Bar::new(options.replications, scenario.model.plan.duration, options.quiet);
-    let count = options.replications;
-    let replications = Replications { count, seed: plan.seed, threads: options.threads };
+    let bar = Bar::new(first, scenario.model.plan.duration, options.quiet);
+    let (mut ledgers, mut rows, mut batches) = (Vec::new(), Vec::new(), Vec::new());
+    let mut summary = None;
+    let mut next = |replicated: Replicated<Listener>| {
+        for listener in replicated.observers {
+            ledgers.push(listener.ledger);
+            rows.extend(listener.rows);
+            batches.extend(listener.batches);
+        }
+        let made = summary.insert(plimsoll_report::summarise(plan, &ledgers, replicated.partial));
+        let wanted = if auto { precision.wanted(made) } else { first };
+        bar.expect(wanted);
+        wanted
+    };
     let keeper: &dyn LogKeeper = match logs {
         Some(logs) => logs,
         None => &(),
     };
-    let result = replicate_logged(scenario, replications, (listener, keeper), &bar);
+    let replications =
+        planner::Replications { count: first, seed: plan.seed, threads: options.threads };
+    let parts = (planner::Rounds { first, next: &mut next }, &bar as &dyn planner::Watch);
+    let listener = |replication| maker.listener(replication);
+    let result = planner::replicate_in_rounds(scenario, replications, (listener, keeper), parts);
     bar.clear();
-    result.map_err(|error| match error {
+    result.map_err(study_failure)?;
+    if let Some(error) = maker.broken() {
+        return Err(error.into());
+    }
+    let mut summary = summary.expect("the first round is always run");
+    if auto {
+        summary.precision = Some(precision.outcome(&summary));
+        summary.warm_up = Some(plimsoll_report::warm_up_check(&batches, &plan.names, plan.warm_up));
+    } else if let Some(batches) = batches.first() {
+        summary.batch_means = batches.means(&plan.names, plan.warm_up);
+    }
+    Ok(Outcome { ledgers, rows, summary })
+}
+
+/// Why a study failed, as the command tells it.
+pub fn study_failure(error: StudyError) -> Failure {
+    match error {
         // A source breaks only where a trace row is bad: that is input, and says where.
         StudyError::Source(error) => Failure::Located(error.to_string()),
         other => Failure::Broken(other.into()),
-    })
+    }
 }
 
 fn folder(options: &RunOptions, scenario: &Scenario) -> Option<PathBuf> {
@@ -158,6 +199,11 @@ pub fn print(format: Format, summary: &Summary, page: Option<&Path>) -> Result<(
         Format::Csv => table(summary, plimsoll_report::Format::Csv),
         Format::Md => table(summary, plimsoll_report::Format::Md),
     };
+    say(&text, page)
+}
+
+/// Prints a text, and says where its page is.
+pub fn say(text: &str, page: Option<&Path>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Whoever read us has seen enough.
@@ -171,12 +217,16 @@ pub fn print(format: Format, summary: &Summary, page: Option<&Path>) -> Result<(
 }
 
 fn table(summary: &Summary, format: plimsoll_report::Format) -> String {
-    let width = match std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()) {
+    plimsoll_report::table(summary, format, width())
+}
+
+/// Characters a line.
+pub fn width() -> usize {
+    match std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()) {
         Some(columns) => columns,
         None if std::io::stdout().is_terminal() => console::Term::stdout().size().1.into(),
         None => 120,
-    };
-    plimsoll_report::table(summary, format, width)
+    }
 }
 
 fn exit_code(options: &RunOptions, summary: &Summary) -> ExitCode {

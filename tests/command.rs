@@ -47,8 +47,18 @@ fn check(arguments: &[&str], code: i32, out: &[&str], error: &[&str]) {
 
 #[test]
 fn help_and_version_need_no_file() {
-    let mut verbs =
-        vec!["run", "replay", "report", "check", "init", "explain", "schema", "completions"];
+    let mut verbs = vec![
+        "run",
+        "sweep",
+        "merge",
+        "replay",
+        "report",
+        "check",
+        "init",
+        "explain",
+        "schema",
+        "completions",
+    ];
     verbs.extend(cfg!(feature = "serve").then_some(["serve", "backend"]).into_iter().flatten());
     check(&["--help"], 0, &verbs, &[]);
     check(&["--help"], 0, &["Exit codes: 0 ", "3 objective missed", "130 interrupted"], &[]);

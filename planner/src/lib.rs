@@ -3,12 +3,22 @@
 //! Replications run in parallel, one thread each; their results come back in order, so that any
 //! number of threads gives the same bytes.
 
+mod bench;
+mod capacity;
+mod compare;
 mod counterfactual;
 mod log;
 mod other;
 mod recorded;
 mod report;
+pub mod select;
+pub mod sweep;
 
+pub use capacity::{
+    Build, CapacityError, Curves, Goal, Growth, Hardware, HardwareOption, PoolRange, Question,
+    capacity,
+};
+pub use compare::{Candidate, CompareSettings, compare};
 pub use counterfactual::{
     ClassOutcomes, Counterfactual, CounterfactualError, Outcomes, counterfactual,
 };
@@ -20,6 +30,7 @@ pub use report::plan;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_base::{Observer, Time};
+use plimsoll_policy::log::Writer;
 use plimsoll_scenario::Scenario;
 use plimsoll_sim::{Run, StartError};
 use rayon::prelude::*;
@@ -85,6 +96,9 @@ pub enum StudyError {
     /// A decision log could not be kept.
     #[error("the decision log could not be written: {0}")]
     Log(std::io::Error),
+    /// The watch had the runs stopped, and half of a study says nothing.
+    #[error("interrupted")]
+    Interrupted,
     /// The threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -124,39 +138,98 @@ where
     O: Observer + Send,
     F: Fn(u32) -> O + Sync,
 {
+    let mut made = None;
+    let mut round = |replicated| {
+        made = Some(replicated);
+        0
+    };
+    let wanted = replications.count;
+    let rounds = Rounds { first: wanted, next: &mut round };
+    replicate_in_rounds(scenario, replications, (observer, keeper), (rounds, watch))?;
+    Ok(made.expect("the first round is always run"))
+}
+
+/// How many replications to run, found out on the way.
+pub struct Rounds<'a, O> {
+    /// In the first round, at least 1.
+    pub first: u32,
+    /// Takes the observers of each round, and says how many replications there are to be in all; no
+    /// more than there are ends it. What it says must follow from what it is given alone.
+    pub next: &'a mut dyn FnMut(Replicated<O>) -> u32,
+}
+
+/// Runs replications in rounds until they are enough. The `count` of the replications is not read.
+///
+/// # Errors
+/// The first error in order of the replications, if any failed.
+pub fn replicate_in_rounds<O, F>(
+    scenario: &Scenario,
+    replications: Replications,
+    (observer, keeper): (F, &dyn LogKeeper),
+    (rounds, watch): (Rounds<'_, O>, &dyn Watch),
+) -> Result<(), StudyError>
+where
+    O: Observer + Send,
+    F: Fn(u32) -> O + Sync,
+{
     let stopped = AtomicBool::new(false);
     let one = |replication: u32| -> Result<O, StudyError> {
-        let sources =
-            scenario.sources(replications.seed, replication).map_err(StudyError::Source)?;
         let log = keeper.begin(replication).map(Box::new);
-        let mut run = Run::start_logged(&scenario.model, sources, (observer(replication), log))
-            .map_err(study_error)?;
-        loop {
-            let at = run.advance(PORTION);
-            if let Some(log) = run.writer() {
-                keeper.keep(replication, log.bytes()).map_err(StudyError::Log)?;
-                log.bytes().clear();
-            }
-            let (now, offered, done) = (at.now, at.offered, at.done);
-            watch.progress(Progress { replication, now, offered, done });
-            if done {
-                break;
-            }
-            if watch.stop() {
-                stopped.store(true, Ordering::Relaxed);
-                break;
-            }
-        }
-        if let Some(log) = run.take_writer() {
-            keeper.keep(replication, &log.finish()).map_err(StudyError::Log)?;
-        }
-        run.finish().map_err(StudyError::Source)
+        let listeners = (observer(replication), log);
+        let run = Replication { scenario, seed: replications.seed, number: replication };
+        simulate(run, listeners, keeper, (watch, &stopped))
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(replications.threads).build()?;
-    let results: Vec<Result<O, StudyError>> =
-        pool.install(|| (0..replications.count).into_par_iter().map(one).collect());
-    let observers = results.into_iter().collect::<Result<Vec<O>, StudyError>>()?;
-    Ok(Replicated { observers, partial: stopped.load(Ordering::Relaxed) })
+    let (mut done, mut wanted) = (0, rounds.first);
+    while wanted > done {
+        let results: Vec<Result<O, StudyError>> =
+            pool.install(|| (done..wanted).into_par_iter().map(one).collect());
+        let observers = results.into_iter().collect::<Result<Vec<O>, StudyError>>()?;
+        done = wanted;
+        let partial = stopped.load(Ordering::Relaxed);
+        let more = (rounds.next)(Replicated { observers, partial });
+        wanted = if partial { done } else { more };
+    }
+    Ok(())
+}
+
+/// One run of a scenario.
+#[derive(Clone, Copy)]
+pub(crate) struct Replication<'a> {
+    pub scenario: &'a Scenario,
+    pub seed: u64,
+    pub number: u32,
+}
+
+/// Runs it to its end, or until the watch has it stopped.
+pub(crate) fn simulate<O: Observer>(
+    Replication { scenario, seed, number }: Replication<'_>,
+    listeners: (O, Option<Box<Writer>>),
+    keeper: &dyn LogKeeper,
+    (watch, stopped): (&dyn Watch, &AtomicBool),
+) -> Result<O, StudyError> {
+    let sources = scenario.sources(seed, number).map_err(StudyError::Source)?;
+    let mut run = Run::start_logged(&scenario.model, sources, listeners).map_err(study_error)?;
+    loop {
+        let at = run.advance(PORTION);
+        if let Some(log) = run.writer() {
+            keeper.keep(number, log.bytes()).map_err(StudyError::Log)?;
+            log.bytes().clear();
+        }
+        let (now, offered, done) = (at.now, at.offered, at.done);
+        watch.progress(Progress { replication: number, now, offered, done });
+        if done {
+            break;
+        }
+        if watch.stop() {
+            stopped.store(true, Ordering::Relaxed);
+            break;
+        }
+    }
+    if let Some(log) = run.take_writer() {
+        keeper.keep(number, &log.finish()).map_err(StudyError::Log)?;
+    }
+    run.finish().map_err(StudyError::Source)
 }
 
 fn study_error(error: StartError) -> StudyError {

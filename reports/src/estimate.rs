@@ -3,7 +3,7 @@
 use plimsoll_base::Refusal;
 
 use crate::histogram::{Histogram, rank};
-use crate::interval::{student_t, wilson};
+use crate::interval::{around, wilson};
 use crate::summary::{Counts, Distribution, Estimate, Latency, Numbers, Proportion, Utilization};
 use crate::tally::{Outcomes, Spans, Tally};
 
@@ -23,12 +23,12 @@ pub(crate) fn seconds(nanos: f64) -> f64 {
 
 /// A value over all replications and the same value of each: the interval is theirs.
 pub(crate) fn estimate(value: Option<f64>, each: &[Option<f64>]) -> Estimate {
-    Estimate { value: value.map(tidy), interval: interval(each), ..Estimate::default() }
+    Estimate { value: value.map(tidy), interval: interval(value, each), ..Estimate::default() }
 }
 
-fn interval(each: &[Option<f64>]) -> Option<[f64; 2]> {
+fn interval(value: Option<f64>, each: &[Option<f64>]) -> Option<[f64; 2]> {
     let values: Option<Vec<f64>> = each.iter().copied().collect();
-    student_t(&values?).map(|interval| interval.map(tidy))
+    around(value?, &values?).map(|interval| interval.map(tidy))
 }
 
 /// Observed spans and, where some were cut off, those too.
@@ -136,10 +136,13 @@ fn distribution_by<'a>(
         let of = |figures: &Figures| figures.quantiles[index].map(|(value, _)| value as f64 / unit);
         let values: Vec<Option<f64>> = each.iter().map(of).collect();
         let tail = PERCENTILES.get(index).map(|p| all.count as f64 * (1.0 - p / 100.0));
+        let estimate = estimate(of(&all), &values);
         Estimate {
             at_least: all.quantiles[index].is_some_and(|(_, more)| more),
             few_samples: all.count > 0 && tail.is_some_and(|tail| tail < TAIL_SAMPLES_MIN - 1e-6),
-            ..estimate(of(&all), &values)
+            // A maximum grows with the length of the run and the number of runs.
+            interval: estimate.interval.filter(|_| tail.is_some()),
+            ..estimate
         }
     };
     let mean = |figures: &Figures| figures.mean.map(|value| value / unit);
@@ -170,7 +173,8 @@ pub(crate) fn proportion(each: &[(u64, u64)]) -> Proportion {
         of,
         wilson: wilson(count, of).map(|interval| interval.map(tidy)),
         // A share lies between 0 and 1 whatever the normal theory says.
-        interval: interval(&shares).map(|interval| interval.map(|x| x.clamp(0.0, 1.0))),
+        interval: interval(share(&(count, of)), &shares)
+            .map(|interval| interval.map(|x| x.clamp(0.0, 1.0))),
     }
 }
 

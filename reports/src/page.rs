@@ -395,7 +395,7 @@ fn provenance(summary: &Summary) -> Vec<(String, String)> {
 /// How a simulated run was made.
 fn simulation(summary: &Summary, measured: &str) -> Vec<(String, String)> {
     let scenario = &summary.scenario;
-    vec![
+    let mut rows = vec![
         ("seed".to_owned(), scenario.seed.to_string()),
         (
             "replications".to_owned(),
@@ -415,5 +415,10 @@ fn simulation(summary: &Summary, measured: &str) -> Vec<(String, String)> {
                 false => "generated (assumed)".to_owned(),
             },
         ),
-    ]
+    ];
+    let certainty = crate::table::certainty(summary);
+    if !certainty.is_empty() {
+        rows.push(("certainty".to_owned(), certainty.join("; ")));
+    }
+    rows
 }

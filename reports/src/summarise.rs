@@ -73,6 +73,9 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
         assumptions: plan.assumptions.clone(),
         definitions: definitions(),
         recorded: plan.recorded.as_ref().map(Recorded::summary),
+        precision: None,
+        warm_up: None,
+        batch_means: Vec::new(),
     };
     summary.verdict_line = verdict_line(&summary);
     summary.next = next(plan, &summary);
@@ -134,10 +137,13 @@ fn interval_note(plan: &Plan, replications: usize) -> String {
     match (replications, plan.has_trace) {
         (1, false) => "no interval: one replication".to_owned(),
         (1, true) => "no interval: one trace, one replication".to_owned(),
-        (n, false) => format!("95 % Student-t intervals across {n} replications"),
+        (n, false) => format!(
+            "95 % Student-t intervals across {n} replications, percentiles by sectioning; a \
+             maximum has none, it grows with the run"
+        ),
         (n, true) => format!(
-            "95 % Student-t intervals across {n} replications; the replayed trace is the same in \
-             each and does not vary"
+            "95 % Student-t intervals across {n} replications, percentiles by sectioning; the \
+             replayed trace is the same in each and does not vary"
         ),
     }
 }

@@ -82,6 +82,9 @@ pub fn table(summary: &Summary, format: Format, width: usize) -> String {
             }
             text.push_str(&wrap(&conservation(summary), format, width));
             text.push_str(&wrap(&notes(summary), format, width));
+            for line in certainty(summary) {
+                text.push_str(&wrap(&format!("± {line}"), format, width));
+            }
             for line in summary.recorded.iter().flat_map(|recorded| &recorded.not_observed) {
                 text.push_str(&wrap(&format!("? {line}"), format, width));
             }
@@ -101,6 +104,30 @@ pub(crate) fn conservation(summary: &Summary) -> String {
         (None, true) => format!("{line}, the warm-up included"),
         (Some(_), true) => format!("{line}, those that came before the log began included"),
     }
+}
+
+/// What is known of warm-up, precision and the means of one trace, where somebody asked.
+pub(crate) fn certainty(summary: &Summary) -> Vec<String> {
+    let asked = summary.precision.iter().map(|precision| precision.note.clone());
+    let warm = summary.warm_up.iter().map(|warm_up| warm_up.note.clone());
+    let means = summary.batch_means.iter().map(|mean| {
+        let reason = mean.note.clone().unwrap_or_default();
+        match (mean.e2e_mean_s, mean.interval) {
+            (Some(value), Some([low, high])) => format!(
+                "{} mean E2E {}, {} to {} by {} batch means",
+                mean.class,
+                words::secs(value),
+                words::secs(low),
+                words::secs(high),
+                mean.batches
+            ),
+            (Some(value), None) => {
+                format!("{} mean E2E {}; {reason}", mean.class, words::secs(value))
+            }
+            (None, _) => format!("{}: {reason}", mean.class),
+        }
+    });
+    asked.chain(warm).chain(means).collect()
 }
 
 fn notes(summary: &Summary) -> String {
@@ -126,7 +153,7 @@ fn notes(summary: &Summary) -> String {
 
 /// A line for a terminal `width` characters wide, broken between words, what goes on indented; a
 /// number stays with its unit.
-fn wrap(line: &str, format: Format, width: usize) -> String {
+pub(crate) fn wrap(line: &str, format: Format, width: usize) -> String {
     if format != Format::Human {
         return format!("{line}\n");
     }

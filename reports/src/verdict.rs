@@ -136,7 +136,7 @@ pub(crate) fn unobserved(class: &str, objective: &Objective) -> ObjectiveResult 
     }
 }
 
-fn view(metric: Metric, tally: &Tally) -> View<'_> {
+pub(crate) fn view(metric: Metric, tally: &Tally) -> View<'_> {
     match metric {
         Metric::Ttft => View::from(&tally.ttft),
         Metric::Tpot => View::from(&tally.tpot),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use plimsoll_base::{Names, Time};
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_config::spec::ClassSpec;
+use plimsoll_config::tree::Node;
 use plimsoll_config::{
     At, ClassObjectives, Code, Diagnostic, Diagnostics, Effective, Layered, PolicyFile, Sources,
 };
@@ -12,10 +13,12 @@ use plimsoll_policy::Machine;
 use plimsoll_sim::Model;
 use plimsoll_sim::workload::{Source, SourceError, source};
 
+use crate::build::plan::PlanSection;
 use crate::calibration::{CalibrationSpec, beyond};
 use crate::spec::{PoolSpec, Spec, WorkloadSpec};
 use crate::trace::{Trace, TraceSource};
-use crate::{build, check, machine, shipped};
+use crate::under::take_alternatives;
+use crate::{build, check, machine, shipped, sweep};
 
 /// A scenario, valid by construction.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub struct Scenario {
     pub effective: Effective,
     /// Sentences that every report must show.
     pub assumptions: Vec<String>,
+    /// What hardware may be chosen.
+    pub plan: PlanSection,
 }
 
 impl Scenario {
@@ -108,25 +113,57 @@ pub fn load_gateway(path: &Path, overrides: &[String]) -> Result<GatewayFile, Di
     plimsoll_config::read(path, overrides, shipped())?.gateway_file()
 }
 
-fn scenario(layered: Layered) -> Result<Scenario, Diagnostics> {
-    let gateway = layered.root.entries().iter().find(|entry| entry.key == "gateway");
-    if let Some(place) = gateway.map(|entry| entry.key_place) {
-        let message = "this is a gateway file: nothing in it can be simulated";
-        let diagnostic = Diagnostic::new(Code::Empty, Some(place), message)
-            .label("it has backends in place of pools, and no workload")
-            .help("read it with `plimsoll check`, run it with `plimsoll serve`");
-        return Err(Diagnostics { sources: layered.sources, list: vec![diagnostic] });
+pub(crate) fn scenario(mut layered: Layered) -> Result<Scenario, Diagnostics> {
+    let alternatives = take_alternatives(&mut layered.root);
+    let made = scenario_alone(layered.clone())?;
+    // A name that was meant to be a key of the policy shows here.
+    for entry in alternatives {
+        let mut other = layered.clone();
+        other.lay("policy", entry.node);
+        scenario_alone(other)?;
     }
+    Ok(made)
+}
+
+fn scenario_alone(mut layered: Layered) -> Result<Scenario, Diagnostics> {
+    refuse_gateway(&layered)?;
+    let sweep = plimsoll_config::take(&mut layered.root, "sweep");
     let effective = Effective::of(&layered);
-    let read: Result<Spec, Vec<Diagnostic>> = plimsoll_config::decode(&layered.root);
-    let built = read.and_then(|spec| Parts::new(spec, &layered.sources));
-    match built {
-        Ok(parts) => Ok(parts.scenario(effective)),
-        Err(list) => Err(Diagnostics { sources: layered.sources, list }),
+    let sound = sweep.map_or(Ok(()), |entry| sweep::check(&entry.node, &layered.sources));
+    let built = build(&layered.root, &layered.sources, effective.hash());
+    match (built, sound) {
+        (Ok(scenario), Ok(())) => Ok(Scenario { effective, ..scenario }),
+        (built, sound) => {
+            let mut list = built.err().unwrap_or_default();
+            list.extend(sound.err().unwrap_or_default());
+            Err(Diagnostics { sources: layered.sources, list })
+        }
     }
 }
 
+/// Nothing in a gateway file can be simulated.
+pub(crate) fn refuse_gateway(layered: &Layered) -> Result<(), Diagnostics> {
+    let gateway = layered.root.entries().iter().find(|entry| entry.key == "gateway");
+    let Some(place) = gateway.map(|entry| entry.key_place) else { return Ok(()) };
+    let message = "this is a gateway file: nothing in it can be simulated";
+    let diagnostic = Diagnostic::new(Code::Empty, Some(place), message)
+        .label("it has backends in place of pools, and no workload")
+        .help("read it with `plimsoll check`, run it with `plimsoll serve`");
+    Err(Diagnostics { sources: layered.sources.clone(), list: vec![diagnostic] })
+}
+
+/// The scenario that a tree of values says, without the origins of its values.
+pub(crate) fn build(
+    root: &Node,
+    sources: &Sources,
+    hash: String,
+) -> Result<Scenario, Vec<Diagnostic>> {
+    let spec: Spec = plimsoll_config::decode(root)?;
+    Ok(Parts::new(spec, sources)?.scenario(hash))
+}
+
 struct Parts {
+    section: PlanSection,
     spec: Spec,
     model: Model,
     objectives: Vec<ClassObjectives>,
@@ -172,14 +209,15 @@ impl Parts {
             .collect();
         let plan = build::run::plan(&spec.run, &mut found);
         let model = Model { names, pools, workloads, policy, plan };
-        let parts = Parts { spec, model, objectives, traces };
+        let section = build::plan::section(spec.plan.as_ref(), &model.names.pools, &mut found);
+        let parts = Parts { section, spec, model, objectives, traces };
         if found.is_empty() {
             check::check(&parts.spec, &parts.model, &parts.traces, &mut found);
         }
         if found.is_empty() { Ok(parts) } else { Err(found) }
     }
 
-    fn scenario(self, effective: Effective) -> Scenario {
+    fn scenario(self, hash: String) -> Scenario {
         Scenario {
             assumptions: assumptions(&self.spec, &self.model, &self.traces),
             calibrations: self.spec.pool.0.into_iter().map(|at| at.value.calibration).collect(),
@@ -189,8 +227,9 @@ impl Parts {
             model: self.model,
             objectives: self.objectives,
             traces: self.traces,
-            hash: effective.hash(),
-            effective,
+            plan: self.section,
+            hash,
+            effective: Effective::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::calibration::CalibrationSpec;
+use crate::sweep::spec::SweepSpec;
 
 /// A Plimsoll scenario: what load, on what hardware, under which policy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -46,6 +47,45 @@ pub struct Spec {
     /// Who goes first.
     #[serde(default)]
     pub policy: At<PolicySpec>,
+    /// What `plimsoll sweep` varies; a run reads nothing of it.
+    pub sweep: Option<SweepSpec>,
+    /// What hardware `plimsoll plan` may choose.
+    pub plan: Option<PlanSpec>,
+}
+
+/// `[plan]`: what hardware `plimsoll plan` may choose.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanSpec {
+    /// The pools whose replicas are sought, one or two. Default: all.
+    #[serde(default)]
+    pub pools: Items<At<String>>,
+    /// Replicas of each at least. Default 1.
+    pub replicas_min: Option<At<u32>>,
+    /// Replicas of each at most. Default 64.
+    pub replicas_max: Option<At<u32>>,
+    /// What a replica can be. Default: what its pool says.
+    #[serde(default)]
+    pub option: Items<PlanOptionSpec>,
+}
+
+/// `[[plan.option]]`: what a replica can be: another device, or several with their own step times.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanOptionSpec {
+    /// Letters, digits, `-`, `_`.
+    pub name: At<String>,
+    /// The pool that it is for. Default: every one.
+    pub pool: Option<At<String>>,
+    /// The device of the price table that it is made of. Default: its name, if the table has it.
+    pub device: Option<String>,
+    /// Devices a replica takes. Default 1.
+    pub devices: Option<At<u32>>,
+    /// What a device costs an hour, in place of the table.
+    pub price: Option<At<f64>>,
+    /// What changes in the pool: `["engine.kv_memory=40GiB", "step_time.base=9ms"]`.
+    #[serde(default)]
+    pub set: Items<At<String>>,
 }
 
 /// `[run]`: how long the run lasts.

@@ -6,6 +6,9 @@
 
 mod blame;
 mod canvas;
+mod capacity;
+mod differences;
+mod frontier;
 mod lanes;
 mod percentiles;
 mod phases;
@@ -15,6 +18,9 @@ mod shares;
 mod sparkline;
 mod utilization;
 
+pub(crate) use capacity::draw as capacity;
+pub(crate) use differences::draw as differences;
+pub(crate) use frontier::draw as frontier;
 pub(crate) use sparkline::sparkline;
 
 use serde::Serialize;
@@ -98,13 +104,15 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
 
 /// The charts as files: (file name, SVG that stands alone, dark or light as the viewer prefers).
 pub fn charts(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<(String, String)> {
+    draw(plan, ledgers, summary).into_iter().map(standalone).collect()
+}
+
+/// A chart as a file.
+pub(crate) fn standalone(chart: Chart) -> (String, String) {
     const STYLE: &str = "<style>:root{--fg:#1b1f24;--bg:#fff;--blue:#0072b2}\
         @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#16191d;--blue:#3d97d3}}\
         svg{background:var(--bg)}</style>";
-    let standalone = |chart: Chart| {
-        let begin = chart.svg.find('>').expect("a drawing begins with a tag") + 1;
-        let (tag, rest) = chart.svg.split_at(begin);
-        (format!("{}.svg", chart.name), format!("{tag}{STYLE}{rest}"))
-    };
-    draw(plan, ledgers, summary).into_iter().map(standalone).collect()
+    let begin = chart.svg.find('>').expect("a drawing begins with a tag") + 1;
+    let (tag, rest) = chart.svg.split_at(begin);
+    (format!("{}.svg", chart.name), format!("{tag}{STYLE}{rest}"))
 }

@@ -74,11 +74,15 @@ codes! {
     /// Keys that exclude each other, or need each other.
     Conflict = "P0209": "The table states two keys that exclude each other, or one that needs another which is not there.";
     /// Too many of something.
-    TooMany = "P0210": "There are more tables of a kind than the program supports: 64 classes, 65,535 workloads and pools; 64 models and resources together, 4,096 backends and resources together.";
+    TooMany = "P0210": "There are more tables of a kind than the program supports: 64 classes, 65,535 workloads and pools; 64 models and resources together, 4,096 backends and resources together; a sweep has at most 1,000,000 cells.";
     /// A rule reads what the backends do not tell.
     NoSignal = "P0211": "The rule reads what nobody tells, so it would silently do something else. Which part of a prompt a backend has cached is told neither by the simulated engine, which has no prefix cache, nor to a gateway, whose backends keep it to themselves. How long an output will be is known to a simulation only. How full backends are is read from their metrics, which a backend of kind `openai` has only where the file says so.";
     /// No address where one belongs.
     Address = "P0212": "A gateway listens at an IP address and a port, 127.0.0.1:8080 or [::1]:8080. A backend's URL is http:// or https://, a host and, if need be, a port and a path prefix that ends before /v1; it has no query, no fragment and no password. Paths begin with /.";
+    /// A sweep without cells.
+    NoCells = "P0213": "A sweep runs one cell for each combination of what it varies, so each list of values needs at least one, and something must be varied: under `[sweep.grid]`, `[sweep.zip]`, `[[sweep.list]]` or `[sweep.random]` of the file, or by `--vary`, `--zip`, `--cell` or `--draw` on the command line.";
+    /// A sweep that contradicts itself.
+    Sweep = "P0214": "A sweep varies each path in one place, and only what a run reads: not `schema_version` and not the sweep itself. Lists under `zip` advance together, so they are equally long. A range to draw from is `{ min = 1, max = 8 }`, both ends of one kind and with one unit; with `scale = \"log\"` it begins above 0.";
     /// The trace cannot be opened.
     TraceUnreadable = "P0301": "The trace file cannot be opened. Its path is relative to the scenario file that names it. Trace files do not come with the program.";
     /// The format of the trace is unknown.

@@ -5,7 +5,9 @@ pub(crate) fn of(key: &str) -> Option<&'static str> {
     EXAMPLES.iter().find(|(name, _)| *name == key).map(|(_, example)| *example)
 }
 
-const EXAMPLES: [(&str, &str); 34] = [
+const EXAMPLES: [(&str, &str); 36] = [
+    ("draws", "draws = 20"),
+    ("vary", "vary.pool.gpu.replicas = { min = 1, max = 8 }"),
     ("name", "name = \"chat\""),
     ("schema_version", "schema_version = 1"),
     ("rate", "rate = \"5/s\""),

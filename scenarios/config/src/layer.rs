@@ -25,13 +25,74 @@ pub struct Layered {
     pub sources: Sources,
 }
 
+impl Layered {
+    /// Applies overrides (`a.b=value`) on top of all layers.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn set(&mut self, overrides: &[String]) -> Result<(), Vec<Diagnostic>> {
+        let mut found = Vec::new();
+        for text in overrides {
+            let done = set(&mut self.sources, &mut self.root, text);
+            found.extend(done.err().into_iter().flatten());
+        }
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
+    /// The tables of a text that does not come from a file, such as one of ours; `name` is what
+    /// messages call it.
+    ///
+    /// # Errors
+    /// If it is not TOML.
+    pub fn text(&mut self, name: &str, text: &str) -> Result<Node, Vec<Diagnostic>> {
+        let (path, text) = (name.to_owned(), text.to_owned());
+        let index = self.sources.add(Source { path, text, first_line: 1, directory: None });
+        tree::parse(&self.sources.get(index).text, index)
+    }
+
+    /// Lays a table over the value of a key of the root.
+    pub fn lay(&mut self, key: &str, over: Node) {
+        let Value::Table(entries) = &mut self.root.value else { return };
+        match entries.iter_mut().find(|entry| entry.key == key) {
+            Some(entry) => entry.node = merge(entry.node.clone(), over),
+            None => {
+                let (key, key_place) = (key.to_owned(), over.place);
+                entries.push(Entry { key, key_place, node: over });
+            }
+        }
+    }
+
+    /// Takes over the sources of another reading; returns its root, whose places are now ours.
+    pub fn adopt(&mut self, other: Layered) -> Node {
+        let shift = self.sources.append(other.sources);
+        let mut root = other.root;
+        move_places(&mut root, shift);
+        root
+    }
+}
+
+/// Moves all places of a tree by so many sources.
+fn move_places(node: &mut Node, shift: u32) {
+    node.place.source += shift;
+    match &mut node.value {
+        Value::Array(nodes) => nodes.iter_mut().for_each(|node| move_places(node, shift)),
+        Value::Table(entries) => {
+            for entry in entries {
+                entry.key_place.source += shift;
+                move_places(&mut entry.node, shift);
+            }
+        }
+        Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {}
+    }
+}
+
 /// Reads a file with all that it extends and applies the overrides (`a.b=value`) on top.
 pub fn read(path: &Path, overrides: &[String], shipped: Shipped) -> Result<Layered, Diagnostics> {
     let mut layers = Layers { sources: Sources::default(), shipped, seen: Vec::new() };
     let read = layers.file(&path.to_string_lossy(), None, None).and_then(|mut root| {
         let mut found = Vec::new();
         for text in overrides {
-            found.extend(layers.set(&mut root, text).err().into_iter().flatten());
+            found.extend(set(&mut layers.sources, &mut root, text).err().into_iter().flatten());
         }
         if found.is_empty() { Ok(root) } else { Err(found) }
     });
@@ -126,35 +187,35 @@ impl Layers {
             }
         }
     }
+}
 
-    /// Applies one override.
-    fn set(&mut self, root: &mut Node, text: &str) -> Result<(), Vec<Diagnostic>> {
-        let index = self.sources.add(Source {
-            path: "--set".into(),
-            text: text.into(),
-            first_line: 1,
-            directory: None,
-        });
-        let whole = Place { source: index, start: 0, end: bytes(text.len()) };
-        let Some((path, value)) = text.split_once('=') else {
-            return Err(vec![
-                Diagnostic::new(Code::Override, Some(whole), "an override needs `=`")
-                    .help("write `--set workload.chat.arrivals.rate=5/s`"),
-            ]);
-        };
-        let offset = bytes(path.len() + 1);
-        let node = override_value(value, index, offset)?;
-        let mut at = 0;
-        let steps: Vec<(&str, Place)> = path
-            .split('.')
-            .map(|step| {
-                let place = Place { source: index, start: bytes(at), end: bytes(at + step.len()) };
-                at += step.len() + 1;
-                (step.trim(), place)
-            })
-            .collect();
-        put(root, &steps, node).map_err(|diagnostic| vec![diagnostic])
-    }
+/// Applies one override.
+fn set(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Vec<Diagnostic>> {
+    let index = sources.add(Source {
+        path: "--set".into(),
+        text: text.into(),
+        first_line: 1,
+        directory: None,
+    });
+    let whole = Place { source: index, start: 0, end: bytes(text.len()) };
+    let Some((path, value)) = text.split_once('=') else {
+        return Err(vec![
+            Diagnostic::new(Code::Override, Some(whole), "an override needs `=`")
+                .help("write `--set workload.chat.arrivals.rate=5/s`"),
+        ]);
+    };
+    let offset = bytes(path.len() + 1);
+    let node = override_value(value, index, offset)?;
+    let mut at = 0;
+    let steps: Vec<(&str, Place)> = path
+        .split('.')
+        .map(|step| {
+            let place = Place { source: index, start: bytes(at), end: bytes(at + step.len()) };
+            at += step.len() + 1;
+            (step.trim(), place)
+        })
+        .collect();
+    put(root, &steps, node).map_err(|diagnostic| vec![diagnostic])
 }
 
 /// Refuses a file whose schema version is missing or not ours.
@@ -183,7 +244,7 @@ fn version(node: &Node) -> Result<(), Vec<Diagnostic>> {
 }
 
 /// The value of an override: TOML, or a bare word as a string.
-fn override_value(value: &str, source: u32, offset: u32) -> Result<Node, Vec<Diagnostic>> {
+pub fn override_value(value: &str, source: u32, offset: u32) -> Result<Node, Vec<Diagnostic>> {
     let structured = value.trim_start().starts_with(['[', '{', '"', '\'']);
     match tree::parse_value(value, source, offset) {
         Ok(node) => Ok(node),
@@ -195,7 +256,7 @@ fn override_value(value: &str, source: u32, offset: u32) -> Result<Node, Vec<Dia
     }
 }
 
-fn put(node: &mut Node, steps: &[(&str, Place)], value: Node) -> Result<(), Diagnostic> {
+pub(crate) fn put(node: &mut Node, steps: &[(&str, Place)], value: Node) -> Result<(), Diagnostic> {
     let Some(((step, place), rest)) = steps.split_first() else {
         *node = value;
         return Ok(());
@@ -301,7 +362,8 @@ fn other_kind(below: &[Entry], over: &[Entry]) -> bool {
     })
 }
 
-fn take(node: &mut Node, key: &str) -> Option<Entry> {
+/// Takes a key out of a table.
+pub fn take(node: &mut Node, key: &str) -> Option<Entry> {
     let Value::Table(entries) = &mut node.value else { return None };
     let index = entries.iter().position(|entry| entry.key == key)?;
     Some(entries.remove(index))

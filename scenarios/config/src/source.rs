@@ -49,6 +49,12 @@ impl Sources {
         self.0.push(source);
         u32::try_from(self.0.len() - 1).expect("fewer than 2^32 sources are read")
     }
+    /// Adds all sources of another reading; returns how far their indices move.
+    pub fn append(&mut self, other: Sources) -> u32 {
+        let before = u32::try_from(self.0.len()).expect("fewer than 2^32 sources are read");
+        self.0.extend(other.0);
+        before
+    }
     /// The source that a place lies in.
     pub fn of(&self, place: Place) -> &Source {
         &self.0[place.source as usize]

@@ -1,0 +1,113 @@
+//! Chart 12: what hardware costs against how much of the load it serves well.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::Chart;
+use super::canvas::{Area, BAD, DRAWN, GOOD, anchored, svg, text_style, write};
+use crate::capacity::{CapacityPlan, Judged, Tried, price};
+use crate::words;
+
+const HEIGHT: u32 = 330;
+
+pub(crate) fn draw(plan: &CapacityPlan) -> Option<Chart> {
+    let shown: Vec<(&Tried, f64)> =
+        plan.tried.iter().filter_map(|tried| Some((tried, tried.attainment.value?))).collect();
+    if shown.len() < 2 {
+        return None;
+    }
+    let priced = shown.iter().all(|(tried, _)| tried.price_an_hour.is_some());
+    let title = match &plan.answer {
+        Some(answer) => format!("{} is the least that keeps every objective", answer.label),
+        None => "Nothing in the range keeps every objective".to_owned(),
+    };
+    let how = format!(
+        "Each mark is hardware that was judged: {} against the share of the offered requests that \
+         were good. The bar is the 95 % interval of the mean, the pale box spans the 5th to the 95th \
+         percentile of single replications: the risk of one day. Green keeps every objective, \
+         orange misses one; what costs more and serves less is grey.",
+        if priced { "its price an hour" } else { "its devices" }
+    );
+    let drawing = svg(HEIGHT, &title, &how, |area| paint(area, &shown, (plan, priced)));
+    Some(Chart { name: "frontier", svg: drawing, data: data(plan), title, how })
+}
+
+fn cost(tried: &Tried, priced: bool) -> f64 {
+    match tried.price_an_hour {
+        Some(price) if priced => price,
+        Some(_) | None => f64::from(tried.devices),
+    }
+}
+
+fn paint(area: &Area<'_>, shown: &[(&Tried, f64)], (plan, priced): (&CapacityPlan, bool)) {
+    let costs = || shown.iter().map(|(tried, _)| cost(tried, priced));
+    let far = costs().fold(0.0, f64::max) * 1.12;
+    let low = |(tried, value): &(&Tried, f64)| {
+        tried.attainment_p5_p95.map_or(*value, |[low, _]| low.min(*value))
+    };
+    let bottom = shown.iter().map(low).fold(1.0, f64::min);
+    let bottom = (bottom - 0.1 * (1.0 - bottom)).clamp(0.0, 0.99);
+    let mut chart = ChartBuilder::on(area)
+        .margin(10)
+        .margin_right(40)
+        .x_label_area_size(30)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..far, bottom..(1.0 + 0.04 * (1.0 - bottom)))
+        .expect(DRAWN);
+    chart
+        .configure_mesh()
+        .bold_line_style(BLACK.mix(0.1))
+        .light_line_style(TRANSPARENT)
+        .axis_style(BLACK.mix(0.5))
+        .x_labels(8)
+        .y_labels(6)
+        .x_label_formatter(&|cost| match priced {
+            true => price(*cost, plan.prices.as_ref()),
+            false => format!("{}", (cost * 10.0).round() / 10.0),
+        })
+        .y_label_formatter(&|share| words::percent(*share))
+        .label_style(text_style(12))
+        .draw()
+        .expect(DRAWN);
+    let width = far * 0.008;
+    for (tried, value) in shown {
+        let x = cost(tried, priced);
+        let dominated = shown.iter().any(|(other, better)| {
+            cost(other, priced) < x && better > value && other.result == tried.result
+                || cost(other, priced) < x && other.result == Judged::Met
+        });
+        let color = match tried.result {
+            _ if dominated => BLACK.mix(0.35),
+            Judged::Met => GOOD.to_rgba(),
+            Judged::Missed => BAD.to_rgba(),
+            Judged::Undecided => BLACK.mix(0.6),
+        };
+        if let Some([low, high]) = tried.attainment_p5_p95 {
+            let corners = [(x - width, low.max(bottom)), (x + width, high)];
+            let pale = Rectangle::new(corners, color.mix(0.25).filled());
+            chart.draw_series([pale]).expect(DRAWN);
+        }
+        if let Some([low, high]) = tried.attainment.interval {
+            let ends = vec![(x, low.max(bottom)), (x, high.min(1.0))];
+            chart.draw_series([PathElement::new(ends, color.stroke_width(2))]).expect(DRAWN);
+        }
+        let dot = EmptyElement::at((x, *value)) + Circle::new((0, 0), 5, color.filled());
+        chart.draw_series([dot]).expect(DRAWN);
+    }
+    // Only the answer is named.
+    let is_answer = |tried: &Tried| {
+        plan.answer
+            .as_ref()
+            .is_some_and(|answer| (&answer.label, &answer.policy) == (&tried.label, &tried.policy))
+    };
+    for (tried, value) in shown.iter().filter(|(tried, _)| is_answer(tried)) {
+        let (x, y) = chart.backend_coord(&(cost(tried, priced), *value));
+        write(area, &tried.label, (x, y + 18), anchored(text_style(13), HPos::Center));
+    }
+}
+
+fn data(plan: &CapacityPlan) -> Vec<Vec<String>> {
+    let mut rows = vec![crate::study::TRIED_HEAD.map(str::to_owned).to_vec()];
+    rows.extend(plan.tried.iter().map(|tried| crate::study::tried_row(tried, plan)));
+    rows
+}

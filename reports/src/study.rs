@@ -1,0 +1,400 @@
+//! Studies as text, tables and pages: comparisons and capacity plans.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use minijinja::{AutoEscape, Environment, Value, context};
+
+use crate::capacity::{CapacityPlan, PlanVerdict, Tried, price, share};
+use crate::charts::{self, Chart, standalone};
+use crate::comparison::{Comparison, Difference, Unit, points, span};
+use crate::table::{Format, wrap};
+use crate::words;
+use crate::{rows, summary::Estimate};
+
+const TEMPLATE: &str = include_str!("study.html");
+
+pub(crate) const DIFFERENCES_HEAD: [&str; 7] =
+    ["candidate", "class", "measure", "first", "difference", "relative", "evidence"];
+pub(crate) const TRIED_HEAD: [&str; 9] = [
+    "policy",
+    "hardware",
+    "devices",
+    "price",
+    "power",
+    "result",
+    "good of offered",
+    "nearest limit",
+    "runs",
+];
+
+/// A table with a head.
+struct Grid {
+    title: String,
+    rows: Vec<Vec<String>>,
+}
+
+/// What every study has.
+struct Sheet {
+    title: String,
+    /// Of the page's colours, and in words.
+    verdict: Option<(&'static str, &'static str)>,
+    sentences: Vec<String>,
+    grids: Vec<Grid>,
+    charts: Vec<Chart>,
+    notes: Vec<String>,
+    method: Vec<String>,
+    version: String,
+}
+
+impl Comparison {
+    /// As `comparison.json` holds it.
+    pub fn to_json(&self) -> String {
+        json(self)
+    }
+    /// As text: sentences and table, or the table alone as CSV.
+    pub fn text(&self, format: Format, width: usize) -> String {
+        match format {
+            Format::Csv => self.csv(),
+            Format::Human | Format::Md => text(&self.sheet(), format, width),
+        }
+    }
+    /// As a page.
+    pub fn page(&self) -> String {
+        page(self.sheet())
+    }
+    /// Its charts as files: name and drawing.
+    pub fn charts(&self) -> Vec<(String, String)> {
+        self.drawn().into_iter().map(standalone).collect()
+    }
+    fn drawn(&self) -> Vec<Chart> {
+        vec![charts::differences(self)]
+    }
+
+    fn sheet(&self) -> Sheet {
+        let mut differences = vec![DIFFERENCES_HEAD.map(str::to_owned).to_vec()];
+        differences.extend(self.differences.iter().map(difference_row));
+        let mut sentences = self.sentences.clone();
+        sentences.extend(self.best.iter().map(|best| best.sentence.clone()));
+        Sheet {
+            title: format!("{}: comparison", self.scenario),
+            verdict: None,
+            sentences,
+            grids: vec![
+                Grid { title: "Each candidate".to_owned(), rows: self.values() },
+                Grid { title: "Differences".to_owned(), rows: differences },
+            ],
+            charts: self.drawn(),
+            notes: self.notes.clone(),
+            method: vec![self.method.clone(), format!("seed {}", self.seed)],
+            version: self.plimsoll.clone(),
+        }
+    }
+
+    /// A row a number, a column a candidate.
+    fn values(&self) -> Vec<Vec<String>> {
+        let mut head = vec!["class".to_owned(), "measure".to_owned()];
+        head.extend(self.candidates.iter().map(|candidate| candidate.name.clone()));
+        let count = self.candidates.first().map_or(0, |candidate| candidate.values.len());
+        let row = |index: usize| {
+            let first = &self.candidates[0].values[index];
+            let mut row =
+                vec![first.class.clone().unwrap_or("all".to_owned()), first.measure.clone()];
+            row.extend(self.candidates.iter().map(|candidate| {
+                let value = &candidate.values[index];
+                match value.unit {
+                    Unit::Seconds => seconds(&value.estimate),
+                    Unit::Share => percent(&value.estimate),
+                }
+            }));
+            row
+        };
+        std::iter::once(head).chain((0..count).map(row)).collect()
+    }
+
+    fn csv(&self) -> String {
+        let mut text = String::from(
+            "candidate,class,measure,unit,reference,difference,low,high,relative,evidence\n",
+        );
+        let plain = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+        for one in &self.differences {
+            let fields = [
+                rows::field(&one.candidate),
+                rows::field(&one.class),
+                one.measure.clone(),
+                match one.unit {
+                    Unit::Seconds => "s".to_owned(),
+                    Unit::Share => "share".to_owned(),
+                },
+                plain(one.reference),
+                plain(one.difference),
+                plain(one.interval.map(|[low, _]| low)),
+                plain(one.interval.map(|[_, high]| high)),
+                plain(one.relative),
+                one.evidence.words().to_owned(),
+            ];
+            text.push_str(&fields.join(","));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+pub(crate) fn difference_row(one: &Difference) -> Vec<String> {
+    let value = |value: f64| match one.unit {
+        Unit::Seconds => words::secs(value),
+        Unit::Share => words::percent(value),
+    };
+    let sign = if one.difference.is_some_and(|difference| difference < 0.0) { "−" } else { "+" };
+    vec![
+        one.candidate.clone(),
+        one.class.clone(),
+        one.measure.clone(),
+        one.reference.map_or("–".to_owned(), value),
+        one.difference.map_or("–".to_owned(), |_| format!("{sign}{}", one.amount())),
+        one.relative.map_or("–".to_owned(), |part| format!("{:+.1} %", 100.0 * part)),
+        one.evidence.words().to_owned(),
+    ]
+}
+
+impl CapacityPlan {
+    /// As `plan.json` holds it.
+    pub fn to_json(&self) -> String {
+        json(self)
+    }
+    /// As text: sentences and table, or the table alone as CSV.
+    pub fn text(&self, format: Format, width: usize) -> String {
+        match format {
+            Format::Csv => self.csv(),
+            Format::Human | Format::Md => text(&self.sheet(), format, width),
+        }
+    }
+    /// As a page.
+    pub fn page(&self) -> String {
+        page(self.sheet())
+    }
+    /// Its charts as files: name and drawing.
+    pub fn charts(&self) -> Vec<(String, String)> {
+        self.drawn().into_iter().map(standalone).collect()
+    }
+    fn drawn(&self) -> Vec<Chart> {
+        charts::capacity(self).into_iter().chain(charts::frontier(self)).collect()
+    }
+
+    fn sheet(&self) -> Sheet {
+        let mut tried = vec![TRIED_HEAD.map(str::to_owned).to_vec()];
+        tried.extend(self.tried.iter().map(|one| tried_row(one, self)));
+        let mut grids = vec![Grid { title: "What was judged".to_owned(), rows: tried }];
+        if !self.policies.is_empty() {
+            grids.insert(
+                0,
+                Grid { title: "The least of each policy".to_owned(), rows: self.least() },
+            );
+        }
+        if !self.growth.is_empty() {
+            grids.push(Grid { title: "As the load grows".to_owned(), rows: self.grown() });
+        }
+        let class = match self.verdict {
+            PlanVerdict::Found => "pass",
+            PlanVerdict::NothingFits => "fail",
+            PlanVerdict::Undecided => "inconclusive",
+        };
+        let mut method = self.method.clone();
+        method.extend(self.prices.iter().map(|prices| {
+            format!("prices: {}, as of {}, {}", prices.table, prices.date, prices.currency)
+        }));
+        method.push(format!("seed {}", self.seed));
+        Sheet {
+            title: format!("{}: plan", self.scenario),
+            verdict: Some((class, self.verdict.word())),
+            sentences: self.sentences.clone(),
+            grids,
+            charts: self.drawn(),
+            notes: self.notes.clone(),
+            method,
+            version: self.plimsoll.clone(),
+        }
+    }
+
+    fn amount(&self, amount: Option<f64>) -> String {
+        amount.map_or("–".to_owned(), |amount| price(amount, self.prices.as_ref()))
+    }
+
+    fn least(&self) -> Vec<Vec<String>> {
+        let head = ["policy", "hardware", "devices", "price"].map(str::to_owned).to_vec();
+        let row = |one: &crate::capacity::PolicyAnswer| {
+            vec![
+                one.policy.clone(),
+                one.label.clone().unwrap_or("nothing fits".to_owned()),
+                one.devices.map_or("–".to_owned(), |devices| devices.to_string()),
+                self.amount(one.price_an_hour),
+            ]
+        };
+        std::iter::once(head).chain(self.policies.iter().map(row)).collect()
+    }
+
+    fn grown(&self) -> Vec<Vec<String>> {
+        let head =
+            ["in months", "load", "hardware", "devices", "price"].map(str::to_owned).to_vec();
+        let row = |one: &crate::capacity::Grown| {
+            vec![
+                one.months.to_string(),
+                format!("{:.2}×", one.load),
+                one.label.clone().unwrap_or("nothing fits".to_owned()),
+                one.devices.map_or("–".to_owned(), |devices| devices.to_string()),
+                self.amount(one.price_an_hour),
+            ]
+        };
+        std::iter::once(head).chain(self.growth.iter().map(row)).collect()
+    }
+
+    fn csv(&self) -> String {
+        let mut text = String::from(
+            "policy,hardware,devices,price_an_hour,power_w,result,attainment,attainment_low,\
+             attainment_high,binding_class,binding_objective,share,half_width,wanted,replications\n",
+        );
+        let plain = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+        for one in &self.tried {
+            let binding = one.binding.as_ref();
+            let interval = one.attainment.interval;
+            let fields = [
+                rows::field(&one.policy),
+                rows::field(&one.label),
+                one.devices.to_string(),
+                plain(one.price_an_hour),
+                plain(one.power_w),
+                one.result.word().to_owned(),
+                plain(one.attainment.value),
+                plain(interval.map(|[low, _]| low)),
+                plain(interval.map(|[_, high]| high)),
+                binding.map_or(String::new(), |binding| rows::field(&binding.class).to_string()),
+                binding
+                    .map_or(String::new(), |binding| rows::field(&binding.objective).to_string()),
+                plain(binding.map(|binding| binding.share)),
+                plain(binding.map(|binding| binding.half_width)),
+                plain(binding.map(|binding| binding.wanted)),
+                one.replications.to_string(),
+            ];
+            text.push_str(&fields.join(","));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+pub(crate) fn tried_row(one: &Tried, plan: &CapacityPlan) -> Vec<String> {
+    vec![
+        one.policy.clone(),
+        one.label.clone(),
+        one.devices.to_string(),
+        plan.amount(one.price_an_hour),
+        one.power_w.map_or("–".to_owned(), |watts| format!("{:.1} kW", watts / 1e3)),
+        one.result.word().to_owned(),
+        percent(&one.attainment),
+        one.binding.as_ref().map_or("–".to_owned(), |binding| {
+            format!(
+                "{} {}: {}",
+                binding.class,
+                binding.objective,
+                share(binding.share, binding.half_width)
+            )
+        }),
+        one.replications.to_string(),
+    ]
+}
+
+fn half(estimate: &Estimate) -> f64 {
+    estimate.interval.map_or(0.0, |[low, high]| (high - low) / 2.0)
+}
+
+fn seconds(estimate: &Estimate) -> String {
+    estimate.value.map_or("–".to_owned(), |value| span(value, half(estimate)))
+}
+
+fn percent(estimate: &Estimate) -> String {
+    let text = estimate.value.map(|value| points(value, half(estimate)));
+    text.map_or("–".to_owned(), |text| text.replace("points", "%"))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("plain data is JSON");
+    text.push('\n');
+    text
+}
+
+fn text(sheet: &Sheet, format: Format, width: usize) -> String {
+    let mut text = String::new();
+    let word = sheet.verdict.map_or(String::new(), |(_, word)| format!("{word}: "));
+    for (index, sentence) in sheet.sentences.iter().enumerate() {
+        let lead = if index == 0 { word.as_str() } else { "" };
+        text.push_str(&wrap(&format!("{lead}{sentence}"), format, width));
+        if format == Format::Md {
+            text.push('\n');
+        }
+    }
+    for grid in &sheet.grids {
+        text.push_str(&format!("\n{}\n", table(grid, format)));
+    }
+    text.push('\n');
+    for line in sheet.notes.iter().map(|note| format!("! {note}")) {
+        text.push_str(&wrap(&line, format, width));
+    }
+    for line in &sheet.method {
+        text.push_str(&wrap(&format!("± {line}"), format, width));
+    }
+    text
+}
+
+fn table(grid: &Grid, format: Format) -> String {
+    let mut table = Table::new();
+    table.load_style(match format {
+        Format::Md => presets::ASCII_MARKDOWN,
+        Format::Human | Format::Csv => presets::UTF8_HORIZONTAL_ONLY,
+    });
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    let mut rows = grid.rows.iter();
+    table.set_header(rows.next().into_iter().flatten());
+    for row in rows {
+        table.add_row(row);
+    }
+    let text = table.to_string();
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.starts_with('─'));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn page(sheet: Sheet) -> String {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    let charts: Vec<Value> = sheet
+        .charts
+        .into_iter()
+        .map(|chart| {
+            context! {
+                name => chart.name,
+                title => chart.title,
+                how => chart.how,
+                data => chart.data,
+                svg => Value::from_safe_string(chart.svg),
+            }
+        })
+        .collect();
+    let grids: Vec<Value> = sheet
+        .grids
+        .into_iter()
+        .map(|grid| context! { title => grid.title, rows => grid.rows })
+        .collect();
+    let rendered = environment.render_str(
+        TEMPLATE,
+        context! {
+            title => sheet.title,
+            class => sheet.verdict.map_or("", |(class, _)| class),
+            word => sheet.verdict.map_or("", |(_, word)| word),
+            lead => sheet.sentences.first().cloned(),
+            sentences => sheet.sentences.into_iter().skip(1).collect::<Vec<_>>(),
+            grids => grids,
+            charts => charts,
+            notes => sheet.notes,
+            method => sheet.method,
+            version => sheet.version,
+        },
+    );
+    rendered.expect("our own template renders")
+}
