@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use plimsoll_planner::{Candidate, CompareSettings, StudyError};
-use plimsoll_report::{OutputFolder, Precision};
+use plimsoll_report::{OutputFolder, Precision, Study};
 
 use crate::arguments::{CompareOptions, Format, Replications};
 use crate::progress::Counter;
@@ -54,26 +54,9 @@ pub fn compare(options: &CompareOptions) -> Result<ExitCode, Failure> {
         Err(StudyError::Interrupted) => return Ok(interrupted()),
         other => other.map_err(study_failure)?,
     };
-    let page = match options.no_files {
-        true => None,
-        false => {
-            let folder = folder(options.out.as_deref(), &name, "compare");
-            let files = StudyFiles {
-                name: "comparison",
-                json: comparison.to_json(),
-                page: comparison.page(),
-                charts: comparison.charts(),
-            };
-            Some(files.write(&folder)?)
-        }
-    };
-    let text = match options.format {
-        Format::Json => comparison.to_json(),
-        Format::Human => comparison.text(plimsoll_report::Format::Human, width()),
-        Format::Csv => comparison.text(plimsoll_report::Format::Csv, width()),
-        Format::Md => comparison.text(plimsoll_report::Format::Md, width()),
-    };
-    say(&text, page.as_deref())?;
+    let folder = folder(options.out.as_deref(), &name, "compare");
+    let folder = (!options.no_files).then_some(&*folder);
+    tell(&comparison.study(), "comparison", folder, options.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -89,33 +72,37 @@ pub fn folder(out: Option<&Path>, scenario: &str, study: &str) -> PathBuf {
     out.map_or_else(named, Path::to_owned)
 }
 
-/// The files of a study.
-pub struct StudyFiles {
-    /// What JSON and page are called, without their endings.
-    pub name: &'static str,
-    /// As JSON.
-    pub json: String,
-    /// As a page.
-    pub page: String,
-    /// Name and drawing.
-    pub charts: Vec<(String, String)>,
+/// Writes the files of a study into the folder, if there is to be one, and prints its answer. JSON and
+/// page are called `name`.
+pub fn tell(
+    study: &Study,
+    name: &str,
+    folder: Option<&Path>,
+    format: Format,
+) -> Result<(), Failure> {
+    let page = folder.map(|folder| write(study, name, folder)).transpose()?;
+    let text = match format {
+        Format::Json => study.json().to_owned(),
+        Format::Human => study.text(plimsoll_report::Format::Human, width()),
+        Format::Csv => study.text(plimsoll_report::Format::Csv, width()),
+        Format::Md => study.text(plimsoll_report::Format::Md, width()),
+    };
+    say(&text, page.as_deref())
 }
 
-impl StudyFiles {
-    /// Writes them; returns where the page is.
-    pub fn write(&self, folder: &Path) -> Result<PathBuf, Failure> {
-        let written = || -> std::io::Result<PathBuf> {
-            let out = OutputFolder::create(folder)?;
-            for (name, svg) in &self.charts {
-                out.write(&format!("charts/{name}"), svg.as_bytes())?;
-            }
-            out.write(&format!("{}.json", self.name), self.json.as_bytes())?;
-            let page = format!("{}.html", self.name);
-            out.write(&page, self.page.as_bytes())?;
-            Ok(out.path().join(page))
-        };
-        Ok(written().with_context(|| format!("writing to {}", folder.display()))?)
-    }
+/// Where the page is.
+fn write(study: &Study, name: &str, folder: &Path) -> Result<PathBuf, Failure> {
+    let written = || -> std::io::Result<PathBuf> {
+        let out = OutputFolder::create(folder)?;
+        for (name, svg) in study.charts() {
+            out.write(&format!("charts/{name}"), svg.as_bytes())?;
+        }
+        out.write(&format!("{name}.json"), study.json().as_bytes())?;
+        let page = format!("{name}.html");
+        out.write(&page, study.page().as_bytes())?;
+        Ok(out.path().join(page))
+    };
+    Ok(written().with_context(|| format!("writing to {}", folder.display()))?)
 }
 
 /// Every policy with every variation.

@@ -10,9 +10,9 @@ use plimsoll_report::capacity::{CapacityPlan, PricesUsed};
 use plimsoll_scenario::{OWN, PlanOption, Prices, Scenario};
 
 use crate::arguments::{Format, PlanOptions};
-use crate::compare::{StudyFiles, folder, interrupted};
+use crate::compare::{folder, interrupted, tell};
 use crate::progress::Counter;
-use crate::run::{locate, say, study_failure, width};
+use crate::run::{locate, study_failure};
 use crate::{Failure, interrupt};
 
 /// Searches the least hardware, writes the plan, prints the answer.
@@ -49,27 +49,13 @@ pub fn plan(options: &PlanOptions) -> Result<ExitCode, Failure> {
             )));
         }
     };
-    let page = match options.no_files {
-        true => None,
-        false => {
-            Some(files(&plan).write(&folder(options.out.as_deref(), &scenario.name, "plan"))?)
-        }
-    };
-    let text = match options.format {
-        Format::Json => plan.to_json(),
-        Format::Human => plan.text(plimsoll_report::Format::Human, width()),
-        Format::Csv => plan.text(plimsoll_report::Format::Csv, width()),
-        Format::Md => plan.text(plimsoll_report::Format::Md, width()),
-    };
-    say(&text, page.as_deref())?;
+    let folder = folder(options.out.as_deref(), &scenario.name, "plan");
+    let folder = (!options.no_files).then_some(&*folder);
+    tell(&plan.study(), "plan", folder, options.format)?;
     if options.format == Format::Human {
         tell_command(&plan, &path);
     }
     Ok(ExitCode::from(if options.no_gate { 0 } else { plan.verdict.exit_code() }))
-}
-
-fn files(plan: &CapacityPlan) -> StudyFiles {
-    StudyFiles { name: "plan", json: plan.to_json(), page: plan.page(), charts: plan.charts() }
 }
 
 /// How to look at the answer.

@@ -51,6 +51,7 @@ pub use plimsoll_base::{Metric, Objective};
 pub use precision::Precision;
 pub use recorded::Recorded;
 pub use rows::{COLUMNS as REQUEST_COLUMNS, RequestRows};
+pub use study::Study;
 pub use summarise::summarise;
 pub use summary::{Summary, Verdict, summary_schema};
 pub use table::{Format, table};

@@ -17,6 +17,24 @@ pub const TEMPLATE: &str = include_str!("page.html");
 /// Tenants shown on the page at most; all of them are in `summary.json`.
 const TENANTS_MAX: usize = 50;
 
+/// What pages are rendered in: everything is escaped.
+pub(crate) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment
+}
+
+/// A chart as templates know it. Its drawing is markup of our own.
+pub(crate) fn figure(chart: &charts::Chart) -> Value {
+    context! {
+        name => chart.name,
+        title => &chart.title,
+        how => &chart.how,
+        data => &chart.data,
+        svg => Value::from_safe_string(chart.svg.clone()),
+    }
+}
+
 /// The report as a page. `template` replaces [`TEMPLATE`].
 ///
 /// # Errors
@@ -27,26 +45,13 @@ pub fn page(
     ledgers: &[Ledger],
     template: Option<&str>,
 ) -> Result<String, minijinja::Error> {
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    let charts: Vec<Value> = charts::draw(plan, ledgers, summary)
-        .into_iter()
-        .map(|chart| {
-            context! {
-                name => chart.name,
-                title => chart.title,
-                how => chart.how,
-                data => chart.data,
-                svg => Value::from_safe_string(chart.svg),
-            }
-        })
-        .collect();
+    let charts: Vec<Value> = charts::draw(plan, ledgers, summary).iter().map(figure).collect();
     let rows: Vec<Value> = (summary.classes.iter().enumerate())
         .map(|(row, class)| class_row(summary, &ledgers[0], row, class))
         .collect();
     let line = &summary.verdict_line;
     let rest = line.split_once(summary.verdict.word()).map_or("", |(_, rest)| rest).trim();
-    environment.render_str(
+    environment().render_str(
         template.unwrap_or(TEMPLATE),
         context! {
             summary => Value::from(minijinja::value::Serde(summary)),

@@ -1,11 +1,12 @@
 //! Studies as text, tables and pages: comparisons and capacity plans.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use minijinja::{AutoEscape, Environment, Value, context};
+use minijinja::context;
 
 use crate::capacity::{CapacityPlan, PlanVerdict, Tried, price, share};
 use crate::charts::{self, Chart, standalone};
 use crate::comparison::{Comparison, Difference, Unit, points, span};
+use crate::page::{environment, figure};
 use crate::table::{Format, wrap};
 use crate::words;
 use crate::{rows, summary::Estimate};
@@ -45,28 +46,43 @@ struct Sheet {
     version: String,
 }
 
+/// A study as people read it. Its charts are drawn once.
+pub struct Study {
+    json: String,
+    csv: String,
+    sheet: Sheet,
+}
+
+impl Study {
+    /// As its JSON file holds it.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+    /// As text: sentences and table, or the table alone as CSV.
+    pub fn text(&self, format: Format, width: usize) -> String {
+        match format {
+            Format::Csv => self.csv.clone(),
+            Format::Human | Format::Md => text(&self.sheet, format, width),
+        }
+    }
+    /// As a page.
+    pub fn page(&self) -> String {
+        page(&self.sheet)
+    }
+    /// Its charts as files: name and drawing.
+    pub fn charts(&self) -> Vec<(String, String)> {
+        self.sheet.charts.iter().map(standalone).collect()
+    }
+}
+
 impl Comparison {
     /// As `comparison.json` holds it.
     pub fn to_json(&self) -> String {
         json(self)
     }
-    /// As text: sentences and table, or the table alone as CSV.
-    pub fn text(&self, format: Format, width: usize) -> String {
-        match format {
-            Format::Csv => self.csv(),
-            Format::Human | Format::Md => text(&self.sheet(), format, width),
-        }
-    }
-    /// As a page.
-    pub fn page(&self) -> String {
-        page(self.sheet())
-    }
-    /// Its charts as files: name and drawing.
-    pub fn charts(&self) -> Vec<(String, String)> {
-        self.drawn().into_iter().map(standalone).collect()
-    }
-    fn drawn(&self) -> Vec<Chart> {
-        vec![charts::differences(self)]
+    /// As people read it.
+    pub fn study(&self) -> Study {
+        Study { json: self.to_json(), csv: self.csv(), sheet: self.sheet() }
     }
 
     fn sheet(&self) -> Sheet {
@@ -82,7 +98,7 @@ impl Comparison {
                 Grid { title: "Each candidate".to_owned(), rows: self.values() },
                 Grid { title: "Differences".to_owned(), rows: differences },
             ],
-            charts: self.drawn(),
+            charts: vec![charts::differences(self)],
             notes: self.notes.clone(),
             method: vec![self.method.clone(), format!("seed {}", self.seed)],
             version: self.plimsoll.clone(),
@@ -160,23 +176,9 @@ impl CapacityPlan {
     pub fn to_json(&self) -> String {
         json(self)
     }
-    /// As text: sentences and table, or the table alone as CSV.
-    pub fn text(&self, format: Format, width: usize) -> String {
-        match format {
-            Format::Csv => self.csv(),
-            Format::Human | Format::Md => text(&self.sheet(), format, width),
-        }
-    }
-    /// As a page.
-    pub fn page(&self) -> String {
-        page(self.sheet())
-    }
-    /// Its charts as files: name and drawing.
-    pub fn charts(&self) -> Vec<(String, String)> {
-        self.drawn().into_iter().map(standalone).collect()
-    }
-    fn drawn(&self) -> Vec<Chart> {
-        charts::capacity(self).into_iter().chain(charts::frontier(self)).collect()
+    /// As people read it.
+    pub fn study(&self) -> Study {
+        Study { json: self.to_json(), csv: self.csv(), sheet: self.sheet() }
     }
 
     fn sheet(&self) -> Sheet {
@@ -207,7 +209,7 @@ impl CapacityPlan {
             verdict: Some((class, self.verdict.word())),
             sentences: self.sentences.clone(),
             grids,
-            charts: self.drawn(),
+            charts: charts::capacity(self).into_iter().chain(charts::frontier(self)).collect(),
             notes: self.notes.clone(),
             method,
             version: self.plimsoll.clone(),
@@ -360,40 +362,21 @@ fn table(grid: &Grid, format: Format) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn page(sheet: Sheet) -> String {
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    let charts: Vec<Value> = sheet
-        .charts
-        .into_iter()
-        .map(|chart| {
-            context! {
-                name => chart.name,
-                title => chart.title,
-                how => chart.how,
-                data => chart.data,
-                svg => Value::from_safe_string(chart.svg),
-            }
-        })
-        .collect();
-    let grids: Vec<Value> = sheet
-        .grids
-        .into_iter()
-        .map(|grid| context! { title => grid.title, rows => grid.rows })
-        .collect();
-    let rendered = environment.render_str(
+fn page(sheet: &Sheet) -> String {
+    let grid = |grid: &Grid| context! { title => &grid.title, rows => grid.rows.clone() };
+    let rendered = environment().render_str(
         TEMPLATE,
         context! {
-            title => sheet.title,
+            title => &sheet.title,
             class => sheet.verdict.map_or("", |(class, _)| class),
             word => sheet.verdict.map_or("", |(_, word)| word),
             lead => sheet.sentences.first().cloned(),
-            sentences => sheet.sentences.into_iter().skip(1).collect::<Vec<_>>(),
-            grids => grids,
-            charts => charts,
-            notes => sheet.notes,
-            method => sheet.method,
-            version => sheet.version,
+            sentences => sheet.sentences.iter().skip(1).cloned().collect::<Vec<_>>(),
+            grids => sheet.grids.iter().map(grid).collect::<Vec<_>>(),
+            charts => sheet.charts.iter().map(figure).collect::<Vec<_>>(),
+            notes => sheet.notes.clone(),
+            method => sheet.method.clone(),
+            version => &sheet.version,
         },
     );
     rendered.expect("our own template renders")

@@ -104,11 +104,11 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
 
 /// The charts as files: (file name, SVG that stands alone, dark or light as the viewer prefers).
 pub fn charts(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<(String, String)> {
-    draw(plan, ledgers, summary).into_iter().map(standalone).collect()
+    draw(plan, ledgers, summary).iter().map(standalone).collect()
 }
 
 /// A chart as a file.
-pub(crate) fn standalone(chart: Chart) -> (String, String) {
+pub(crate) fn standalone(chart: &Chart) -> (String, String) {
     const STYLE: &str = "<style>:root{--fg:#1b1f24;--bg:#fff;--blue:#0072b2}\
         @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#16191d;--blue:#3d97d3}}\
         svg{background:var(--bg)}</style>";
