@@ -116,7 +116,7 @@ pub struct RunOptions {
     /// No progress on stderr
     #[arg(long, short)]
     pub quiet: bool,
-    /// A template of your own for report.html
+    /// A template of your own for report.html; it may extend run.html or shell.html
     #[arg(long, value_name = "FILE")]
     pub page_template: Option<PathBuf>,
 }
@@ -176,6 +176,9 @@ pub struct CompareOptions {
     /// No progress on stderr
     #[arg(long, short)]
     pub quiet: bool,
+    /// A template of your own for the page; it may extend study.html or shell.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
 }
 
 /// Options of `plan`.
@@ -260,6 +263,9 @@ pub struct PlanOptions {
     /// No progress on stderr
     #[arg(long, short)]
     pub quiet: bool,
+    /// A template of your own for the page; it may extend study.html or shell.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
 }
 
 /// What a plan makes least.
@@ -400,7 +406,7 @@ pub struct ReportOptions {
     /// Where to write the report [default: plimsoll-out/SCENARIO-log]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// A template of your own for report.html
+    /// A template of your own for report.html; it may extend run.html or shell.html
     #[arg(long, value_name = "FILE")]
     pub page_template: Option<PathBuf>,
     /// What to print

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use plimsoll_planner::{Candidate, CompareSettings, StudyError};
-use plimsoll_report::{OutputFolder, Precision, Study};
+use plimsoll_report::{OutputFolder, Precision, Study, Template};
 
 use crate::arguments::{CompareOptions, Format, Replications};
 use crate::progress::Counter;
-use crate::run::{INTERRUPTED, file_name, locate, say, study_failure, width};
+use crate::run::{
+    INTERRUPTED, bad_template, file_name, locate, read_template, say, study_failure, width,
+};
 use crate::{Failure, interrupt};
 
 /// At most so many candidates.
@@ -18,6 +20,7 @@ const CANDIDATES_MAX: usize = 100;
 /// Runs the candidates, writes the comparison, prints the answer.
 pub fn compare(options: &CompareOptions) -> Result<ExitCode, Failure> {
     let path = locate(&options.file)?;
+    let template = options.page_template.as_deref().map(read_template).transpose()?;
     let candidates = candidates(options, &path)?;
     let scenario = &candidates[0].scenario;
     let (name, seed) = (scenario.name.clone(), options.seed.unwrap_or(scenario.seed));
@@ -56,7 +59,8 @@ pub fn compare(options: &CompareOptions) -> Result<ExitCode, Failure> {
     };
     let folder = folder(options.out.as_deref(), &name, "compare");
     let folder = (!options.no_files).then_some(&*folder);
-    tell(&comparison.study(), "comparison", folder, options.format)?;
+    let place = (folder, template.as_ref());
+    tell(&comparison.study(), "comparison", place, options.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,10 +81,11 @@ pub fn folder(out: Option<&Path>, scenario: &str, study: &str) -> PathBuf {
 pub fn tell(
     study: &Study,
     name: &str,
-    folder: Option<&Path>,
+    (folder, template): (Option<&Path>, Option<&Template>),
     format: Format,
 ) -> Result<(), Failure> {
-    let page = folder.map(|folder| write(study, name, folder)).transpose()?;
+    let write = |folder| write(study, name, folder, template);
+    let page = folder.map(write).transpose()?;
     let text = match format {
         Format::Json => study.json().to_owned(),
         Format::Human => study.text(plimsoll_report::Format::Human, width()),
@@ -91,7 +96,13 @@ pub fn tell(
 }
 
 /// Where the page is.
-fn write(study: &Study, name: &str, folder: &Path) -> Result<PathBuf, Failure> {
+fn write(
+    study: &Study,
+    name: &str,
+    folder: &Path,
+    template: Option<&Template>,
+) -> Result<PathBuf, Failure> {
+    let content = study.page(template).map_err(bad_template)?;
     let written = || -> std::io::Result<PathBuf> {
         let out = OutputFolder::create(folder)?;
         for (name, svg) in study.charts() {
@@ -99,7 +110,7 @@ fn write(study: &Study, name: &str, folder: &Path) -> Result<PathBuf, Failure> {
         }
         out.write(&format!("{name}.json"), study.json().as_bytes())?;
         let page = format!("{name}.html");
-        out.write(&page, study.page().as_bytes())?;
+        out.write(&page, content.as_bytes())?;
         Ok(out.path().join(page))
     };
     Ok(written().with_context(|| format!("writing to {}", folder.display()))?)

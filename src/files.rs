@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use plimsoll_base::{Fact, Observer, RequestRecord, Time};
-use plimsoll_report::{Batches, Ledger, OutputFolder, Plan, RequestRows, Summary};
+use plimsoll_report::{
+    Batches, Ledger, OutputFolder, Plan, RequestRows, Summary, Template, TemplateError,
+};
 
+use crate::Failure;
 use crate::arguments::RunOptions;
+use crate::run::bad_template;
 
 /// The rows of one replication.
 pub type Rows = RequestRows<BufWriter<File>>;
@@ -103,7 +107,15 @@ pub struct Results<'a> {
     /// One a replication.
     pub ledgers: &'a [Ledger],
     /// A template of the user's for the page.
-    pub template: Option<&'a str>,
+    pub template: Option<&'a Template>,
+}
+
+/// Why files could not be written.
+pub fn failure(error: anyhow::Error, folder: &Path) -> Failure {
+    match error.downcast::<TemplateError>() {
+        Ok(bad) => bad_template(bad),
+        Err(other) => Failure::Broken(other.context(format!("writing to {}", folder.display()))),
+    }
 }
 
 /// Writes the report, and the rows of all replications in order. Returns where the page is.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use plimsoll_report::DEFINITIONS;
+use plimsoll_report::{Word, explained, glossary};
 
 use crate::Failure;
 use crate::arguments::{Arguments, InitOptions, SchemaOf};
@@ -27,22 +27,24 @@ pub fn init(options: &InitOptions) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the formula of a metric or the paragraph of an error code; without a name, all names.
+/// Prints what a name means and who means something else by it, or the paragraph of an error code;
+/// without a name, all names.
 pub fn explain(name: Option<&str>) -> Result<ExitCode, Failure> {
     let Some(name) = name else {
-        for (name, formula) in DEFINITIONS {
-            println!("{name}: {formula}");
-        }
+        glossary().for_each(|word| println!("{}: {}", word.name, word.formula));
         return Ok(ExitCode::SUCCESS);
     };
-    let formula = DEFINITIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-    let text = formula.map(|(_, formula)| *formula).or_else(|| plimsoll_scenario::explain(name));
-    match text {
-        Some(text) => println!("{name}: {text}"),
-        None => {
-            let message = format!("nothing is called `{name}`; `plimsoll explain` lists the names");
-            return Err(Failure::Usage(message));
+    if let Some(Word { name: known, formula, differs }) = explained(name) {
+        let of = if known.eq_ignore_ascii_case(name) { "" } else { &format!(", of {known}") };
+        println!("{name}{of}: {formula}");
+        if !differs.is_empty() {
+            println!("Who differs: {differs}");
         }
+    } else if let Some(text) = plimsoll_scenario::explain(name) {
+        println!("{name}: {text}");
+    } else {
+        let message = format!("nothing is called `{name}`; `plimsoll explain` lists the names");
+        return Err(Failure::Usage(message));
     }
     Ok(ExitCode::SUCCESS)
 }

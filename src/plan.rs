@@ -12,12 +12,13 @@ use plimsoll_scenario::{OWN, PlanOption, Prices, Scenario};
 use crate::arguments::{Format, PlanOptions};
 use crate::compare::{folder, interrupted, tell};
 use crate::progress::Counter;
-use crate::run::{locate, study_failure};
+use crate::run::{locate, read_template, study_failure};
 use crate::{Failure, interrupt};
 
 /// Searches the least hardware, writes the plan, prints the answer.
 pub fn plan(options: &PlanOptions) -> Result<ExitCode, Failure> {
     let path = locate(&options.file)?;
+    let template = options.page_template.as_deref().map(read_template).transpose()?;
     let policies = match options.policy.is_empty() {
         true => vec![OWN.to_owned()],
         false => options.policy.clone(),
@@ -51,7 +52,7 @@ pub fn plan(options: &PlanOptions) -> Result<ExitCode, Failure> {
     };
     let folder = folder(options.out.as_deref(), &scenario.name, "plan");
     let folder = (!options.no_files).then_some(&*folder);
-    tell(&plan.study(), "plan", folder, options.format)?;
+    tell(&plan.study(), "plan", (folder, template.as_ref()), options.format)?;
     if options.format == Format::Human {
         tell_command(&plan, &path);
     }

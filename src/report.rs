@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use plimsoll_planner::{Checked, Folded, LogReportError, Survey, fold};
 use plimsoll_policy::log::{Header, Reader};
 use plimsoll_report::{Ledger, Summary};
@@ -98,14 +97,10 @@ fn of_log(options: &ReportOptions, log: &Path, name: Option<&Path>) -> Result<u8
     let ledgers = [ledger];
     let summary = plimsoll_report::summarise(&plan, &ledgers, survey.is_cut());
     let folder = folder(options, &header, name);
-    let results = Results {
-        plan: &plan,
-        summary: &summary,
-        ledgers: &ledgers,
-        template: template.as_deref(),
-    };
+    let results =
+        Results { plan: &plan, summary: &summary, ledgers: &ledgers, template: template.as_ref() };
     let page = files::write(&folder, &results, rows.into_iter().collect())
-        .with_context(|| format!("writing to {}", folder.display()))?;
+        .map_err(|error| files::failure(error, &folder))?;
     print(options.format, &summary, Some(&page))?;
     Ok(exit_code(options, &summary))
 }

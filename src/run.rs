@@ -4,10 +4,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use plimsoll_planner::{self as planner, LogKeeper, OtherPolicy, Replicated, StudyError};
 use plimsoll_policy::Agreement;
-use plimsoll_report::{Ledger, Plan, Precision, Summary};
+use plimsoll_report::{Ledger, Plan, Precision, Summary, Template, TemplateError};
 use plimsoll_scenario::{Loaded, Scenario};
 
 use crate::arguments::{Format, Replications, RunOptions};
@@ -38,7 +37,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
     let agreements = logs.as_ref().map_or(Ok(Vec::new()), |logs| logs.agreements(&shadows))?;
     let page = match folder(options, &scenario) {
         Some(folder) => {
-            let template = template.as_deref();
+            let template = template.as_ref();
             let (plan, summary, ledgers) = (&plan, &summary, &ledgers);
             let results = Results { plan, summary, ledgers, template };
             let written = files::write(&folder, &results, rows).and_then(|page| {
@@ -46,7 +45,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
                 kept.map_or(Ok(()), |logs| logs.name(&folder))?;
                 Ok(page)
             });
-            Some(written.with_context(|| format!("writing to {}", folder.display()))?)
+            Some(written.map_err(|error| files::failure(error, &folder))?)
         }
         None => None,
     };
@@ -100,9 +99,16 @@ pub fn locate(file: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Reads a template of the user's for the page.
-pub fn read_template(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::Usage(format!("the page template {}: {error}", path.display())))
+pub fn read_template(path: &Path) -> Result<Template, Failure> {
+    let source = std::fs::read_to_string(path).map_err(|error| {
+        Failure::Usage(format!("the page template {}: {error}", path.display()))
+    })?;
+    Template::new(path.display().to_string(), source).map_err(bad_template)
+}
+
+/// A template that does not parse, or asks for what no page knows.
+pub fn bad_template(error: TemplateError) -> Failure {
+    Failure::Located(format!("error: {error}"))
 }
 
 fn uncounted() -> Failure {

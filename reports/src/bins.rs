@@ -46,6 +46,8 @@ pub struct PoolBin {
     pub waiting: u64,
     /// Sum of readings: sequences in batches.
     pub running: u64,
+    /// Requests thrown out of a batch.
+    pub preemptions: u64,
 }
 
 /// A bin that can take in its right neighbour.
@@ -76,6 +78,7 @@ impl Merge for PoolBin {
         self.samples += later.samples;
         self.waiting += later.waiting;
         self.running += later.running;
+        self.preemptions += later.preemptions;
     }
 }
 

@@ -13,6 +13,7 @@ use crate::count::{ClassCount, GroupCount};
 use crate::fairness::Fairness;
 use crate::flow::Flow;
 use crate::plan::{Limits, Plan};
+use crate::scene::Scene;
 use crate::tally::{Outcomes, Tally, TenantTally, measured};
 
 /// What the facts of one replication add up to.
@@ -53,6 +54,8 @@ pub(crate) struct ClassLedger {
     /// Requests that arrived in the warm-up.
     early: Outcomes,
     pub flow: Flow,
+    /// What only the page shows of measured requests.
+    pub scene: Scene,
     /// All requests, when arrivals ended; and how many then waited.
     pub at_end: Option<(Outcomes, u64)>,
 }
@@ -96,6 +99,7 @@ impl Ledger {
             count: ClassCount::default(),
             early: Outcomes::default(),
             flow: Flow::default(),
+            scene: Scene::default(),
             at_end: None,
         };
         let backend = |pool: usize| BackendLedger { pool, ..BackendLedger::default() };
@@ -243,6 +247,7 @@ impl Ledger {
             let group = self.groups[record.tenant.index() * rows + row].as_mut();
             let group = group.expect("what closes has arrived");
             class.count.close(group, record, &class.limits);
+            class.scene.close(record);
         } else {
             class.early.close(record.outcome);
         }
@@ -294,6 +299,7 @@ impl Ledger {
             series.pool_bin(pool, bin).observed += Span::from_nanos(nanos);
         });
         let bin = self.series.pool(pool);
+        bin.preemptions += sample.preemptions - before.preemptions;
         bin.samples += 1;
         bin.waiting += u64::from(sample.waiting);
         bin.running += u64::from(sample.running);

@@ -5,13 +5,11 @@ use minijinja::context;
 
 use crate::capacity::{CapacityPlan, PlanVerdict, Tried, price, share};
 use crate::charts::{self, Chart, standalone};
-use crate::comparison::{Comparison, Difference, Unit, points, span};
-use crate::page::{environment, figure};
+use crate::comparison::{Comparison, Difference, Evidence, Unit, points, span};
+use crate::page::{Template, TemplateError, figure, render};
 use crate::table::{Format, wrap};
 use crate::words;
 use crate::{rows, summary::Estimate};
-
-const TEMPLATE: &str = include_str!("study.html");
 
 pub(crate) const DIFFERENCES_HEAD: [&str; 7] =
     ["candidate", "class", "measure", "first", "difference", "relative", "evidence"];
@@ -39,6 +37,8 @@ struct Sheet {
     /// Of the page's colours, and in words.
     verdict: Option<(&'static str, &'static str)>,
     sentences: Vec<String>,
+    /// What, how much, and a note to it.
+    cards: Vec<(&'static str, String, String)>,
     grids: Vec<Grid>,
     charts: Vec<Chart>,
     notes: Vec<String>,
@@ -65,9 +65,12 @@ impl Study {
             Format::Human | Format::Md => text(&self.sheet, format, width),
         }
     }
-    /// As a page.
-    pub fn page(&self) -> String {
-        page(&self.sheet)
+    /// As a page. `template` replaces our own.
+    ///
+    /// # Errors
+    /// If a template of the user's does not parse or render: what is wrong, and where.
+    pub fn page(&self, template: Option<&Template>) -> Result<String, TemplateError> {
+        page(&self.sheet, template)
     }
     /// Its charts as files: name and drawing.
     pub fn charts(&self) -> Vec<(String, String)> {
@@ -94,6 +97,7 @@ impl Comparison {
             title: format!("{}: comparison", self.scenario),
             verdict: None,
             sentences,
+            cards: self.cards(),
             grids: vec![
                 Grid { title: "Each candidate".to_owned(), rows: self.values() },
                 Grid { title: "Differences".to_owned(), rows: differences },
@@ -103,6 +107,45 @@ impl Comparison {
             method: vec![self.method.clone(), format!("seed {}", self.seed)],
             version: self.plimsoll.clone(),
         }
+    }
+
+    /// Who was compared on what, and how much came of it.
+    fn cards(&self) -> Vec<(&'static str, String, String)> {
+        let names: Vec<String> = self.candidates.iter().map(|one| one.name.clone()).collect();
+        let count = |evidence: Evidence| {
+            self.differences.iter().filter(|one| one.evidence == evidence).count()
+        };
+        let overloaded: Vec<String> = (self.candidates.iter())
+            .filter(|candidate| !candidate.overloaded.is_empty())
+            .map(|one| format!("{} ({})", one.name, words::list(&one.overloaded)))
+            .collect();
+        let best = self.best.as_ref().and_then(|best| best.candidate.clone());
+        let best = best.unwrap_or_else(|| match self.best {
+            Some(_) => "undecided".to_owned(),
+            None => "two: see the chart".to_owned(),
+        });
+        let told = self.best.as_ref().map_or("no single score was asked for".to_owned(), |best| {
+            format!("by {}, at {}", best.score, words::percent(best.confidence))
+        });
+        let all = self.differences.len();
+        vec![
+            ("compared", names.len().to_string(), words::list(&names)),
+            (
+                "evidence",
+                format!("{} of {all}", count(Evidence::Better) + count(Evidence::Worse)),
+                format!(
+                    "numbers differ: {} better, {} worse",
+                    count(Evidence::Better),
+                    count(Evidence::Worse)
+                ),
+            ),
+            ("best", best, told),
+            (
+                "overloaded",
+                overloaded.len().to_string(),
+                if overloaded.is_empty() { "none".to_owned() } else { words::list(&overloaded) },
+            ),
+        ]
     }
 
     /// A row a number, a column a candidate.
@@ -208,12 +251,46 @@ impl CapacityPlan {
             title: format!("{}: plan", self.scenario),
             verdict: Some((class, self.verdict.word())),
             sentences: self.sentences.clone(),
+            cards: self.cards(),
             grids,
             charts: charts::capacity(self).into_iter().chain(charts::frontier(self)).collect(),
             notes: self.notes.clone(),
             method,
             version: self.plimsoll.clone(),
         }
+    }
+
+    /// What it takes, what it costs, how well it serves, how much more it bears.
+    fn cards(&self) -> Vec<(&'static str, String, String)> {
+        let none = || "–".to_owned();
+        let answer = self.answer.as_ref();
+        let judged = |one: &Tried| {
+            let margin = one.binding.as_ref().map_or(String::new(), |binding| {
+                format!("nearest to its limit: {} {}", binding.class, binding.objective)
+            });
+            (percent(&one.attainment), margin)
+        };
+        let (good, margin) = answer.map_or((none(), "nothing fits".to_owned()), judged);
+        let safe = self.safe_load.as_ref().map_or(none(), |safe| format!("{:.2} ×", safe.kept));
+        vec![
+            (
+                "devices",
+                answer.map_or(none(), |one| one.devices.to_string()),
+                answer.map_or("nothing fits".to_owned(), |one| {
+                    format!("{} under {}", one.label, one.policy)
+                }),
+            ),
+            (
+                "price",
+                self.amount(answer.and_then(|one| one.price_an_hour)),
+                match self.prices {
+                    Some(_) => "an hour".to_owned(),
+                    None => "no prices are known: --device, --prices".to_owned(),
+                },
+            ),
+            ("good of offered", good, margin),
+            ("safe load", safe, "of the load planned for".to_owned()),
+        ]
     }
 
     fn amount(&self, amount: Option<f64>) -> String {
@@ -362,22 +439,32 @@ fn table(grid: &Grid, format: Format) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn page(sheet: &Sheet) -> String {
+fn page(sheet: &Sheet, template: Option<&Template>) -> Result<String, TemplateError> {
     let grid = |grid: &Grid| context! { title => &grid.title, rows => grid.rows.clone() };
-    let rendered = environment().render_str(
-        TEMPLATE,
-        context! {
-            title => &sheet.title,
-            class => sheet.verdict.map_or("", |(class, _)| class),
-            word => sheet.verdict.map_or("", |(_, word)| word),
-            lead => sheet.sentences.first().cloned(),
-            sentences => sheet.sentences.iter().skip(1).cloned().collect::<Vec<_>>(),
-            grids => sheet.grids.iter().map(grid).collect::<Vec<_>>(),
-            charts => sheet.charts.iter().map(figure).collect::<Vec<_>>(),
-            notes => sheet.notes.clone(),
-            method => sheet.method.clone(),
-            version => &sheet.version,
-        },
-    );
-    rendered.expect("our own template renders")
+    let card = |one: &(&str, String, String)| {
+        let (head, value, note) = one.clone();
+        context! { head, value, note }
+    };
+    let (class, word) = sheet.verdict.unwrap_or(("", ""));
+    let symbol = match class {
+        "pass" => "✓",
+        "fail" => "✗",
+        "inconclusive" => "?",
+        _ => "",
+    };
+    let context = context! {
+        title => &sheet.title,
+        version => &sheet.version,
+        partial => "",
+        verdict => context! { class, word, symbol, rest => sheet.sentences.first().cloned() },
+        cards => sheet.cards.iter().map(card).collect::<Vec<_>>(),
+        sentences => sheet.sentences.iter().skip(1).cloned().collect::<Vec<_>>(),
+        grids => sheet.grids.iter().map(grid).collect::<Vec<_>>(),
+        charts => sheet.charts.iter().map(figure).collect::<Vec<_>>(),
+        notes => sheet.notes.clone(),
+        method => sheet.method.clone(),
+        glossary => crate::page::glossary(),
+        island => "",
+    };
+    render("study.html", template, &context)
 }

@@ -72,6 +72,9 @@ struct Fresh {
     arrived: Time,
 }
 
+/// When a stretch between two marks ended; row, cause and seconds of waiting.
+pub(crate) type Stretch = (Time, Vec<(usize, Cause, f64)>);
+
 /// A class that waits.
 #[derive(Clone, Debug)]
 struct Victim {
@@ -505,6 +508,25 @@ impl Blame {
         }
         let parts = parts.into_iter().enumerate().filter(|(_, part)| *part > 0.0);
         parts.map(|(cell, part)| (self.layout.cause(cell), part)).collect()
+    }
+
+    /// What every class's waiting fell on from mark to mark: when the stretch ended; row, cause and
+    /// seconds of waiting.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let nothing =
+            Mark { at: Time::ZERO, nanos: vec![0; self.victims.len() * self.layout.cells()] };
+        let marks = &self.lanes.marks;
+        let pairs = std::iter::once(&nothing).chain(marks).zip(marks);
+        let grown = |(before, after): (&Mark, &Mark)| {
+            let cells = before.nanos.iter().zip(&after.nanos).enumerate();
+            let grown = cells.filter(|(_, (before, after))| after > before);
+            let grown = grown.map(|(number, (before, after))| {
+                let (row, cell) = (number / self.layout.cells(), number % self.layout.cells());
+                (row, self.layout.cause(cell), (after - before) as f64 / 1e9)
+            });
+            (after.at, grown.collect())
+        };
+        pairs.map(grown).collect()
     }
 
     /// Seat-nanoseconds that less important classes held since the warm-up while a class waited

@@ -106,6 +106,22 @@ fn resource_name(cause: Cause) -> &'static str {
     }
 }
 
+/// Whether a cause is the victim's own class.
+pub(crate) fn is_own(cause: Cause, victim: usize) -> bool {
+    matches!(cause, Cause::Within(_, Some(class)) | Cause::Above(_, Some(class))
+        if class.index() == victim)
+}
+
+/// What kind of cause it is, who held what was waited for, and what that was.
+pub(crate) fn named(
+    plan: &Plan,
+    cause: Cause,
+    own: Option<usize>,
+) -> (BlameKind, Option<String>, &'static str) {
+    let (kind, culprit) = kind(cause, own.map(|row| ClassId(row as u16)));
+    (kind, culprit.map(|class| class_name(plan, class)), resource_words(resource_name(cause)))
+}
+
 fn class_name(plan: &Plan, class: Option<ClassId>) -> String {
     class.map_or("unclassified".to_owned(), |class| plan.names.class(class))
 }

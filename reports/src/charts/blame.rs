@@ -38,6 +38,8 @@ impl Column {
     }
 }
 
+const FORMULA: &str = "a wait falls on those who hold what is waited for, each by its part; share = weight ÷ weights of those who hold or wait; the parts of a row sum to queue_time exactly";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let victims: Vec<&ClassSummary> =
         subject.summary.classes.iter().filter(|class| !class.waiting.blame.is_empty()).collect();
@@ -58,7 +60,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     );
     let height = (HEAD + ROW * victims.len().max(1) as i32 + 8) as u32;
     let drawing = svg(height, &title, &how, |area| paint(area, &victims, &columns));
-    Chart { name: "blame", svg: drawing, data: data(&victims), title, how }
+    Chart { name: "blame", svg: drawing, data: data(&victims), title, how, formula: FORMULA }
 }
 
 fn title(victims: &[&ClassSummary]) -> String {

@@ -126,8 +126,9 @@ pub(super) fn end_labels(
         label.0 = label.0.min(limit);
         limit = label.0 - APART;
     }
+    // The swatch says whose it is: coloured letters would be too pale to read.
     for (y, text, row) in labels {
-        let style = ("sans-serif", 14).into_font().color(&class_color(row));
-        write(area, &text, (x, y), anchored(style, HPos::Left));
+        line(area, (x, y), (x + 16, y), class_color(row).stroke_width(3));
+        write(area, &text, (x + 20, y), anchored(text_style(14), HPos::Left));
     }
 }

@@ -11,6 +11,8 @@ use crate::words;
 
 const PANEL: u32 = 230;
 
+const FORMULA: &str = "attainment = good ÷ offered; goodput = good requests ÷ measured seconds; safe load: the largest that was confirmed to keep every objective";
+
 pub(crate) fn draw(plan: &CapacityPlan) -> Option<Chart> {
     let curves = &plan.curves;
     if curves.iter().all(|curve| curve.points.len() < 2) {
@@ -27,7 +29,7 @@ pub(crate) fn draw(plan: &CapacityPlan) -> Option<Chart> {
         panel(&panels[0], curves, ("attainment", |point| point.attainment));
         panel(&panels[1], curves, ("good requests a second", |point| point.goodput));
     });
-    Some(Chart { name: "capacity", svg: drawing, data: data(curves), title, how })
+    Some(Chart { name: "capacity", svg: drawing, data: data(curves), title, how, formula: FORMULA })
 }
 
 fn title(curves: &[Curve]) -> String {

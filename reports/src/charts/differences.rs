@@ -13,6 +13,8 @@ const TOP: i32 = 36;
 const AXIS: (i32, i32) = (300, 680);
 const ROWS_MAX: usize = 60;
 
+const FORMULA: &str = "candidate ÷ first; differences of pairs of replications on the same arrivals and lengths, Student-t, Bonferroni over all numbers";
+
 pub(crate) fn draw(comparison: &Comparison) -> Chart {
     let reference = comparison.candidates.first().map_or("", |first| first.name.as_str());
     let many = comparison.candidates.len() > 2;
@@ -32,7 +34,7 @@ pub(crate) fn draw(comparison: &Comparison) -> Chart {
     );
     let height = (TOP + ROW * shown.len() as i32 + 30) as u32;
     let svg = svg(height, &title, &how, |area| paint(area, &shown, many));
-    Chart { name: "differences", svg, data: data(comparison), title, how }
+    Chart { name: "differences", svg, data: data(comparison), title, how, formula: FORMULA }
 }
 
 /// The candidate's value ÷ the first's at a difference; `None` where there is no ratio.

@@ -10,6 +10,8 @@ use crate::words;
 
 const HEIGHT: u32 = 330;
 
+const FORMULA: &str = "attainment = good ÷ offered; cost = price an hour × devices, where prices are known, else devices";
+
 pub(crate) fn draw(plan: &CapacityPlan) -> Option<Chart> {
     let shown: Vec<(&Tried, f64)> =
         plan.tried.iter().filter_map(|tried| Some((tried, tried.attainment.value?))).collect();
@@ -29,7 +31,7 @@ pub(crate) fn draw(plan: &CapacityPlan) -> Option<Chart> {
         if priced { "its price an hour" } else { "its devices" }
     );
     let drawing = svg(HEIGHT, &title, &how, |area| paint(area, &shown, (plan, priced)));
-    Some(Chart { name: "frontier", svg: drawing, data: data(plan), title, how })
+    Some(Chart { name: "frontier", svg: drawing, data: data(plan), title, how, formula: FORMULA })
 }
 
 fn cost(tried: &Tried, priced: bool) -> f64 {

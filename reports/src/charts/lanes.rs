@@ -26,6 +26,8 @@ struct Lane<'a> {
     slices: Vec<Vec<(Cause, f64)>>,
 }
 
+const FORMULA: &str = "each slice of a wait is divided as the class's waiting was in that stretch; share = weight ÷ weights of those who hold or wait";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let lanes: Vec<Lane<'_>> = subject
         .summary
@@ -44,7 +46,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     );
     let height = (HEAD + ROW * lanes.len().max(1) as i32) as u32;
     let drawing = svg(height, &title, &how, |area| paint(area, subject, &lanes));
-    Chart { name: "lanes", svg: drawing, data: data(subject, &lanes), title, how }
+    Chart { name: "lanes", svg: drawing, data: data(subject, &lanes), title, how, formula: FORMULA }
 }
 
 fn lane<'a>(subject: &Subject<'_>, row: usize, class: &'a ClassSummary) -> Option<Lane<'a>> {

@@ -9,7 +9,10 @@ mod canvas;
 mod capacity;
 mod differences;
 mod frontier;
+mod heat;
 mod lanes;
+mod load;
+mod memory;
 mod percentiles;
 mod phases;
 mod queue;
@@ -41,6 +44,8 @@ pub struct Chart {
     pub title: String,
     /// How to read it.
     pub how: String,
+    /// What is drawn, as a formula.
+    pub formula: &'static str,
     /// The drawing, for a page that defines `--fg` and `--bg`.
     pub svg: String,
     /// What is drawn, as a table: the head, then the rows.
@@ -87,7 +92,11 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
     let subject = Subject { plan, summary, ledgers, tallies, pooled };
     let mut charts = vec![scoreboard::draw(&subject)];
     if plan.sees_first_tokens() {
-        charts.extend([percentiles::draw(&subject), phases::draw(&subject)]);
+        charts.push(percentiles::draw(&subject));
+    }
+    charts.extend(heat::draw(&subject));
+    if plan.sees_first_tokens() {
+        charts.push(phases::draw(&subject));
     }
     charts.push(queue::draw(&subject));
     if plan.sees_engines() {
@@ -99,6 +108,8 @@ pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ch
     if plan.sees_engines() {
         charts.push(shares::draw(&subject));
     }
+    charts.extend(memory::draw(&subject));
+    charts.push(load::draw(&subject));
     charts
 }
 

@@ -16,6 +16,8 @@ const STEPS: usize = 80;
 /// A curve: (nines, seconds).
 type Curve = Vec<(f64, f64)>;
 
+const FORMULA: &str = "ttft = first token − intended arrival, the queue included; nearest rank over pooled requests; x = −log10(1 − p)";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let curves: Vec<(usize, &str, Curve)> = (subject.classes())
         .map(|(row, name)| (row, name, curve(&subject.pooled[row])))
@@ -38,7 +40,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
             paint(area, subject, &curves);
         }
     });
-    Chart { name: "percentiles", svg: drawing, data: data(subject), title, how }
+    Chart { name: "percentiles", svg: drawing, data: data(subject), title, how, formula: FORMULA }
 }
 
 fn title(subject: &Subject<'_>) -> String {

@@ -28,6 +28,8 @@ struct Bar {
     shares: [f64; 4],
 }
 
+const FORMULA: &str = "queue + prefill + decode + recompute = e2e, request by request";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let bars: Vec<Vec<Bar>> =
         subject.classes().map(|(row, name)| bars(subject, row, name)).collect();
@@ -42,7 +44,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let rows = bars.iter().map(Vec::len).sum::<usize>() as i32;
     let height = TOP + rows * ROW + bars.len() as i32 * GAP + 4;
     let drawing = svg(height as u32, &title, &how, |area| paint(area, &bars, shown));
-    Chart { name: "phases", svg: drawing, data: data(&bars, shown), title, how }
+    Chart { name: "phases", svg: drawing, data: data(&bars, shown), title, how, formula: FORMULA }
 }
 
 fn bars(subject: &Subject<'_>, row: usize, name: &str) -> Vec<Bar> {

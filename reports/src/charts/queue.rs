@@ -13,6 +13,8 @@ const HEIGHT: u32 = 420;
 /// A line over time: (seconds, value).
 type Line = Vec<(f64, f64)>;
 
+const FORMULA: &str = "waiting: mean of the samples in a stretch, allocator and engines; oldest: the largest age sampled";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let waiting = |bin: &ClassBin| (bin.queued + bin.engine_waiting) as f64 / bin.samples as f64;
     let oldest = |bin: &ClassBin| bin.oldest_wait.secs_f64();
@@ -37,7 +39,14 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
             .collect();
         paint(&lower, subject, &scaled, ("oldest", &|value| words::tick(*value, unit)));
     });
-    Chart { name: "queue", svg: drawing, data: data(subject, &depth, &ages), title, how }
+    Chart {
+        name: "queue",
+        svg: drawing,
+        data: data(subject, &depth, &ages),
+        title,
+        how,
+        formula: FORMULA,
+    }
 }
 
 /// Means over a bin: below a few, whole numbers would repeat.

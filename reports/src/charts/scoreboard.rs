@@ -17,6 +17,8 @@ const RATIO: (i32, i32) = (520, 760);
 /// The ratio axis: from a tenth of the limit to ten times.
 const DECADES: f64 = 1.0;
 
+const FORMULA: &str = "good of offered = good ÷ offered; refused, expired, failed and unfinished requests are missed; measured ÷ limit at the objective's percentile";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let summary = subject.summary;
     let missed = summary.objectives.iter().filter(|o| o.result == ObjectiveVerdict::Fail).count();
@@ -43,6 +45,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
         data: data(subject),
         title,
         how,
+        formula: FORMULA,
     }
 }
 

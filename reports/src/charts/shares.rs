@@ -21,6 +21,8 @@ struct Point {
     waits: bool,
 }
 
+const FORMULA: &str = "used = engine time of the class ÷ engine time of all; share = weight ÷ weights of classes that used some or waited";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let points = points(subject);
     let title = title(subject);
@@ -38,7 +40,14 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
         }
         axis(area, subject, height as i32);
     });
-    Chart { name: "shares", svg: drawing, data: data(subject, &points), title, how }
+    Chart {
+        name: "shares",
+        svg: drawing,
+        data: data(subject, &points),
+        title,
+        how,
+        formula: FORMULA,
+    }
 }
 
 fn points(subject: &Subject<'_>) -> Vec<Vec<Point>> {

@@ -18,6 +18,8 @@ struct Stretch {
     shares: Vec<f64>,
 }
 
+const FORMULA: &str = "busy = time computing ÷ time there is; of a step, prefill goes by marginal cost, the rest in equal parts to the sequences that decode";
+
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let stretches = stretches(subject);
     let title = title(subject);
@@ -27,7 +29,14 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
         subject.which_replication()
     );
     let drawing = svg(HEIGHT, &title, &how, |area| paint(area, subject, &stretches));
-    Chart { name: "utilization", svg: drawing, data: data(subject, &stretches), title, how }
+    Chart {
+        name: "utilization",
+        svg: drawing,
+        data: data(subject, &stretches),
+        title,
+        how,
+        formula: FORMULA,
+    }
 }
 
 fn stretches(subject: &Subject<'_>) -> Vec<Stretch> {

@@ -1,84 +1,157 @@
-//! `report.html`: one file, no network, no script.
+//! `report.html`: what happened to each class, because of whom, on which machine under what load.
 
-use minijinja::{AutoEscape, Environment, Value, context};
+use minijinja::{Value, context};
 
+use crate::charts::{self, Chart};
+use crate::fate;
 use crate::ledger::Ledger;
-use plimsoll_base::Metric;
-
+use crate::page::template::{Template, TemplateError, render};
+use crate::page::{figure, glossary, island, workload, worst};
 use crate::plan::Plan;
 use crate::recorded::NOT_OBSERVED;
-use crate::summary::{ClassSummary, Distribution, Estimate, Summary};
+use crate::summary::{ClassSummary, Distribution, Estimate, Summary, Verdict};
 use crate::words;
-use crate::{charts, fate};
-
-/// The template that [`page`] uses when it is given none.
-pub const TEMPLATE: &str = include_str!("page.html");
+use plimsoll_base::Metric;
 
 /// Tenants shown on the page at most; all of them are in `summary.json`.
 const TENANTS_MAX: usize = 50;
 
-/// What pages are rendered in: everything is escaped.
-pub(crate) fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment
-}
-
-/// A chart as templates know it. Its drawing is markup of our own.
-pub(crate) fn figure(chart: &charts::Chart) -> Value {
-    context! {
-        name => chart.name,
-        title => &chart.title,
-        how => &chart.how,
-        data => &chart.data,
-        svg => Value::from_safe_string(chart.svg.clone()),
-    }
-}
-
-/// The report as a page. `template` replaces [`TEMPLATE`].
+/// The report as a page. `template` replaces our own.
 ///
 /// # Errors
-/// If a template of the caller's does not parse or render.
+/// If a template of the user's does not parse or render: what is wrong, and where.
 pub fn page(
     plan: &Plan,
     summary: &Summary,
     ledgers: &[Ledger],
-    template: Option<&str>,
-) -> Result<String, minijinja::Error> {
-    let charts: Vec<Value> = charts::draw(plan, ledgers, summary).iter().map(figure).collect();
+    template: Option<&Template>,
+) -> Result<String, TemplateError> {
+    let charts = charts::draw(plan, ledgers, summary);
+    let of = |names: &[&str]| -> Vec<Value> {
+        let named = |name: &&str| charts.iter().find(|chart: &&Chart| chart.name == *name);
+        names.iter().filter_map(named).map(figure).collect()
+    };
     let rows: Vec<Value> = (summary.classes.iter().enumerate())
         .map(|(row, class)| class_row(summary, &ledgers[0], row, class))
         .collect();
     let line = &summary.verdict_line;
     let rest = line.split_once(summary.verdict.word()).map_or("", |(_, rest)| rest).trim();
-    environment().render_str(
-        template.unwrap_or(TEMPLATE),
-        context! {
-            summary => Value::from(minijinja::value::Serde(summary)),
-            verdict => context! {
-                symbol => summary.verdict.symbol(),
-                word => summary.verdict.word(),
-                rest => rest,
-            },
-            partial => match (summary.partial, &summary.recorded) {
-                (false, _) => "",
-                (true, None) => "PARTIAL: interrupted",
-                (true, Some(_)) => "PARTIAL: the log was cut off",
-            },
-            not_observed => summary.recorded.as_ref().map(|recorded| &recorded.not_observed),
-            cards => cards(summary),
-            rows => rows,
-            charts => charts,
-            conservation => crate::table::conservation(summary),
-            numbers => numbers(summary),
-            tenants => tenants(summary),
-            tenants_left_out => summary.tenants.len().saturating_sub(TENANTS_MAX),
-            alarms => crate::alarms::lines(&summary.alarms),
-            advice => crate::advice::lines(&summary.advice),
-            next => summary.next.iter().map(|line| code(line)).collect::<Vec<_>>(),
-            provenance => provenance(summary),
+    let context = context! {
+        title => &summary.scenario.name,
+        version => &summary.plimsoll,
+        summary => Value::from(minijinja::value::Serde(summary)),
+        verdict => context! {
+            class => class_of(summary.verdict),
+            symbol => summary.verdict.symbol(),
+            word => summary.verdict.word(),
+            rest => rest,
         },
-    )
+        partial => match (summary.partial, &summary.recorded) {
+            (false, _) => "",
+            (true, None) => "PARTIAL: interrupted",
+            (true, Some(_)) => "PARTIAL: the log was cut off",
+        },
+        not_observed => summary.recorded.as_ref().map(|recorded| &recorded.not_observed),
+        cards => cards(summary),
+        rows => rows,
+        source => source(summary),
+        starvation => of(&["blame", "lanes", "queue", "shares"]),
+        latency => of(&["scoreboard", "percentiles", "heat", "phases"]),
+        workload => of(&["load"]),
+        hardware => of(&["utilization", "memory"]),
+        intervals => intervals(summary),
+        worst => worst::rows(plan, ledgers),
+        worst_key => worst::key(),
+        worst_note => if ledgers.len() > 1 { " (replication 1)" } else { "" },
+        conservation => crate::table::conservation(summary),
+        load => workload::load(plan, ledgers, summary),
+        machine => workload::machine(summary),
+        numbers => numbers(summary),
+        tenants => tenants(summary),
+        tenants_left_out => summary.tenants.len().saturating_sub(TENANTS_MAX),
+        alarms => crate::alarms::lines(&summary.alarms),
+        advice => crate::advice::lines(&summary.advice),
+        next => summary.next.iter().map(|line| code(line)).collect::<Vec<_>>(),
+        provenance => provenance(summary),
+        glossary => glossary(),
+        island => Value::from_safe_string(island::island(plan, &ledgers[0])),
+    };
+    render("run.html", template, &context)
+}
+
+/// The verdict as the style sheet names it.
+fn class_of(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Done => "done",
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Overloaded => "overloaded",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// Where the numbers come from, in one line for the first screen.
+fn source(summary: &Summary) -> String {
+    let scenario = &summary.scenario;
+    let hash: String = scenario.hash.chars().take(12).collect();
+    let mut parts = vec![format!("Scenario {hash}")];
+    match summary.recorded {
+        None => parts.extend([
+            format!("seed {}", scenario.seed),
+            match scenario.replications {
+                1 => "one replication, so no intervals".to_owned(),
+                count => format!("{count} replications"),
+            },
+            match scenario.warm_up_s > 0.0 {
+                true => format!("the first {} cut off", words::round_secs(scenario.warm_up_s)),
+                false => "no warm-up cut off".to_owned(),
+            },
+        ]),
+        Some(_) => parts.push("a decision log, replayed".to_owned()),
+    }
+    if summary.recorded.is_none() {
+        let steps = summary.pools.iter().map(|pool| format!("{}: {}", pool.name, pool.provenance));
+        parts.push(format!("step times of {}", steps.collect::<Vec<_>>().join("; ")));
+    }
+    parts.join(" · ")
+}
+
+/// The longest stretches in which a class waited, got nothing, or fell behind.
+fn intervals(summary: &Summary) -> Vec<Vec<String>> {
+    let head = ["class", "what", "how long", "from", "to", "meanwhile"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for class in &summary.classes {
+        let row = |what: &str, long: String, from: f64, to: f64, meanwhile: String| {
+            let name = class.name.clone();
+            vec![name, what.to_owned(), long, words::secs(from), words::secs(to), meanwhile]
+        };
+        let waiting = &class.waiting;
+        if let Some(without) = &waiting.longest_without_service {
+            let served = match without.served_meanwhile.as_slice() {
+                [] => "nobody was served".to_owned(),
+                served => format!("{} served", words::list(served)),
+            };
+            let meanwhile = format!("{} waited, {served}", words::count(without.waiting));
+            let (from, to) = (without.from_s, without.from_s + without.seconds);
+            rows.push(row("no service", words::secs(without.seconds), from, to, meanwhile));
+        }
+        if let Some(worst) = &waiting.worst_wait {
+            let long =
+                format!("{}{}", if worst.at_least { "≥ " } else { "" }, words::secs(worst.seconds));
+            let who = format!("request {} of {}", words::count(worst.request), worst.tenant);
+            let (from, to) = (worst.arrived_s, worst.arrived_s + worst.seconds);
+            rows.push(row("the longest wait", long, from, to, who));
+        }
+        if let Some(lag) = waiting.lag.as_ref().filter(|lag| lag.seconds > 0.0) {
+            let long = format!("{} of engine time", words::secs(lag.seconds));
+            let fair = format!(
+                "up to {} may be the size of requests",
+                words::secs(2.0 * lag.largest_request_s)
+            );
+            rows.push(row("behind its share", long, lag.from_s, lag.to_s, fair));
+        }
+    }
+    rows
 }
 
 /// A sentence as HTML: what stands between backticks is code.
@@ -142,15 +215,15 @@ fn cards(summary: &Summary) -> Vec<Value> {
         (Some(_), None) => "engines are opaque, and none reported its load".to_owned(),
     };
     [
-        ("goodput", goodput, between(run.goodput.interval, words::number)),
-        ("SLO attainment", share, good),
-        ("worst wait", wait, who),
-        ("engines busy", use_of(&used.busy), useful),
+        ("goodput", "goodput", goodput, between(run.goodput.interval, words::number)),
+        ("attainment", "SLO attainment", share, good),
+        ("wait", "worst wait", wait, who),
+        ("busy", "engines busy", use_of(&used.busy), useful),
     ]
     .into_iter()
-    .map(|(head, value, note)| {
+    .map(|(id, head, value, note)| {
         // A number and its unit stay on one line.
-        context! { head, value, note => note.replace(" %", "\u{a0}%") }
+        context! { id, head, value, note => note.replace(" %", "\u{a0}%") }
     })
     .collect()
 }
