@@ -33,6 +33,8 @@ pub enum Verb {
     Replay(ReplayOptions),
     /// Render the report of a decision log, as `run` does that of a scenario
     Report(ReportOptions),
+    /// Compare two results: what differs, with intervals, and whether it is evidence
+    Diff(DiffOptions),
     /// Read a scenario, a policy or a gateway file and say whether it holds together
     Check(CheckOptions),
     /// Stand in front of inference servers: an OpenAI-compatible gateway whose policy is the one
@@ -117,6 +119,27 @@ pub struct RunOptions {
     #[arg(long, short)]
     pub quiet: bool,
     /// A template of your own for report.html; it may extend run.html or shell.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
+    /// A result folder to compare with: what differs is printed too
+    #[arg(long, value_name = "FOLDER")]
+    pub baseline: Option<PathBuf>,
+}
+
+/// Options of `diff`.
+#[derive(Args, Debug)]
+pub struct DiffOptions {
+    /// A result folder of `run` or `report`, or its summary.json
+    pub before: PathBuf,
+    /// The one that is compared with it
+    pub after: PathBuf,
+    /// Where to write page, chart and JSON [default: nowhere]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// A template of your own for the page; it may extend study.html or shell.html
     #[arg(long, value_name = "FILE")]
     pub page_template: Option<PathBuf>,
 }
@@ -418,6 +441,9 @@ pub struct ReportOptions {
     /// Exit with 0 even where an objective is missed or the result is inconclusive
     #[arg(long)]
     pub no_gate: bool,
+    /// A result folder to compare with: what differs is printed too
+    #[arg(long, value_name = "FOLDER")]
+    pub baseline: Option<PathBuf>,
 }
 
 /// Whether a log is compared with what its policy decides now.

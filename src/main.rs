@@ -9,6 +9,7 @@ mod check;
 mod compare;
 mod counterfactual;
 mod decisions;
+mod diff;
 mod emit;
 mod files;
 mod interrupt;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Merge(options) => sweep::merge(options),
         Verb::Replay(options) => replay::replay(options),
         Verb::Report(options) => report::report(options),
+        Verb::Diff(options) => diff::diff(options),
         Verb::Check(options) => check::check(options),
         #[cfg(feature = "serve")]
         Verb::Backend(options) => backend::backend(options),

@@ -9,7 +9,7 @@ use plimsoll_report::{Ledger, Summary};
 
 use crate::arguments::{PolicyCheck, ReportOptions};
 use crate::files::{self, Listener, Results};
-use crate::run::{file_name, print, read_template};
+use crate::run::{Shown, file_name, read_result, read_template, show};
 use crate::{Failure, replay};
 
 /// How the file of a log ends.
@@ -60,12 +60,10 @@ fn again(options: &ReportOptions, file: &Path) -> Result<ExitCode, Failure> {
             options.log.display()
         )));
     }
-    let cannot =
-        |error: String| Failure::Usage(format!("cannot read `{}`: {error}", file.display()));
-    let text = std::fs::read(file).map_err(|error| cannot(error.to_string()))?;
-    let summary: Summary =
-        serde_json::from_slice(&text).map_err(|error| cannot(error.to_string()))?;
-    print(options.format, &summary, None)?;
+    let summary = read_result(file)?;
+    let baseline = options.baseline.as_deref().map(read_result).transpose()?;
+    let shown = Shown { summary: &summary, ledgers: &[], baseline: baseline.as_ref() };
+    show(options.format, &shown, None)?;
     Ok(ExitCode::from(exit_code(options, &summary)))
 }
 
@@ -101,7 +99,9 @@ fn of_log(options: &ReportOptions, log: &Path, name: Option<&Path>) -> Result<u8
         Results { plan: &plan, summary: &summary, ledgers: &ledgers, template: template.as_ref() };
     let page = files::write(&folder, &results, rows.into_iter().collect())
         .map_err(|error| files::failure(error, &folder))?;
-    print(options.format, &summary, Some(&page))?;
+    let baseline = options.baseline.as_deref().map(read_result).transpose()?;
+    let shown = Shown { summary: &summary, ledgers: &ledgers, baseline: baseline.as_ref() };
+    show(options.format, &shown, Some(&page))?;
     Ok(exit_code(options, &summary))
 }
 

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use plimsoll_planner::{self as planner, LogKeeper, OtherPolicy, Replicated, StudyError};
 use plimsoll_policy::Agreement;
-use plimsoll_report::{Ledger, Plan, Precision, Summary, Template, TemplateError};
+use plimsoll_report::{
+    Ledger, Plan, Precision, Summary, Template, TemplateError, comment, diff, table_with_sparklines,
+};
 use plimsoll_scenario::{Loaded, Scenario};
 
 use crate::arguments::{Format, Replications, RunOptions};
@@ -23,6 +25,7 @@ pub const INTERRUPTED: u8 = 130;
 pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
     let scenario = open(&options.file, &options.overrides)?;
     let template = options.page_template.as_deref().map(read_template).transpose()?;
+    let baseline = options.baseline.as_deref().map(read_result).transpose()?;
     let seed = options.seed.unwrap_or(scenario.seed);
     let plan = plimsoll_planner::plan(&scenario, seed);
     let shadows = shadows(options, &scenario)?;
@@ -49,7 +52,8 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
         }
         None => None,
     };
-    print(options.format, &summary, page.as_deref())?;
+    let shown = Shown { summary: &summary, ledgers: &ledgers, baseline: baseline.as_ref() };
+    show(options.format, &shown, page.as_deref())?;
     tell_agreements(options, &agreements);
     Ok(exit_code(options, &summary))
 }
@@ -197,15 +201,46 @@ pub fn file_name(name: &str) -> String {
     name.chars().map(keep).collect()
 }
 
+/// What is printed of results.
+pub struct Shown<'a> {
+    /// The results.
+    pub summary: &'a Summary,
+    /// What they were made of; nothing where a result folder is shown again.
+    pub ledgers: &'a [Ledger],
+    /// What they are compared with.
+    pub baseline: Option<&'a Summary>,
+}
+
 /// Prints the results, and says where the page is.
-pub fn print(format: Format, summary: &Summary, page: Option<&Path>) -> Result<(), Failure> {
-    let text = match format {
-        Format::Json => summary.to_json(),
-        Format::Human => table(summary, plimsoll_report::Format::Human),
-        Format::Csv => table(summary, plimsoll_report::Format::Csv),
-        Format::Md => table(summary, plimsoll_report::Format::Md),
+pub fn show(format: Format, shown: &Shown<'_>, page: Option<&Path>) -> Result<(), Failure> {
+    let &Shown { summary, ledgers, baseline } = shown;
+    let difference = baseline.map(|other| diff(("the baseline", other), ("this run", summary)));
+    let text = match (format, ledgers, &difference) {
+        (Format::Json, _, _) => summary.to_json(),
+        (Format::Csv, _, _) => table(summary, plimsoll_report::Format::Csv),
+        (Format::Md, _, None) => table(summary, plimsoll_report::Format::Md),
+        (Format::Md, _, Some(difference)) => comment(summary, difference),
+        // Lines are drawn for people alone.
+        (Format::Human, [ledger, ..], _) if std::io::stdout().is_terminal() => {
+            table_with_sparklines(summary, ledger, width())
+        }
+        (Format::Human, _, _) => table(summary, plimsoll_report::Format::Human),
+    };
+    let human = plimsoll_report::Format::Human;
+    let text = match difference.filter(|_| format == Format::Human) {
+        Some(difference) => text + "\n" + &difference.study().text(human, width()),
+        None => text,
     };
     say(&text, page)
+}
+
+/// Reads the summary of a result folder, or a summary itself.
+pub fn read_result(path: &Path) -> Result<Summary, Failure> {
+    let file = if path.is_dir() { path.join("summary.json") } else { path.to_owned() };
+    let cannot =
+        |error: String| Failure::Usage(format!("cannot read `{}`: {error}", file.display()));
+    let text = std::fs::read(&file).map_err(|error| cannot(error.to_string()))?;
+    Summary::read(&text).map_err(cannot)
 }
 
 /// Prints a text, and says where its page is.

@@ -78,6 +78,7 @@ pub fn compare(
         notes: study.notes(&names, replications),
         differences,
         best: (names.len() > 2).then(|| study.best(&names)).transpose()?,
+        separate: false,
     })
 }
 

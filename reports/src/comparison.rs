@@ -35,6 +35,9 @@ pub struct Comparison {
     pub best: Option<Best>,
     /// Sentences that a reader must know.
     pub notes: Vec<String>,
+    /// Whether each interval holds with 95 % by itself, instead of all together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub separate: bool,
 }
 
 /// One of those compared.

@@ -94,7 +94,10 @@ impl Comparison {
         let mut sentences = self.sentences.clone();
         sentences.extend(self.best.iter().map(|best| best.sentence.clone()));
         Sheet {
-            title: format!("{}: comparison", self.scenario),
+            title: match self.separate {
+                false => format!("{}: comparison", self.scenario),
+                true => format!("{}: difference", self.scenario),
+            },
             verdict: None,
             sentences,
             cards: self.cards(),

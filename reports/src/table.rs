@@ -2,8 +2,11 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use crate::comparison::Comparison;
+use crate::ledger::Ledger;
+use crate::markdown::markdown;
 use crate::summary::{ClassSummary, Summary};
-use crate::{fate, rows, words};
+use crate::{charts, fate, rows, words};
 
 /// How the table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,38 +65,53 @@ fn engine_share(_: &Summary, class: &ClassSummary) -> String {
 pub fn table(summary: &Summary, format: Format, width: usize) -> String {
     match format {
         Format::Csv => csv(summary),
-        Format::Human | Format::Md => {
-            let grid = grid(summary, format, width);
-            let mut text = wrap(&summary.verdict_line, format, width);
-            text.push_str(&format!("\n{grid}\n\n"));
-            for class in &summary.classes {
-                let bullet = if format == Format::Md { "- " } else { "" };
-                text.push_str(&wrap(&format!("{bullet}{}", class.waiting.sentence), format, width));
-            }
-            if let Some(gap) = &summary.fairness.sentence {
-                text.push_str(&wrap(&format!("= {gap}."), format, width));
-            }
-            text.push('\n');
-            for line in crate::alarms::lines(&summary.alarms) {
-                text.push_str(&wrap(&format!("! {line}"), format, width));
-            }
-            for line in crate::advice::lines(&summary.advice) {
-                text.push_str(&wrap(&format!("± {line}"), format, width));
-            }
-            text.push_str(&wrap(&conservation(summary), format, width));
-            text.push_str(&wrap(&notes(summary), format, width));
-            for line in certainty(summary) {
-                text.push_str(&wrap(&format!("± {line}"), format, width));
-            }
-            for line in summary.recorded.iter().flat_map(|recorded| &recorded.not_observed) {
-                text.push_str(&wrap(&format!("? {line}"), format, width));
-            }
-            for line in &summary.next {
-                text.push_str(&wrap(&format!("→ {line}"), format, width));
-            }
-            text
-        }
+        Format::Md => markdown(summary, None),
+        Format::Human => human(summary, &[], width),
     }
+}
+
+/// The results for a terminal, with how many of each class waited over time.
+pub fn table_with_sparklines(summary: &Summary, ledger: &Ledger, width: usize) -> String {
+    let of = |row: usize| charts::spark(ledger, row);
+    let sparks: Vec<String> = (0..summary.classes.len()).map(of).collect();
+    human(summary, &sparks, width)
+}
+
+/// The results as Markdown with their difference to a baseline, under 40 lines.
+pub fn comment(summary: &Summary, baseline: &Comparison) -> String {
+    markdown(summary, Some(baseline))
+}
+
+fn human(summary: &Summary, sparks: &[String], width: usize) -> String {
+    let format = Format::Human;
+    let grid = grid(summary, sparks, width);
+    let mut text = wrap(&summary.verdict_line, format, width);
+    text.push_str(&format!("\n{grid}\n\n"));
+    for class in &summary.classes {
+        text.push_str(&wrap(&class.waiting.sentence, format, width));
+    }
+    if let Some(gap) = &summary.fairness.sentence {
+        text.push_str(&wrap(&format!("= {gap}."), format, width));
+    }
+    text.push('\n');
+    for line in crate::alarms::lines(&summary.alarms) {
+        text.push_str(&wrap(&format!("! {line}"), format, width));
+    }
+    for line in crate::advice::lines(&summary.advice) {
+        text.push_str(&wrap(&format!("± {line}"), format, width));
+    }
+    text.push_str(&wrap(&conservation(summary), format, width));
+    text.push_str(&wrap(&notes(summary), format, width));
+    for line in certainty(summary) {
+        text.push_str(&wrap(&format!("± {line}"), format, width));
+    }
+    for line in summary.recorded.iter().flat_map(|recorded| &recorded.not_observed) {
+        text.push_str(&wrap(&format!("? {line}"), format, width));
+    }
+    for line in &summary.next {
+        text.push_str(&wrap(&format!("→ {line}"), format, width));
+    }
+    text
 }
 
 /// The conservation line, and why it counts more than the table does.
@@ -191,21 +209,25 @@ fn is_unit(word: &str) -> bool {
     matches!(letters, "%" | "ns" | "us" | "µs" | "ms" | "s" | "min" | "h")
 }
 
-fn grid(summary: &Summary, format: Format, width: usize) -> String {
+/// `sparks` is a line a class, or nothing.
+fn grid(summary: &Summary, sparks: &[String], width: usize) -> String {
     for rank in (1..=4).rev() {
         let columns: Vec<&Column> = COLUMNS.iter().filter(|column| column.rank <= rank).collect();
+        // What became of a class stands last, the line before it.
+        let (fate, measures) = columns.split_last().expect("there are columns");
+        let is_drawn = !sparks.is_empty() && rank > 1;
         let mut table = Table::new();
-        table.load_style(match format {
-            Format::Md => presets::ASCII_MARKDOWN,
-            Format::Human | Format::Csv => presets::UTF8_HORIZONTAL_ONLY,
-        });
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(columns.iter().map(|column| column.head));
-        for class in &summary.classes {
-            table.add_row(columns.iter().map(|column| (column.cell)(summary, class)));
+        let line = is_drawn.then_some("waiting over time");
+        table.set_header(measures.iter().map(|column| column.head).chain(line).chain([fate.head]));
+        for (row, class) in summary.classes.iter().enumerate() {
+            let line = is_drawn.then(|| sparks[row].clone());
+            let cells = measures.iter().map(|column| (column.cell)(summary, class));
+            table.add_row(cells.chain(line).chain([(fate.cell)(summary, class)]));
         }
-        for (index, column) in columns.iter().enumerate() {
-            if !matches!(column.head, "class" | "")
+        for (index, column) in measures.iter().enumerate() {
+            if column.head != "class"
                 && let Some(column) = table.column_mut(index)
             {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -213,7 +235,7 @@ fn grid(summary: &Summary, format: Format, width: usize) -> String {
         }
         let text = table.to_string();
         let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
-        if format == Format::Md || widest <= width || rank == 1 {
+        if widest <= width || rank == 1 {
             // One rule under the head is enough.
             let lines = text.lines().map(str::trim_end).filter(|line| !line.starts_with('─'));
             return lines.collect::<Vec<_>>().join("\n");

@@ -13,7 +13,7 @@ const TOP: i32 = 36;
 const AXIS: (i32, i32) = (300, 680);
 const ROWS_MAX: usize = 60;
 
-const FORMULA: &str = "candidate ÷ first; differences of pairs of replications on the same arrivals and lengths, Student-t, Bonferroni over all numbers";
+const FORMULA: &str = "candidate ÷ first; differences and their intervals as the method below says";
 
 pub(crate) fn draw(comparison: &Comparison) -> Chart {
     let reference = comparison.candidates.first().map_or("", |first| first.name.as_str());
@@ -30,7 +30,11 @@ pub(crate) fn draw(comparison: &Comparison) -> Chart {
     };
     let how = format!(
         "Each number divided by that of {reference}, on a logarithmic axis. Green is better, orange \
-         worse, grey no evidence: its interval holds 1. All intervals hold together with 95 %."
+         worse, grey no evidence: its interval holds 1. {}",
+        match comparison.separate {
+            false => "All intervals hold together with 95 %.",
+            true => "Each interval holds by itself with 95 %.",
+        }
     );
     let height = (TOP + ROW * shown.len() as i32 + 30) as u32;
     let svg = svg(height, &title, &how, |area| paint(area, &shown, many));

@@ -24,7 +24,7 @@ mod utilization;
 pub(crate) use capacity::draw as capacity;
 pub(crate) use differences::draw as differences;
 pub(crate) use frontier::draw as frontier;
-pub(crate) use sparkline::sparkline;
+pub(crate) use sparkline::{spark, sparkline};
 
 use serde::Serialize;
 

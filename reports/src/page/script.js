@@ -156,7 +156,12 @@
     if (!all.length) { text("p", data.marks.length ? "Nobody waited." : "The attribution is off: nobody knows.", blame); return; }
     const totals = {};
     all.forEach(function (part) { totals[part.victim] = (totals[part.victim] || 0) + part.seconds; });
-    const table = text("table", "", blame);
+    const region = text("div", "", blame);
+    region.className = "scroll";
+    region.tabIndex = 0;
+    region.setAttribute("role", "region");
+    region.setAttribute("aria-label", "Who waited on whom");
+    const table = text("table", "", region);
     table.className = "data";
     const head = text("tr", "", text("thead", "", table)), body = text("tbody", "", table);
     ["who waited", "because of", "for what", "kind", "time", "of its waiting"].forEach(function (words) { text("th", words, head).scope = "col"; });
