@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-pub use crate::numbers::{Between, Percent, Replications};
+pub use crate::numbers::{Between, Percent, Replications, Window};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Simulate shared AI serving: who waits for whom, and how deep the ship may be loaded.
@@ -86,6 +86,10 @@ pub struct RunOptions {
     /// replication (decisions-N.plog where there are more)
     #[arg(long, conflicts_with = "no_files")]
     pub decisions: bool,
+    /// Write trace.json for Perfetto's viewer: what happened on every seat between two instants of
+    /// the first replication, such as `15m..16m`
+    #[arg(long, value_name = "FROM..TO", conflicts_with = "no_files")]
+    pub trace: Option<Window>,
     /// Have another policy listen without acting and say how often it agrees: a policy file or a
     /// scenario whose classes have the same names
     #[arg(long, value_name = "OTHER")]

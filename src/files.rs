@@ -8,10 +8,11 @@ use std::sync::Mutex;
 use plimsoll_base::{Fact, Observer, RequestRecord, Time};
 use plimsoll_report::{
     Batches, Ledger, OutputFolder, Plan, RequestRows, Summary, Template, TemplateError,
+    TraceRecorder,
 };
 
 use crate::Failure;
-use crate::arguments::RunOptions;
+use crate::arguments::{RunOptions, Window};
 use crate::run::bad_template;
 
 /// The rows of one replication.
@@ -23,6 +24,8 @@ pub struct Listener {
     pub ledger: Ledger,
     /// The rows of requests.csv, in a file without a name.
     pub rows: Option<Rows>,
+    /// A stretch of the first replication for a trace viewer, where somebody asked.
+    pub trace: Option<TraceRecorder>,
     /// For what is known of one long run, where somebody asked.
     pub batches: Option<Batches>,
 }
@@ -32,6 +35,7 @@ pub struct Maker<'a> {
     plan: &'a Plan,
     wants_rows: bool,
     batched: bool,
+    window: Option<Window>,
     /// Opened before anything runs, so that a full disk shows at once.
     opened: Mutex<Option<Rows>>,
     broken: Mutex<Option<io::Error>>,
@@ -43,7 +47,8 @@ impl<'a> Maker<'a> {
         let wants_rows = !options.no_files && !options.no_requests;
         let opened = wants_rows.then(|| rows(plan, 0)).transpose()?;
         let (opened, broken) = (Mutex::new(opened), Mutex::new(None));
-        Ok(Maker { plan, wants_rows, batched, opened, broken })
+        let window = options.trace;
+        Ok(Maker { plan, wants_rows, batched, window, opened, broken })
     }
 
     /// The listener of a replication; one without rows if their file cannot be opened.
@@ -59,7 +64,9 @@ impl<'a> Maker<'a> {
             }),
         };
         let batches = self.batched.then(|| Batches::new(self.plan.classes.len()));
-        Listener { ledger: Ledger::new(self.plan), rows, batches }
+        let traced = self.window.filter(|_| replication == 0);
+        let trace = traced.map(|Window(from, to)| TraceRecorder::new(&self.plan.names, (from, to)));
+        Listener { ledger: Ledger::new(self.plan), rows, trace, batches }
     }
 
     /// Why a file could not be opened, if one could not.
@@ -76,6 +83,9 @@ impl Observer for Listener {
         if let Some(rows) = &mut self.rows {
             rows.observe(now, fact);
         }
+        if let Some(trace) = &mut self.trace {
+            trace.observe(now, fact);
+        }
         if let Some(batches) = &mut self.batches {
             batches.observe(now, fact);
         }
@@ -85,6 +95,9 @@ impl Observer for Listener {
         self.ledger.close(now, record);
         if let Some(rows) = &mut self.rows {
             rows.close(now, record);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.close(now, record);
         }
         if let Some(batches) = &mut self.batches {
             batches.close(now, record);
@@ -106,6 +119,8 @@ pub struct Results<'a> {
     pub summary: &'a Summary,
     /// One a replication.
     pub ledgers: &'a [Ledger],
+    /// A stretch for a trace viewer.
+    pub trace: Option<TraceRecorder>,
     /// A template of the user's for the page.
     pub template: Option<&'a Template>,
 }
@@ -119,8 +134,8 @@ pub fn failure(error: anyhow::Error, folder: &Path) -> Failure {
 }
 
 /// Writes the report, and the rows of all replications in order. Returns where the page is.
-pub fn write(folder: &Path, results: &Results<'_>, rows: Vec<Rows>) -> anyhow::Result<PathBuf> {
-    let &Results { plan, summary, ledgers, template } = results;
+pub fn write(folder: &Path, results: Results<'_>, rows: Vec<Rows>) -> anyhow::Result<PathBuf> {
+    let Results { plan, summary, ledgers, trace, template } = results;
     let out = OutputFolder::create(folder)?;
     let page = plimsoll_report::page(plan, summary, ledgers, template)?;
     if !rows.is_empty() {
@@ -136,6 +151,14 @@ pub fn write(folder: &Path, results: &Results<'_>, rows: Vec<Rows>) -> anyhow::R
     plimsoll_report::write_timeseries(plan, ledgers, &mut series)?;
     series.flush()?;
     series.keep()?;
+    let mut latency = out.begin("latency.hgrm")?;
+    plimsoll_report::write_latency(ledgers, &mut latency)?;
+    latency.keep()?;
+    if let Some(trace) = trace {
+        let mut file = out.begin("trace.json")?;
+        trace.write(&mut file)?;
+        file.keep()?;
+    }
     for (name, svg) in plimsoll_report::charts(plan, ledgers, summary) {
         out.write(&format!("charts/{name}"), svg.as_bytes())?;
     }

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use plimsoll_base::Time;
+
 /// How many replications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replications {
@@ -63,6 +65,27 @@ impl FromStr for Between {
             }
             (Some(_) | None, Some(_) | None) => {
                 Err("write a range from 1 to 10000, such as `1..64`".to_owned())
+            }
+        }
+    }
+}
+
+/// From one instant of a run to another, as `15m..16m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window(pub Time, pub Time);
+
+impl FromStr for Window {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Window, String> {
+        let instant = |text: &str| plimsoll_config::units::span(text.trim()).ok();
+        let ends = text.split_once("..").map(|(from, to)| (instant(from), instant(to)));
+        match ends {
+            Some((Some(from), Some(to))) if from < to => {
+                Ok(Window(Time::ZERO + from, Time::ZERO + to))
+            }
+            Some((Some(_) | None, Some(_) | None)) | None => {
+                Err("write two instants of the run, such as `15m..16m`".to_owned())
             }
         }
     }

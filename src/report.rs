@@ -79,7 +79,7 @@ fn of_log(options: &ReportOptions, log: &Path, name: Option<&Path>) -> Result<u8
     let survey = Survey::of(reader).map_err(failed)?;
     let mut plan = survey.plan(&header);
     let rows = Some(files::rows(&plan, 0)?);
-    let listener = Listener { ledger: Ledger::new(&plan), rows, batches: None };
+    let listener = Listener { ledger: Ledger::new(&plan), rows, trace: None, batches: None };
     let checked = match options.policy_check {
         PolicyCheck::On => Checked::Yes,
         PolicyCheck::Off => Checked::No,
@@ -95,9 +95,14 @@ fn of_log(options: &ReportOptions, log: &Path, name: Option<&Path>) -> Result<u8
     let ledgers = [ledger];
     let summary = plimsoll_report::summarise(&plan, &ledgers, survey.is_cut());
     let folder = folder(options, &header, name);
-    let results =
-        Results { plan: &plan, summary: &summary, ledgers: &ledgers, template: template.as_ref() };
-    let page = files::write(&folder, &results, rows.into_iter().collect())
+    let results = Results {
+        plan: &plan,
+        summary: &summary,
+        ledgers: &ledgers,
+        trace: None,
+        template: template.as_ref(),
+    };
+    let page = files::write(&folder, results, rows.into_iter().collect())
         .map_err(|error| files::failure(error, &folder))?;
     let baseline = options.baseline.as_deref().map(read_result).transpose()?;
     let shown = Shown { summary: &summary, ledgers: &ledgers, baseline: baseline.as_ref() };

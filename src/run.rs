@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use plimsoll_planner::{self as planner, LogKeeper, OtherPolicy, Replicated, StudyError};
 use plimsoll_policy::Agreement;
 use plimsoll_report::{
-    Ledger, Plan, Precision, Summary, Template, TemplateError, comment, diff, table_with_sparklines,
+    Ledger, Plan, Precision, Summary, Template, TemplateError, TraceRecorder, comment, diff,
+    table_with_sparklines,
 };
 use plimsoll_scenario::{Loaded, Scenario};
 
@@ -36,14 +37,14 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
         Replications::Auto => None,
     };
     let logs = logged.then(|| Decisions::new(&scenario, seed, counted.unwrap_or(1))).transpose()?;
-    let Outcome { ledgers, rows, summary } = simulate(options, (&scenario, &plan), &logs)?;
+    let Outcome { ledgers, rows, trace, summary } = simulate(options, (&scenario, &plan), &logs)?;
     let agreements = logs.as_ref().map_or(Ok(Vec::new()), |logs| logs.agreements(&shadows))?;
     let page = match folder(options, &scenario) {
         Some(folder) => {
             let template = template.as_ref();
             let (plan, summary, ledgers) = (&plan, &summary, &ledgers);
-            let results = Results { plan, summary, ledgers, template };
-            let written = files::write(&folder, &results, rows).and_then(|page| {
+            let results = Results { plan, summary, ledgers, trace, template };
+            let written = files::write(&folder, results, rows).and_then(|page| {
                 let kept = logs.filter(|_| options.decisions);
                 kept.map_or(Ok(()), |logs| logs.name(&folder))?;
                 Ok(page)
@@ -125,6 +126,7 @@ fn uncounted() -> Failure {
 struct Outcome {
     ledgers: Vec<Ledger>,
     rows: Vec<Rows>,
+    trace: Option<TraceRecorder>,
     summary: Summary,
 }
 
@@ -145,11 +147,13 @@ fn simulate(
     interrupt::listen();
     let bar = Bar::new(first, scenario.model.plan.duration, options.quiet);
     let (mut ledgers, mut rows, mut batches) = (Vec::new(), Vec::new(), Vec::new());
+    let mut trace = None;
     let mut summary = None;
     let mut next = |replicated: Replicated<Listener>| {
         for listener in replicated.observers {
             ledgers.push(listener.ledger);
             rows.extend(listener.rows);
+            trace = trace.take().or(listener.trace);
             batches.extend(listener.batches);
         }
         let made = summary.insert(plimsoll_report::summarise(plan, &ledgers, replicated.partial));
@@ -178,7 +182,7 @@ fn simulate(
     } else if let Some(batches) = batches.first() {
         summary.batch_means = batches.means(&plan.names, plan.warm_up);
     }
-    Ok(Outcome { ledgers, rows, summary })
+    Ok(Outcome { ledgers, rows, trace, summary })
 }
 
 /// Why a study failed, as the command tells it.

@@ -266,7 +266,10 @@ fn a_run_leaves_its_files_whole_and_nothing_else() {
         .filter_map(|name| name.strip_prefix("plimsoll-out/small/"))
         .filter(|name| !name.starts_with("charts/"))
         .collect();
-    assert_eq!(others, ["report.html", "requests.csv", "summary.json", "timeseries.csv"]);
+    assert_eq!(
+        others,
+        ["latency.hgrm", "report.html", "requests.csv", "summary.json", "timeseries.csv"]
+    );
     assert_eq!(others.len() + charts.count(), names.len(), "{names:?}");
 
     let summary = std::fs::read(out.join("summary.json")).expect("the file can be read");

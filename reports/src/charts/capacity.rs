@@ -75,12 +75,17 @@ fn panel(area: &Area<'_>, curves: &[Curve], (name, of): (&str, fn(&CurvePoint) -
         .draw()
         .expect(DRAWN);
     let mut labels = Vec::new();
+    let mut safe_labels: Vec<(i32, String)> = Vec::new();
     for (row, curve) in curves.iter().enumerate() {
         let color = class_color(row);
         if let Some(safe) = curve.safe_load {
             let upright = |x: f64| [(x, 0.0), (x, high)];
             let kept = PathElement::new(upright(safe.kept), GOOD.stroke_width(2));
             chart.draw_series([kept]).expect(DRAWN);
+            if share {
+                let (x, _) = chart.backend_coord(&(safe.kept, high));
+                safe_labels.push((x, format!("{} safe: {:.2}×", curve.policy, safe.kept)));
+            }
             if let Some(not) = safe.not_kept.filter(|&not| not <= far) {
                 let style = BLACK.mix(0.5).stroke_width(1);
                 let dashed = DashedLineSeries::new(upright(not), 4, 4, style);
@@ -108,6 +113,18 @@ fn panel(area: &Area<'_>, curves: &[Curve], (name, of): (&str, fn(&CurvePoint) -
     }
     end_labels(area, (area.dim_in_pixel().0 as i32 - 140, PANEL as i32 - 20), labels);
     write(area, name, (64, 14), anchored(text_style(14), HPos::Left));
+    label_safe_loads(area, safe_labels);
+}
+
+/// Each line by its name at its head, left of it, the next one right of it: two lines seldom stand
+/// far apart.
+fn label_safe_loads(area: &Area<'_>, mut labels: Vec<(i32, String)>) {
+    labels.sort_by_key(|label| label.0);
+    let last = labels.len().saturating_sub(1);
+    for (number, (x, text)) in labels.into_iter().enumerate() {
+        let side = if number == last && number > 0 { HPos::Left } else { HPos::Right };
+        write(area, &text, (x, 14), anchored(text_style(12), side));
+    }
 }
 
 fn data(curves: &[Curve]) -> Vec<Vec<String>> {

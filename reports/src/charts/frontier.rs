@@ -102,10 +102,42 @@ fn paint(area: &Area<'_>, shown: &[(&Tried, f64)], (plan, priced): (&CapacityPla
             .as_ref()
             .is_some_and(|answer| (&answer.label, &answer.policy) == (&tried.label, &tried.policy))
     };
-    for (tried, value) in shown.iter().filter(|(tried, _)| is_answer(tried)) {
-        let (x, y) = chart.backend_coord(&(cost(tried, priced), *value));
-        write(area, &tried.label, (x, y + 18), anchored(text_style(13), HPos::Center));
+    let marks: Vec<(i32, i32, i32)> = (shown.iter())
+        .map(|(tried, value)| {
+            let ends = tried.attainment_p5_p95.into_iter().chain(tried.attainment.interval);
+            let low = ends.map(|[low, _]| low).fold(*value, f64::min).max(bottom);
+            let (x, y) = chart.backend_coord(&(cost(tried, priced), *value));
+            (x, y, chart.backend_coord(&(0.0, low)).1)
+        })
+        .collect();
+    for ((tried, _), mark) in shown.iter().zip(&marks).filter(|((tried, _), _)| is_answer(tried)) {
+        let (at, side) = free_place(&tried.label, *mark, &marks);
+        write(area, &tried.label, at, anchored(text_style(13), side));
     }
+}
+
+/// Where a label beside its mark lies on no mark: right of it, left of it, else lower and lower.
+/// A mark is its place and how far down its bars reach.
+fn free_place(
+    label: &str,
+    (x, y, low): (i32, i32, i32),
+    marks: &[(i32, i32, i32)],
+) -> ((i32, i32), HPos) {
+    let length = 8 * label.chars().count() as i32;
+    let lower = (0..6).map(|step| y + 20 * step).chain([low + 16]);
+    let places = lower.flat_map(|at| [((x + 14, at), HPos::Left), ((x - 14, at), HPos::Right)]);
+    let is_free = |&((from, at), side): &((i32, i32), HPos)| {
+        let (left, right) = match side {
+            HPos::Left => (from, from + length),
+            HPos::Right | HPos::Center => (from - length, from),
+        };
+        let is_within = left > 70 && right < super::canvas::WIDTH as i32;
+        is_within
+            && marks.iter().all(|&(x, y, low)| {
+                x + 9 < left || x - 9 > right || low + 8 < at - 8 || y - 8 > at + 8
+            })
+    };
+    places.into_iter().find(is_free).unwrap_or(((x, low + 16), HPos::Center))
 }
 
 fn data(plan: &CapacityPlan) -> Vec<Vec<String>> {
