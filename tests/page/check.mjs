@@ -47,7 +47,7 @@ async function numbers(page, summary, say) {
     });
   }
   const rows = await page.$$eval("table.classes tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.innerText)));
-  rows.forEach(([name, offered, good], index) => {
+  rows.forEach(([name, , offered, good], index) => {
     const each = summary.classes[index];
     compared += 2;
     if (name !== each.name || number(offered) !== each.numbers.counts.offered) say(`${name} offered: ${offered}`);
