@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use plimsoll_base::Refusal;
 
-use crate::histogram::{Histogram, rank};
+use crate::histogram::{Counted, Histogram, rank};
 use crate::interval::{around, wilson};
 use crate::summary::{Counts, Distribution, Estimate, Latency, Numbers, Proportion, Utilization};
 use crate::tally::{Outcomes, Spans, Tally};
@@ -78,41 +78,37 @@ struct Figures {
 /// those at what they had waited it is one value, with those at infinity another (or none).
 pub(crate) fn percentile(view: View<'_>, percentile: f64) -> Option<(u64, bool)> {
     let union = view.union();
-    let ranks = [rank(percentile, union.count())];
-    quantiles(view.observed, &union, ranks)[0]
+    let counted = Counted::new(&union);
+    let ranks = [rank(percentile, counted.count)];
+    let [bucket] = counted.buckets_at(ranks);
+    with_bounds(view, &union, (ranks, [bucket]))[0]
 }
 
-/// The values of these ranks, which ascend, in `union`, and whether the true ones may be larger: what
-/// it holds beside `observed` is known only to be at least so long.
-fn quantiles<const N: usize>(
-    observed: &Histogram,
+/// The values of the ranks that lie in these buckets of `union`, and whether the true ones may be
+/// larger: what it holds beside the observed is known only to be at least so long.
+fn with_bounds<const N: usize>(
+    view: View<'_>,
     union: &Histogram,
-    ranks: [u64; N],
+    (ranks, low): ([u64; N], [Option<usize>; N]),
 ) -> [Option<(u64, bool)>; N] {
-    let low = union.buckets_at(ranks);
-    let high = if std::ptr::eq(observed, union) { low } else { observed.buckets_at(ranks) };
-    let mut at = low.into_iter().zip(high);
-    std::array::from_fn(|_| {
-        let (low, high) = at.next().expect("there are as many");
-        low.map(|bucket| (union.middle(bucket), high != low))
-    })
+    let high = view.censored.map(|_| Counted::new(view.observed).buckets_at(ranks));
+    let high = high.unwrap_or(low);
+    std::array::from_fn(|at| low[at].map(|bucket| (union.middle(bucket), high[at] != low[at])))
 }
 
 impl Figures {
     fn of(view: View<'_>) -> Figures {
         let union = view.union();
-        let count = union.count();
-        let mut all = [None; PERCENTILES.len() + 1];
-        if count > 0 {
-            let ranks = PERCENTILES.map(|percentile| rank(percentile, count));
-            let (percentiles, maximum) = all.split_at_mut(PERCENTILES.len());
-            percentiles.copy_from_slice(&quantiles(view.observed, &union, ranks));
-            let longest =
-                view.censored.is_some_and(|censored| censored.max() >= view.observed.max());
-            maximum[0] = Some((union.max(), longest));
-        }
+        let counted = Counted::new(&union);
+        let count = counted.count;
+        let ranks = PERCENTILES.map(|percentile| rank(percentile, count));
+        let found = with_bounds(view, &union, (ranks, counted.buckets_at(ranks)));
+        let longest = view.censored.is_some_and(|censored| censored.max() >= view.observed.max());
+        let mut quantiles = [None; PERCENTILES.len() + 1];
+        quantiles[..PERCENTILES.len()].copy_from_slice(&found);
+        quantiles[PERCENTILES.len()] = (count > 0).then(|| (union.max(), longest));
         let mean = (count > 0).then(|| union.sum_nanos() / count as f64);
-        Figures { count, mean, quantiles: all }
+        Figures { count, mean, quantiles }
     }
 }
 
