@@ -178,25 +178,14 @@ impl Histogram {
     /// The value of rank `rank` (from 1, in ascending order) in nanoseconds: the middle of its
     /// bucket, at most the maximum. `None` past the last.
     pub fn at_rank(&self, rank: u64) -> Option<u64> {
-        let (low, width) = bucket_range(self.bucket_at(rank)?);
-        Some((low + width / 2).min(self.max))
+        let [bucket] = Counted::new(self).buckets_at([rank]);
+        bucket.map(|bucket| self.middle(bucket))
     }
 
-    /// The bucket of the value of rank `rank`.
-    pub(crate) fn bucket_at(&self, rank: u64) -> Option<usize> {
-        let mut left = rank;
-        for (number, page) in self.pages() {
-            let held: u64 = page.iter().sum();
-            if left <= held {
-                let reached = page.iter().position(|&count| {
-                    left = left.saturating_sub(count);
-                    left == 0
-                });
-                return reached.map(|offset| (number << PAGE_BITS) + offset);
-            }
-            left -= held;
-        }
-        None
+    /// What values of a bucket are taken as: its middle, at most the maximum.
+    pub(crate) fn middle(&self, bucket: usize) -> u64 {
+        let (low, width) = bucket_range(bucket);
+        (low + width / 2).min(self.max)
     }
 
     /// How many values are certainly above `nanos`: those of later buckets.
@@ -217,6 +206,41 @@ impl Histogram {
             let held = page.iter().enumerate().filter(|&(_, &count)| count > 0);
             held.map(move |(offset, &count)| ((number << PAGE_BITS) + offset, count))
         })
+    }
+}
+
+/// A histogram whose pages were added up, which is most of the work of finding ranks.
+pub(crate) struct Counted<'a> {
+    histogram: &'a Histogram,
+    /// How many values each touched page holds.
+    held: Vec<u64>,
+    /// How many values there are.
+    pub count: u64,
+}
+
+impl<'a> Counted<'a> {
+    pub fn new(histogram: &'a Histogram) -> Counted<'a> {
+        let held: Vec<u64> = histogram.pages().map(|(_, page)| page.iter().sum()).collect();
+        Counted { histogram, count: held.iter().sum(), held }
+    }
+
+    /// The buckets of the values of some ranks, which ascend; `None` for those past the last.
+    pub fn buckets_at<const N: usize>(&self, ranks: [u64; N]) -> [Option<usize>; N] {
+        let mut found = [None; N];
+        let (mut at, mut before) = (0, 0);
+        for ((number, page), held) in self.histogram.pages().zip(&self.held) {
+            let (mut offset, mut passed) = (0, before);
+            while at < N && ranks[at] <= before + held {
+                while passed + page[offset] < ranks[at] {
+                    passed += page[offset];
+                    offset += 1;
+                }
+                found[at] = Some((number << PAGE_BITS) + offset);
+                at += 1;
+            }
+            before += held;
+        }
+        found
     }
 }
 
