@@ -36,6 +36,7 @@ pub mod sweep;
 mod table;
 mod tally;
 mod timeseries;
+pub mod validation;
 mod verdict;
 mod words;
 

@@ -26,6 +26,7 @@ pub use log::{BadLog, LoggedRequest, from_log, parse_log, replayed};
 pub use observation::{Feature, Observation};
 pub use plan::{Cell, Plan};
 pub use profile::{Assumed, CellResult, Method, Overheads, Profile};
+pub(crate) use profile::today;
 
 use measure::Measured;
 use statistics::{median, relative_spread};
