@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -38,21 +38,31 @@ fn model() -> EngineModel {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
-            base: 6e6,
-            prefill: 40e3,
-            sequence: 300e3,
+            base: 20e6,
+            prefill: 150e3,
+            sequence: 1e6,
             context: 800.0,
             pair: 0.0,
         },
     }
 }
 
-fn started(steps: Steps) -> (Running, Arc<dyn Device>) {
+/// One test at a time: they measure, and would measure each other.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A backend that runs, while nobody else's does.
+struct Started {
+    backend: Running,
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn started(steps: Steps) -> (Started, Arc<dyn Device>) {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let settings = BackendSettings { steps, ..BackendSettings::default() };
     let backend = Backend::start(model(), settings).expect("it starts");
     let url = format!("http://{}", backend.addr);
     let device = Remote::open(&RemoteOptions { url, ..RemoteOptions::default() });
-    (backend, Arc::new(device.expect("it is a device")))
+    (Started { backend, _turn: turn }, Arc::new(device.expect("it is a device")))
 }
 
 /// A scenario of two classes whose profile is the truth, each `from` replaced by its `to`.
@@ -61,29 +71,29 @@ fn scenario(replaced: &[(&str, &str)]) -> Scenario {
         r#"
 schema_version = 1
 name = "live"
-run = { duration = "4s", drain_max = "20s" }
+run = { duration = "8s", drain_max = "20s" }
 class = [{ name = "chat" }, { name = "batch" }]
 policy = { share = "priority" }
 
 [[workload]]
 name = "chat"
 class = "chat"
-arrivals = { process = "poisson", rate = "14/s" }
+arrivals = { process = "poisson", rate = "5/s" }
 prompt_tokens = { distribution = "uniform", min = 10, max = 60 }
 output_tokens = { distribution = "uniform", min = 6, max = 16 }
 
 [[workload]]
 name = "batch"
 class = "batch"
-arrivals = { process = "poisson", rate = "4/s" }
-prompt_tokens = 400
-output_tokens = 12
+arrivals = { process = "poisson", rate = "1.5/s" }
+prompt_tokens = { distribution = "fixed", tokens = 400 }
+output_tokens = { distribution = "fixed", tokens = 12 }
 
 [[pool]]
 name = "device"
 replicas = 1
 engine = { seats = 8, step_tokens_max = 64, kv_tokens = 16384, block_tokens = 16, context_max = 2048, chunked_prefill = true }
-step_time = { kind = "affine", base = "6ms", prefill_token = "40us", sequence = "300us", context_token = "800ns", attention_pair = "0ns" }
+step_time = { kind = "affine", base = "20ms", prefill_token = "150us", sequence = "1ms", context_token = "800ns", attention_pair = "0ns" }
 provenance = "the truth"
 
 [pool.calibration]
@@ -113,10 +123,14 @@ overhead = { request = "500us", accepted = "300us", first_byte = "400us", chunk 
     plimsoll_scenario::load(&path, &[]).unwrap_or_else(|found| panic!("{}", found.render(false)))
 }
 
+/// What is allowed where a profile is true, and where one is wrong by more.
+const NARROW: f64 = 0.1;
+const WIDE: f64 = 0.2;
+
 fn run(
     device: &Arc<dyn Device>,
     policies: Vec<(String, Scenario)>,
-    loads: &[f64],
+    (loads, within): (&[f64], f64),
 ) -> Result<Validated, ValidateError> {
     let logs = tempfile::tempdir().expect("a folder can be made");
     let study = Study {
@@ -124,7 +138,7 @@ fn run(
         loads: loads.to_vec(),
         repetitions: 1,
         seed: 3,
-        within: 0.1,
+        within,
         logs: logs.path(),
     };
     validate(device, &study, &Quiet)
@@ -147,8 +161,8 @@ fn until(what: &str, run: impl Fn() -> Validation, holds: impl Fn(&Validation) -
     panic!("{what}: {tries:#?}");
 }
 
-fn found(device: &Arc<dyn Device>, scenario: &Scenario) -> Validation {
-    run(device, own(scenario.clone()), &[]).expect("it runs").validation
+fn found(device: &Arc<dyn Device>, scenario: &Scenario, within: f64) -> Validation {
+    run(device, own(scenario.clone()), (&[], within)).expect("it runs").validation
 }
 
 #[test]
@@ -156,12 +170,12 @@ fn a_true_profile_agrees_and_its_logs_replay() {
     let (_backend, device) = started(Steps::Told);
     let scenario = scenario(&[]);
     let holds = |it: &Validation| it.verdict == ValidationVerdict::Agrees;
-    let it = until("agrees", || found(&device, &scenario), holds);
+    let it = until("agrees", || found(&device, &scenario, NARROW), holds);
     assert_eq!(it.cause, None);
     assert_eq!(it.logs.len(), 2);
     for log in &it.logs {
         assert_eq!(log.difference, None);
-        assert!(log.inputs > 100 && log.decisions > 50, "{log:?}");
+        assert!(log.inputs > 100 && log.decisions > 40, "{log:?}");
     }
     let [Setting { classes, steps, requests, finished, .. }] = &it.settings[..] else {
         panic!("one policy at one load")
@@ -184,11 +198,11 @@ fn a_true_profile_agrees_and_its_logs_replay() {
 #[test]
 fn decode_steps_that_are_a_third_too_slow_are_named() {
     let (_backend, device) = started(Steps::Told);
-    let slow = scenario(&[("\"6ms\"", "\"7.8ms\""), ("\"300us\", context", "\"390us\", context")]);
+    let slow = scenario(&[("\"20ms\"", "\"26ms\""), ("\"1ms\", context", "\"1.3ms\", context")]);
     let holds = |it: &Validation| {
         it.verdict == ValidationVerdict::Disagrees && it.cause == Some(Fault::StepTimes)
     };
-    let it = until("step times", || found(&device, &slow), holds);
+    let it = until("step times", || found(&device, &slow, WIDE), holds);
     let decode = it.settings[0].steps.and_then(|steps| steps.decode).expect("there are such steps");
     assert!((0.25..0.35).contains(&decode), "{decode}");
     assert!(it.sentences.iter().any(|it| it.contains("the step times")), "{:?}", it.sentences);
@@ -204,26 +218,30 @@ fn an_engine_that_chunks_prompts_where_the_profile_does_not_is_named() {
     let holds = |it: &Validation| {
         it.verdict == ValidationVerdict::Disagrees && it.cause == Some(Fault::Scheduler)
     };
-    until("scheduler", || found(&device, &whole), holds);
+    until("scheduler", || found(&device, &whole, WIDE), holds);
 }
 
 #[test]
 fn a_profile_that_was_not_fitted_so_far_is_named() {
     let (_backend, device) = started(Steps::Told);
     let narrow = scenario(&[
-        ("\"6ms\"", "\"9ms\""),
+        ("\"20ms\"", "\"30ms\""),
         ("prefill_tokens = 64, sequences = 8", "prefill_tokens = 16, sequences = 2"),
     ]);
     let holds = |it: &Validation| it.verdict == ValidationVerdict::ProfileOutOfRange;
-    let it = until("out of range", || found(&device, &narrow), holds);
+    let it = until("out of range", || found(&device, &narrow, WIDE), holds);
     assert!(it.notes.iter().any(|note| note.contains("larger than what was")), "{:?}", it.notes);
 }
 
 #[test]
 fn a_device_that_is_offered_too_much_is_named() {
     let (_backend, device) = started(Steps::Hidden);
-    let scenario = scenario(&[("\"plimsoll-backend\"", "\"vllm\""), (VERSION_LINE, "")]);
-    let run = || run(&device, own(scenario.clone()), &[2.5]).expect("it runs").validation;
+    let scenario = scenario(&[
+        ("\"plimsoll-backend\"", "\"vllm\""),
+        (VERSION_LINE, ""),
+        ("\"8s\"", "\"4s\""),
+    ]);
+    let run = || run(&device, own(scenario.clone()), (&[3.0], NARROW)).expect("it runs").validation;
     let it = until("saturated", run, |it| it.verdict == ValidationVerdict::DeviceSaturated);
     assert!(it.notes.iter().any(|note| note.contains("tells no steps")), "{:?}", it.notes);
     assert!(it.settings[0].steps.is_none());
@@ -256,10 +274,10 @@ impl Device for Slow {
 #[test]
 fn a_client_that_is_too_slow_is_named() {
     let (_backend, device) = started(Steps::Told);
-    let slow: Arc<dyn Device> = Arc::new(Slow(device, Duration::from_millis(15)));
-    let it = found(&slow, &scenario(&[]));
+    let slow: Arc<dyn Device> = Arc::new(Slow(device, Duration::from_millis(40)));
+    let it = found(&slow, &scenario(&[]), NARROW);
     assert_eq!(it.verdict, ValidationVerdict::ClientTooSlow);
-    assert!(it.settings[0].send_lag[0] > 0.015, "{:?}", it.settings[0].send_lag);
+    assert!(it.settings[0].send_lag[0] > 0.04, "{:?}", it.settings[0].send_lag);
 }
 
 #[test]
@@ -269,7 +287,7 @@ fn two_policies_rank_the_same() {
         let first = scenario(&[]);
         let second = scenario(&[("share = \"priority\"", "share = \"fcfs\"")]);
         let policies = vec![("priority".to_owned(), first), ("fcfs".to_owned(), second)];
-        run(&device, policies, &[0.9]).expect("it runs").validation
+        run(&device, policies, (&[0.9], NARROW)).expect("it runs").validation
     };
     let holds = |it: &Validation| it.rankings.iter().all(|it| it.reversed.is_empty());
     let it = until("ranks", both, holds);
@@ -278,7 +296,7 @@ fn two_policies_rank_the_same() {
 }
 
 fn refused(device: &Arc<dyn Device>, scenario: Scenario) -> String {
-    match run(device, own(scenario), &[]) {
+    match run(device, own(scenario), (&[], NARROW)) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("it was not refused"),
     }
@@ -294,9 +312,8 @@ fn what_stands_against_it_is_named() {
         (("place = \"here\"", "place = \"here\"\nflags = [\"speed=2\"]"), "speed=2"),
         (("seats = 8, step", "seats = 7, step"), "`seats` 8, and the profile 7"),
         (("replicas = 1", "replicas = 2"), "there is one device"),
-        (("prompt_tokens = 400", "prompt_tokens = 2040"), "2052 tokens of prompt and output"),
         (
-            ("process = \"poisson\", rate = \"4/s\"", "process = \"closed\", users = 3, think = \"1s\""),
+            ("process = \"poisson\", rate = \"1.5/s\"", "process = \"closed\", users = 3, think = \"1s\""),
             "`batch` is a closed loop",
         ),
     ] {
@@ -309,12 +326,12 @@ fn what_stands_against_it_is_named() {
     // Somebody else is there.
     let ask = Ask { prompt: Prompt::Random { tokens: 8, seed: 1 }, output_tokens: 400, priority: 0 };
     let other = device.submit(&ask);
-    support::eventually("it runs", || backend.sample().running == 1);
+    support::eventually("it runs", || backend.backend.sample().running == 1);
     assert!(refused(&device, scenario(&[])).contains("loaded already (1 running"));
     drop(other);
-    support::eventually("it has left", || backend.sample().running == 0);
+    support::eventually("it has left", || backend.backend.sample().running == 0);
     // And then nobody is.
     drop(backend);
-    let error = run(&device, own(scenario(&[])), &[]).expect_err("nobody is there");
+    let error = run(&device, own(scenario(&[])), (&[], NARROW)).expect_err("nobody is there");
     assert!(matches!(error, ValidateError::Device(DeviceError::NotThere { .. })), "{error}");
 }

@@ -7,10 +7,11 @@ use super::{
 };
 use crate::words;
 
-/// Requests are late where more than 1 in 100 is by more than this.
+/// Requests are late where one in a hundred is by more than this.
 const LAG_MAX: f64 = 1e-3;
-/// And by more than this part of the least median TTFT.
-const LAG_PART: f64 = 0.02;
+/// And that matters where one in ten is by more than so much of the error that is allowed of the
+/// least median TTFT: percentiles up to the 90th are judged.
+const LAG_PART: f64 = 0.25;
 /// So much of the time may be spent in steps that the profile was not fitted to.
 const OUTSIDE_MAX: f64 = 0.05;
 
@@ -69,25 +70,26 @@ fn setting(sample: &SettingSample, names: &[String], within: f64) -> Setting {
         requests,
         finished,
         simulated_finished,
-        send_lag: [lag(0.5), lag(0.99), lag(1.0)],
+        send_lag: [lag(0.5), lag(0.9), lag(0.99), lag(1.0)],
         steps: sample.steps,
         classes,
     };
-    setting.verdict = verdict(&setting, sample.saturated);
+    setting.verdict = verdict(&setting, within, sample.saturated);
     setting
 }
 
-fn verdict(setting: &Setting, saturated: bool) -> ValidationVerdict {
+fn verdict(setting: &Setting, within: f64, saturated: bool) -> ValidationVerdict {
     let medians = setting.points().filter(|(_, metric, point)| {
         metric.metric == METRICS[0].0 && point.at == "p50"
     });
     let least = medians.map(|(.., point)| point.live).fold(f64::INFINITY, f64::min);
-    let late = setting.send_lag[1];
+    let [_, p90, p99, _] = setting.send_lag;
+    let late = p99 > LAG_MAX && p90 > LAG_PART * within * least;
     let results: Vec<Agreement> = setting.points().filter_map(|(.., point)| point.result).collect();
     let any = |result: Agreement| results.contains(&result);
     let outside = setting.steps.is_some_and(|steps| steps.outside > OUTSIDE_MAX);
     match () {
-        () if late > LAG_MAX && late > LAG_PART * least => ValidationVerdict::ClientTooSlow,
+        () if late => ValidationVerdict::ClientTooSlow,
         () if saturated => ValidationVerdict::DeviceSaturated,
         () if any(Agreement::Disagrees) && outside => ValidationVerdict::ProfileOutOfRange,
         () if any(Agreement::Disagrees) => ValidationVerdict::Disagrees,
@@ -248,7 +250,7 @@ fn lead(it: &Validation, limit: &str) -> String {
             setting.load * 100.0
         ),
         ValidationVerdict::ClientTooSlow => format!(
-            "under {} one request in a hundred goes out {} late or later: what was measured is the \
+            "under {} one request in ten goes out {} late or later: what was measured is the \
              client. Give it a core of its own.",
             setting.name(),
             words::secs(setting.send_lag[1])

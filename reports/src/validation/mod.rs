@@ -152,8 +152,8 @@ pub struct Setting {
     pub finished: u64,
     /// The same, simulated.
     pub simulated_finished: u64,
-    /// How late requests went out: p50, p99 and the most, in seconds.
-    pub send_lag: [f64; 3],
+    /// How late requests went out: p50, p90, p99 and the most, in seconds.
+    pub send_lag: [f64; 4],
     /// What the device told of its steps.
     pub steps: Option<StepCheck>,
     /// Each class.

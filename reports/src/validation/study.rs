@@ -77,7 +77,7 @@ impl Validation {
                     let metric = metric.metric.to_uppercase();
                     format!("{} {metric} {} {}", class.class, point.at, signed(point.error))
                 }),
-                words::secs(setting.send_lag[1]),
+                words::secs(setting.send_lag[2]),
                 steps.map_or("–".to_owned(), |steps| words::percent(steps.busy)),
                 of(steps.map(|steps| steps.error)),
                 of(steps.and_then(|steps| steps.decode)),
