@@ -64,6 +64,9 @@ class Engine(threading.Thread):
         self.numbers = 0
         self.steps, self.steps_made, self.steps_unsure = collections.deque(), 0, 0
         self.lock = threading.Lock()
+        # When the step before ended, if there was more to do then: what lies between two steps is
+        # time of the second.
+        self.ended = None
 
     def run(self):
         while True:
@@ -74,6 +77,8 @@ class Engine(threading.Thread):
     def take_in(self):
         """New requests; waits for one where there is nothing else to do."""
         block = not self.running
+        if block:
+            self.ended = None
         while True:
             try:
                 request = self.inbox.get(block=block)
@@ -89,9 +94,9 @@ class Engine(threading.Thread):
             self.running.append(request)
 
     def step(self):
-        start = time.monotonic_ns()
+        start = self.ended or time.monotonic_ns()
         self.pipeline.step()
-        end = time.monotonic_ns()
+        end = self.ended = time.monotonic_ns()
         self.write_down(start, end)
 
     def write_down(self, start, end):
