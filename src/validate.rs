@@ -38,8 +38,8 @@ pub fn validate(options: &ValidateOptions) -> Result<ExitCode, Failure> {
     };
     let device: Arc<dyn Device> = Arc::from(open(&target)?);
     let path = folder(options.out.as_deref(), &first.name, "validate");
-    let out = OutputFolder::create(&path)
-        .with_context(|| format!("writing to {}", path.display()))?;
+    let out =
+        OutputFolder::create(&path).with_context(|| format!("writing to {}", path.display()))?;
     // Logs are written while runs go on, and get their place when all are whole.
     let logs = tempfile::Builder::new().prefix(".plimsoll-").tempdir_in(out.path())?;
     let study = Study {
@@ -61,7 +61,9 @@ pub fn validate(options: &ValidateOptions) -> Result<ExitCode, Failure> {
         }
         Err(ValidateError::Device(error)) => return Err(failure(error)),
         Err(ValidateError::Scenario(message)) => return Err(Failure::Usage(message)),
-        Err(error @ (ValidateError::Log(..) | ValidateError::Threads(_) | ValidateError::Driver)) => {
+        Err(
+            error @ (ValidateError::Log(..) | ValidateError::Threads(_) | ValidateError::Driver),
+        ) => {
             return Err(Failure::Broken(error.into()));
         }
         Ok(made) => made,

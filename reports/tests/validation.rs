@@ -9,7 +9,8 @@ use plimsoll_report::validation::{
 
 /// One class whose four metrics are drawn alike, each value times `scale`, with noise of its own.
 fn sample(scale: f64, (noise, seed): (f64, u64)) -> RunSample {
-    let stream = |name, entity| Stream::new(StreamKey { seed: entity, replication: 0, name, entity });
+    let stream =
+        |name, entity| Stream::new(StreamKey { seed: entity, replication: 0, name, entity });
     let (mut common, mut own) = (stream("common", 1), stream("own", seed));
     let metric = |_| {
         let value = |at: usize| Timed {
@@ -131,7 +132,11 @@ fn what_is_at_fault_is_named() {
         ([1.0, 0.9, 0.7], Fault::StepTimes),
     ] {
         let it = judged(&[setting(worlds, 0.005)]);
-        assert_eq!((it.verdict, it.cause), (ValidationVerdict::Disagrees, Some(fault)), "{worlds:?}");
+        assert_eq!(
+            (it.verdict, it.cause),
+            (ValidationVerdict::Disagrees, Some(fault)),
+            "{worlds:?}"
+        );
         assert!(it.sentences.iter().any(|text| text.contains(fault.words())), "{:?}", it.sentences);
     }
     let mut untold = setting([1.0, 1.0, 1.3], 0.005);
@@ -149,8 +154,7 @@ fn what_is_at_fault_is_named() {
 fn policies_that_rank_the_other_way_round_disagree() {
     let under = |policy: &str, live: f64, simulated: f64| {
         let mut setting = setting([live, simulated, simulated], 0.005);
-        setting.repetitions[0].live =
-            vec![sample(live, (0.005, 2)), sample(live, (0.005, 3))];
+        setting.repetitions[0].live = vec![sample(live, (0.005, 2)), sample(live, (0.005, 3))];
         SettingSample { policy: policy.into(), ..setting }
     };
     let same = judged(&[under("a", 1.0, 1.0), under("b", 1.1, 1.1)]);

@@ -149,7 +149,11 @@ fn own(scenario: Scenario) -> Vec<(String, Scenario)> {
 }
 
 /// Runs until what is found is as it should be, a few times at most.
-fn until(what: &str, run: impl Fn() -> Validation, holds: impl Fn(&Validation) -> bool) -> Validation {
+fn until(
+    what: &str,
+    run: impl Fn() -> Validation,
+    holds: impl Fn(&Validation) -> bool,
+) -> Validation {
     let mut tries = Vec::new();
     for _ in 0..TRIES {
         let found = run();
@@ -236,11 +240,8 @@ fn a_profile_that_was_not_fitted_so_far_is_named() {
 #[test]
 fn a_device_that_is_offered_too_much_is_named() {
     let (_backend, device) = started(Steps::Hidden);
-    let scenario = scenario(&[
-        ("\"plimsoll-backend\"", "\"vllm\""),
-        (VERSION_LINE, ""),
-        ("\"8s\"", "\"4s\""),
-    ]);
+    let scenario =
+        scenario(&[("\"plimsoll-backend\"", "\"vllm\""), (VERSION_LINE, ""), ("\"8s\"", "\"4s\"")]);
     let run = || run(&device, own(scenario.clone()), (&[3.0], NARROW)).expect("it runs").validation;
     let it = until("saturated", run, |it| it.verdict == ValidationVerdict::DeviceSaturated);
     assert!(it.notes.iter().any(|note| note.contains("tells no steps")), "{:?}", it.notes);
@@ -313,7 +314,10 @@ fn what_stands_against_it_is_named() {
         (("seats = 8, step", "seats = 7, step"), "`seats` 8, and the profile 7"),
         (("replicas = 1", "replicas = 2"), "there is one device"),
         (
-            ("process = \"poisson\", rate = \"1.5/s\"", "process = \"closed\", users = 3, think = \"1s\""),
+            (
+                "process = \"poisson\", rate = \"1.5/s\"",
+                "process = \"closed\", users = 3, think = \"1s\"",
+            ),
             "`batch` is a closed loop",
         ),
     ] {
@@ -324,7 +328,8 @@ fn what_stands_against_it_is_named() {
     by_hand.calibrations = vec![None];
     assert!(refused(&device, by_hand).contains("run `plimsoll calibrate"));
     // Somebody else is there.
-    let ask = Ask { prompt: Prompt::Random { tokens: 8, seed: 1 }, output_tokens: 400, priority: 0 };
+    let ask =
+        Ask { prompt: Prompt::Random { tokens: 8, seed: 1 }, output_tokens: 400, priority: 0 };
     let other = device.submit(&ask);
     support::eventually("it runs", || backend.backend.sample().running == 1);
     assert!(refused(&device, scenario(&[])).contains("loaded already (1 running"));

@@ -6,8 +6,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::Chart;
 use super::canvas::{
-    Area, BAD, DRAWN, GOOD, anchored, bar, class_color, end_labels, line, svg, text_style,
-    write,
+    Area, BAD, DRAWN, GOOD, anchored, bar, class_color, end_labels, line, svg, text_style, write,
 };
 use crate::validation::{Agreement, MetricAgreement, Setting, Validation};
 use crate::words;
@@ -271,11 +270,14 @@ fn lag(lags: &[f64]) -> Chart {
     };
     let title = match sorted.is_empty() {
         true => "Nothing was sent".to_owned(),
-        false => format!("99 of 100 requests went out within {} of their time", words::secs(at(0.99))),
+        false => {
+            format!("99 of 100 requests went out within {} of their time", words::secs(at(0.99)))
+        }
     };
-    let how = "How much later than its arrival a request was sent, without what the policy held it \
+    let how =
+        "How much later than its arrival a request was sent, without what the policy held it \
                back for; the upright line is 1 ms."
-        .to_owned();
+            .to_owned();
     let drawing = svg(240, &title, &how, |area| lag_curve(area, &sorted));
     let parts = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
     let row = |(name, part): (&str, f64)| vec![name.to_owned(), words::secs(at(part))];
@@ -307,9 +309,7 @@ fn lag_curve(area: &Area<'_>, sorted: &[f64]) {
         .draw()
         .expect(DRAWN);
     let limit = vec![(1e-3, 0.0), (1e-3, 1.0)];
-    chart
-        .draw_series([PathElement::new(limit, BLACK.mix(0.6).stroke_width(1))])
-        .expect(DRAWN);
+    chart.draw_series([PathElement::new(limit, BLACK.mix(0.6).stroke_width(1))]).expect(DRAWN);
     let count = sorted.len() as f64;
     let points = sorted.iter().enumerate();
     let curve = points.map(|(index, lag)| (lag.max(LEAST), (index + 1) as f64 / count));

@@ -17,18 +17,15 @@ const OUTSIDE_MAX: f64 = 0.05;
 
 /// Judges what was seen. `open` holds all that needs no judging: verdict, cause, sentences, settings
 /// and rankings of it are replaced.
-pub fn validation(
-    open: Validation,
-    classes: &[String],
-    samples: &[SettingSample],
-) -> Validation {
+pub fn validation(open: Validation, classes: &[String], samples: &[SettingSample]) -> Validation {
     let within = open.within;
     let settings: Vec<Setting> =
         samples.iter().map(|sample| setting(sample, classes, within)).collect();
     let rankings = rankings(&settings, classes);
     let is_reversed = rankings.iter().any(|ranking| !ranking.reversed.is_empty());
     let differs = open.logs.iter().any(|log| log.difference.is_some());
-    let verdict = match settings.iter().map(|setting| setting.verdict).max_by_key(|it| weight(*it)) {
+    let verdict = match settings.iter().map(|setting| setting.verdict).max_by_key(|it| weight(*it))
+    {
         _ if is_reversed || differs => ValidationVerdict::Disagrees,
         worst => worst.unwrap_or(ValidationVerdict::TooFew),
     };
@@ -79,9 +76,9 @@ fn setting(sample: &SettingSample, names: &[String], within: f64) -> Setting {
 }
 
 fn verdict(setting: &Setting, within: f64, saturated: bool) -> ValidationVerdict {
-    let medians = setting.points().filter(|(_, metric, point)| {
-        metric.metric == METRICS[0].0 && point.at == "p50"
-    });
+    let medians = setting
+        .points()
+        .filter(|(_, metric, point)| metric.metric == METRICS[0].0 && point.at == "p50");
     let least = medians.map(|(.., point)| point.live).fold(f64::INFINITY, f64::min);
     let [_, p90, p99, _] = setting.send_lag;
     let late = p99 > LAG_MAX && p90 > LAG_PART * within * least;
@@ -234,7 +231,9 @@ fn lead(it: &Validation, limit: &str) -> String {
     let worst = setting.worst().map_or(String::new(), |worst| number(setting, worst));
     match it.verdict {
         ValidationVerdict::Agrees => {
-            let each = if count == 1 { "the one number".to_owned() } else {
+            let each = if count == 1 {
+                "the one number".to_owned()
+            } else {
                 format!("each of {count} numbers")
             };
             format!(

@@ -61,8 +61,18 @@ impl Validation {
 
     fn overview(&self) -> Vec<Vec<String>> {
         let head = [
-            "policy", "load", "offered", "requests", "verdict", "furthest", "send lag p99",
-            "steps: busy", "by the profile", "decode", "with prompts", "beyond it",
+            "policy",
+            "load",
+            "offered",
+            "requests",
+            "verdict",
+            "furthest",
+            "send lag p99",
+            "steps: busy",
+            "by the profile",
+            "decode",
+            "with prompts",
+            "beyond it",
         ];
         let row = |setting: &Setting| {
             let steps = setting.steps;

@@ -34,7 +34,8 @@ pub(super) fn draw(
     let end = scenario.model.plan.duration.map_or(Time::MAX, |duration| Time::ZERO + duration);
     let broken = |error: SourceError| ValidateError::Scenario(error.to_string());
     let mut all = Vec::new();
-    for (index, mut source) in scenario.sources(seed, replication).map_err(broken)?.into_iter().enumerate()
+    for (index, mut source) in
+        scenario.sources(seed, replication).map_err(broken)?.into_iter().enumerate()
     {
         while let Some(at) = source.next_at().map_err(broken)? {
             let at = Time::ZERO + Span::from_secs_f64(at.secs_f64() / pace);

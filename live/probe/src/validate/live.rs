@@ -135,7 +135,11 @@ struct Going {
 }
 
 /// Reports the device's load as often as the policy reads it.
-fn report(runtime: &Runtime, going: &Going, (gate, scenario): (&Gate, &Scenario)) -> JoinHandle<()> {
+fn report(
+    runtime: &Runtime,
+    going: &Going,
+    (gate, scenario): (&Gate, &Scenario),
+) -> JoinHandle<()> {
     let needs = Allocator::new(scenario.model.policy.clone()).map(|allocator| allocator.needs());
     let every = needs.ok().and_then(|needs| needs.reports);
     let (device, gate) = (Arc::clone(&going.device), gate.clone());
@@ -331,4 +335,3 @@ pub(super) fn replays(log: &Path) -> Result<(u64, u64, Option<String>), Validate
     let totals = reader.totals();
     Ok((totals.inputs, totals.decisions, None))
 }
-

@@ -264,7 +264,8 @@ impl<'a> Bench<'a> {
             if repetition == 0 {
                 self.open_settings(load, &arrivals);
             }
-            let mut runs: Vec<Vec<LiveRun>> = self.study.policies.iter().map(|_| Vec::new()).collect();
+            let mut runs: Vec<Vec<LiveRun>> =
+                self.study.policies.iter().map(|_| Vec::new()).collect();
             for take in 0..TAKES {
                 for (policy, runs) in runs.iter_mut().enumerate() {
                     runs.push(self.live((load, repetition, take), policy, &arrivals)?);
