@@ -2,7 +2,8 @@
 //! backend share this process and its cores.
 //!
 //! `cargo bench --bench gateway` prints added times to first token at 1,000 streams a second, short
-//! requests a second, memory a stream that is silent, and how many requests it holds queued.
+//! requests a second, memory a stream that is silent, and how many requests it holds queued; with
+//! `-- streams`, `short`, `silent` or `queued` only that.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -47,11 +48,20 @@ fn main() {
     // The load has threads of its own, so that what each side takes of the CPU can be told.
     let (gateway, load) = (threads("gateway"), threads("load"));
     let sides = Sides { gateway: gateway.handle().clone() };
+    let named = |part| arguments.len() == 1 || arguments.iter().any(|argument| argument == part);
     load.block_on(async {
-        streams(&sides).await;
-        short_requests(&sides).await;
-        silent_streams(&sides).await;
-        queued(&sides).await;
+        if named("streams") {
+            streams(&sides).await;
+        }
+        if named("short") {
+            short_requests(&sides).await;
+        }
+        if named("silent") {
+            silent_streams(&sides).await;
+        }
+        if named("queued") {
+            queued(&sides).await;
+        }
     });
 }
 

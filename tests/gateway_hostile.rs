@@ -242,6 +242,62 @@ fn a_client_that_does_not_read_loses_its_seat() {
     });
 }
 
+/// Whoever takes nothing is not asked what it wants next, and yet its answer ends when it is evicted
+/// and when its time is up, long before anybody loses patience with it.
+#[test]
+fn a_client_that_does_not_read_keeps_no_seat_from_eviction_and_deadline() {
+    const EVICTING: &str = r#"
+[[class]]
+name = "chat"
+priority = 1
+[[class]]
+name = "batch"
+sheddable = true
+[policy]
+share = "priority"
+feedback = [{ rule = "evict-sheddable", after = "100ms", every = "50ms" }]
+classify = [
+  { rule = "match", service_tier = "flex", class = "batch" },
+  { rule = "match", class = "chat" },
+]
+"#;
+    const PATIENT: &str = "write_timeout = \"20s\"\n";
+    run(async {
+        let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"LONG\"}}]}\n\n";
+        let events = event.replace("LONG", &"x".repeat(10_000)).repeat(1_600);
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        let stream = format!("{head}{events}").into_bytes();
+        let flex = chat(8, "").replacen('{', "{\"service_tier\":\"flex\",", 1);
+        let plan = Plan { policy: EVICTING, gateway: PATIENT, more: "" };
+        let late = "[gateway.deadlines]\nconnect = \"500ms\"\nfirst_token = \"900ms\"\nidle = \"900ms\"\ntotal = \"1s\"\n";
+        let deadline = Plan { gateway: PATIENT, more: late, ..Plan::default() };
+        for (plan, is_evicted) in [(plan, true), (deadline, false)] {
+            let said = stream.clone();
+            let scripted = Scripted::start(move |_| vec![(Duration::ZERO, said.clone())]).await;
+            let backends = [backend("b", scripted.addr, "seats = 1\nmetrics = \"none\"")];
+            let fixture = Fixture::start(plan, &backends).await;
+            let mut client = slow_reader(&fixture, &flex).await;
+            // Until everything on the way is full.
+            tokio::time::sleep(300 * MS).await;
+            let mut other = None;
+            if is_evicted {
+                // Somebody more important wants its seat, and gets it.
+                other = Some(slow_reader(&fixture, &chat(8, "")).await);
+            } else {
+                fixture.is_empty_within(5_000 * MS).await;
+            }
+            client.patience = 2_000 * MS;
+            let (bytes, end) = client.rest().await;
+            assert!(end != End::Silent && bytes < 12 << 20, "{bytes}, {end:?}");
+            drop(other);
+            let books = fixture.finish().await;
+            let ends: Vec<_> = books.ended.keys().map(|end| format!("{end:?}")).collect();
+            let wanted: &[_] = if is_evicted { &["Cancelled", "Evicted"] } else { &["Expired"] };
+            assert_eq!(ends, wanted);
+        }
+    });
+}
+
 #[test]
 fn a_flood_of_connections_is_cut_at_its_limit() {
     run(async {

@@ -1,5 +1,7 @@
 //! From counts to numbers with intervals.
 
+use std::borrow::Cow;
+
 use plimsoll_base::Refusal;
 
 use crate::histogram::{Histogram, rank};
@@ -38,6 +40,20 @@ pub(crate) struct View<'a> {
     pub censored: Option<&'a Histogram>,
 }
 
+impl<'a> View<'a> {
+    /// All of them, those that were cut off at what they had come to.
+    fn union(self) -> Cow<'a, Histogram> {
+        match self.censored {
+            None => Cow::Borrowed(self.observed),
+            Some(censored) => {
+                let mut union = self.observed.clone();
+                union.merge(censored);
+                Cow::Owned(union)
+            }
+        }
+    }
+}
+
 impl<'a> From<&'a Histogram> for View<'a> {
     fn from(observed: &'a Histogram) -> View<'a> {
         View { observed, censored: None }
@@ -61,65 +77,49 @@ struct Figures {
 /// The percentile, and whether the true one may be larger because requests were cut off: with
 /// those at what they had waited it is one value, with those at infinity another (or none).
 pub(crate) fn percentile(view: View<'_>, percentile: f64) -> Option<(u64, bool)> {
-    match view.censored {
-        None => {
-            let count = view.observed.count();
-            Some((view.observed.at_rank(rank(percentile, count))?, false))
-        }
-        Some(censored) => {
-            let mut union = view.observed.clone();
-            union.merge(censored);
-            of_union(Counted::new(&union), Counted::new(view.observed), percentile)
-        }
-    }
+    let union = view.union();
+    let ranks = [rank(percentile, union.count())];
+    quantiles(view.observed, &union, ranks)[0]
 }
 
-/// A histogram and how many values it counted.
-#[derive(Clone, Copy)]
-struct Counted<'a> {
-    histogram: &'a Histogram,
-    count: u64,
-}
-
-impl<'a> Counted<'a> {
-    fn new(histogram: &'a Histogram) -> Counted<'a> {
-        Counted { histogram, count: histogram.count() }
-    }
-}
-
-fn of_union(union: Counted<'_>, observed: Counted<'_>, percentile: f64) -> Option<(u64, bool)> {
-    let rank = rank(percentile, union.count);
-    let low = union.histogram.at_rank(rank)?;
-    let may_be_more = observed.count < union.count
-        && observed.histogram.bucket_at(rank) != union.histogram.bucket_at(rank);
-    Some((low, may_be_more))
+/// The values of these ranks, which ascend, in `union`, and whether the true ones may be larger: what
+/// it holds beside `observed` is known only to be at least so long.
+fn quantiles<const N: usize>(
+    observed: &Histogram,
+    union: &Histogram,
+    ranks: [u64; N],
+) -> [Option<(u64, bool)>; N] {
+    let low = union.buckets_at(ranks);
+    let high = if std::ptr::eq(observed, union) { low } else { observed.buckets_at(ranks) };
+    let mut at = low.into_iter().zip(high);
+    std::array::from_fn(|_| {
+        let (low, high) = at.next().expect("there are as many");
+        low.map(|bucket| (union.middle(bucket), high != low))
+    })
 }
 
 impl Figures {
     fn of(view: View<'_>) -> Figures {
-        let merged = view.censored.map(|censored| {
-            let mut union = view.observed.clone();
-            union.merge(censored);
-            union
-        });
-        let observed = Counted::new(view.observed);
-        let union = merged.as_ref().map_or(observed, Counted::new);
-        let mut quantiles = [None; PERCENTILES.len() + 1];
-        for (slot, percentile) in quantiles.iter_mut().zip(PERCENTILES) {
-            *slot = of_union(union, observed, percentile);
+        let union = view.union();
+        let count = union.count();
+        let mut all = [None; PERCENTILES.len() + 1];
+        if count > 0 {
+            let ranks = PERCENTILES.map(|percentile| rank(percentile, count));
+            let (percentiles, maximum) = all.split_at_mut(PERCENTILES.len());
+            percentiles.copy_from_slice(&quantiles(view.observed, &union, ranks));
+            let longest =
+                view.censored.is_some_and(|censored| censored.max() >= view.observed.max());
+            maximum[0] = Some((union.max(), longest));
         }
-        let longest = view.censored.is_some_and(|censored| censored.max() >= view.observed.max());
-        let Counted { histogram, count } = union;
-        let mean = (count > 0).then(|| histogram.sum_nanos() / count as f64);
-        quantiles[PERCENTILES.len()] = (count > 0).then(|| (histogram.max(), longest));
-        Figures { count, mean, quantiles }
+        let mean = (count > 0).then(|| union.sum_nanos() / count as f64);
+        Figures { count, mean, quantiles: all }
     }
 }
 
 /// The distribution over the pooled requests, in seconds, with intervals across replications.
 pub(crate) fn distribution<'a>(
     pooled: View<'a>,
-    each: impl Iterator<Item = View<'a>>,
+    each: impl ExactSizeIterator<Item = View<'a>>,
 ) -> Distribution {
     distribution_by(1e9, pooled, each)
 }
@@ -128,10 +128,12 @@ pub(crate) fn distribution<'a>(
 fn distribution_by<'a>(
     unit: f64,
     pooled: View<'a>,
-    each: impl Iterator<Item = View<'a>>,
+    each: impl ExactSizeIterator<Item = View<'a>>,
 ) -> Distribution {
     let all = Figures::of(pooled);
-    let each: Vec<Figures> = each.map(Figures::of).collect();
+    // One replication has no interval, and its figures are those of all.
+    let each: Vec<Figures> =
+        if each.len() > 1 { each.map(Figures::of).collect() } else { Vec::new() };
     let quantile = |index: usize| {
         let of = |figures: &Figures| figures.quantiles[index].map(|(value, _)| value as f64 / unit);
         let values: Vec<Option<f64>> = each.iter().map(of).collect();

@@ -1,5 +1,7 @@
 //! Who waited, for what, and whether that was starvation, shortage or bad luck.
 
+use std::borrow::Cow;
+
 use plimsoll_base::{Bound, Span, Time};
 
 use crate::blame::{service, told};
@@ -25,7 +27,7 @@ pub(crate) struct Bench<'a> {
     pub plan: &'a Plan,
     pub ledgers: &'a [Ledger],
     /// One a class row, over all replications.
-    pub pooled: &'a [Tally],
+    pub pooled: &'a [Cow<'a, Tally>],
     /// All classes together.
     pub run: &'a Tally,
 }

@@ -178,25 +178,34 @@ impl Histogram {
     /// The value of rank `rank` (from 1, in ascending order) in nanoseconds: the middle of its
     /// bucket, at most the maximum. `None` past the last.
     pub fn at_rank(&self, rank: u64) -> Option<u64> {
-        let (low, width) = bucket_range(self.bucket_at(rank)?);
-        Some((low + width / 2).min(self.max))
+        let [bucket] = self.buckets_at([rank]);
+        bucket.map(|bucket| self.middle(bucket))
     }
 
-    /// The bucket of the value of rank `rank`.
-    pub(crate) fn bucket_at(&self, rank: u64) -> Option<usize> {
-        let mut left = rank;
+    /// What values of a bucket are taken as: its middle, at most the maximum.
+    pub(crate) fn middle(&self, bucket: usize) -> u64 {
+        let (low, width) = bucket_range(bucket);
+        (low + width / 2).min(self.max)
+    }
+
+    /// The buckets of the values of some ranks, which ascend; `None` for those past the last.
+    pub(crate) fn buckets_at<const N: usize>(&self, ranks: [u64; N]) -> [Option<usize>; N] {
+        let mut found = [None; N];
+        let (mut at, mut before) = (0, 0);
         for (number, page) in self.pages() {
             let held: u64 = page.iter().sum();
-            if left <= held {
-                let reached = page.iter().position(|&count| {
-                    left = left.saturating_sub(count);
-                    left == 0
-                });
-                return reached.map(|offset| (number << PAGE_BITS) + offset);
+            let (mut offset, mut passed) = (0, before);
+            while at < N && ranks[at] <= before + held {
+                while passed + page[offset] < ranks[at] {
+                    passed += page[offset];
+                    offset += 1;
+                }
+                found[at] = Some((number << PAGE_BITS) + offset);
+                at += 1;
             }
-            left -= held;
+            before += held;
         }
-        None
+        found
     }
 
     /// How many values are certainly above `nanos`: those of later buckets.

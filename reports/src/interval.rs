@@ -1,5 +1,7 @@
 //! Intervals: Wilson for a proportion, Student-t and sections across replications.
 
+use std::sync::OnceLock;
+
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// The confidence of every interval.
@@ -58,8 +60,16 @@ pub fn around(value: f64, each: &[f64]) -> Option<[f64; 2]> {
     }
     let n = each.len() as f64;
     let variance = each.iter().map(|x| (x - value) * (x - value)).sum::<f64>() / (n - 1.0);
-    let reach = t_quantile(0.5 + CONFIDENCE / 2.0, n - 1.0) * (variance / n).sqrt();
+    let reach = t_usual(each.len() - 1) * (variance / n).sqrt();
     Some([value - reach, value + reach])
+}
+
+/// The quantile for intervals at [`CONFIDENCE`]. A report asks for it some hundred times, always for
+/// as many replications, and it takes a search.
+fn t_usual(freedom: usize) -> f64 {
+    static KNOWN: [OnceLock<f64>; 64] = [const { OnceLock::new() }; 64];
+    let compute = || t_quantile(0.5 + CONFIDENCE / 2.0, freedom as f64);
+    KNOWN.get(freedom).map_or_else(compute, |known| *known.get_or_init(compute))
 }
 
 /// The quantile of Student's t distribution at a probability; `freedom` is above 0.

@@ -6,7 +6,7 @@ use crate::estimate::{View, percentile};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::summarise::merged;
-use crate::tally::Tally;
+use crate::tally::{Outcomes, Tally};
 use crate::verdict::{overload, view};
 use crate::words;
 
@@ -203,12 +203,14 @@ pub struct Served {
 
 /// What was offered in one replication and how much of it was good.
 pub fn served(ledger: &Ledger) -> Served {
-    let all = merged(&ledger.tallies());
+    let mut all = Outcomes::default();
+    let tallies = ledger.tallies();
+    tallies.iter().for_each(|tally| all.merge(&tally.outcomes));
     let (from, to) = crate::verdict::arrivals_window(ledger);
     Served {
-        offered: all.outcomes.arrived,
-        good: all.good,
-        refused: all.outcomes.refused.iter().sum(),
+        offered: all.arrived,
+        good: tallies.iter().map(|tally| tally.good).sum(),
+        refused: all.refused.iter().sum(),
         seconds: (to - from).secs_f64(),
     }
 }

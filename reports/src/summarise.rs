@@ -1,5 +1,7 @@
 //! From ledgers to a summary.
 
+use std::borrow::Cow;
+
 use plimsoll_base::{Metric, Span, TenantId};
 
 use crate::definitions::definitions;
@@ -26,10 +28,9 @@ use crate::words;
 pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
     assert!(!ledgers.is_empty(), "a run has at least one replication");
     let tallies: Vec<Vec<Tally>> = ledgers.iter().map(Ledger::tallies).collect();
-    let pooled: Vec<Tally> =
-        (0..plan.class_rows()).map(|row| merged(of_row(&tallies, row))).collect();
-    let each_run: Vec<Tally> = tallies.iter().map(merged).collect();
-    let run = merged(&pooled);
+    let pooled = pooled(&tallies, plan.class_rows());
+    let each_run: Vec<Cow<'_, Tally>> = tallies.iter().map(merged).collect();
+    let run = merged(pooled.iter().map(|tally| &**tally));
     let measured: Vec<f64> =
         ledgers.iter().map(|ledger| ledger.measured_span().secs_f64()).collect();
     let numbers = |pooled: &Tally, each: &[&Tally]| {
@@ -48,7 +49,7 @@ pub fn summarise(plan: &Plan, ledgers: &[Ledger], partial: bool) -> Summary {
         overload(ledgers, None).is_some() || classes.iter().any(|class| class.overload.is_some());
     let verdict = verdict(&objectives, overloaded);
     let conservation = counts(&conserved(ledgers));
-    let each_run: Vec<&Tally> = each_run.iter().collect();
+    let each_run: Vec<&Tally> = each_run.iter().map(|tally| &**tally).collect();
     let mut summary = Summary {
         schema_version: SCHEMA_VERSION,
         plimsoll: plan.version.clone(),
@@ -87,11 +88,19 @@ fn of_row(tallies: &[Vec<Tally>], row: usize) -> Vec<&Tally> {
     tallies.iter().map(|rows| &rows[row]).collect()
 }
 
-/// Several tallies as one.
-pub(crate) fn merged<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Tally {
-    let mut merged = Tally::default();
-    tallies.into_iter().for_each(|tally| merged.merge(tally));
-    merged
+/// Several tallies as one. Most often there is but one.
+pub(crate) fn merged<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Cow<'a, Tally> {
+    let mut tallies = tallies.into_iter();
+    let Some(first) = tallies.next() else { return Cow::Owned(Tally::default()) };
+    tallies.fold(Cow::Borrowed(first), |mut merged, tally| {
+        merged.to_mut().merge(tally);
+        merged
+    })
+}
+
+/// Each class over all replications.
+pub(crate) fn pooled(tallies: &[Vec<Tally>], rows: usize) -> Vec<Cow<'_, Tally>> {
+    (0..rows).map(|row| merged(of_row(tallies, row))).collect()
 }
 
 fn mean_of(values: &[f64]) -> crate::summary::Estimate {
@@ -151,7 +160,7 @@ fn interval_note(plan: &Plan, replications: usize) -> String {
 fn objectives(
     plan: &Plan,
     ledgers: &[Ledger],
-    (pooled, tallies): (&[Tally], &[Vec<Tally>]),
+    (pooled, tallies): (&[Cow<'_, Tally>], &[Vec<Tally>]),
 ) -> Vec<ObjectiveResult> {
     let of_class = |(row, class): (usize, &crate::plan::ClassPlan)| {
         let each = of_row(tallies, row);

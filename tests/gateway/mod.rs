@@ -117,7 +117,9 @@ impl Fixture {
     /// Starts a gateway and waits until all of its backends have joined.
     pub async fn start(plan: Plan<'_>, backends: &[String]) -> Fixture {
         let folder = tempfile::tempdir().expect("a folder");
-        Fixture::start_in(folder, &plan.text(backends), backends.len()).await
+        let text = plan.text(backends);
+        let resources = text.matches("[[resource]]").count();
+        Fixture::start_in(folder, &text, backends.len() + resources).await
     }
 
     /// The same, of a whole text in a folder in which its files lie.
@@ -148,7 +150,7 @@ impl Fixture {
         self.folder.path()
     }
 
-    /// Waits until so many backends are there.
+    /// Waits until so many backends, and resources that are leased, are there.
     pub async fn backends_are(&self, count: usize) {
         eventually(Duration::from_secs(5), "the backends are there", async || {
             self.snapshot().await.backends.len() == count

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::gate::{Gate, Look, Offers, ReloadError};
 use crate::inside::{Backend, Inside, Timing};
 use crate::log::{Log, LogSettings};
-use crate::ticket::{Answer, Let, Refused};
+use crate::ticket::{Answer, Let, Refused, Revocation};
 
 /// Messages taken at once.
 const BATCH: usize = 256;
@@ -132,8 +132,8 @@ struct Driver {
     log: Option<Log>,
     /// Who waits for an answer, and when each arrived.
     waiting: FxHashMap<RequestId, (oneshot::Sender<Answer>, Time)>,
-    /// Who runs, and how each is told that it is taken back, until it was.
-    running: FxHashMap<RequestId, Option<oneshot::Sender<()>>>,
+    /// Who runs, and how each is told that it is taken back.
+    running: FxHashMap<RequestId, Revocation>,
     backends: Vec<Option<Backend>>,
     alarms: Vec<(Time, Alarm)>,
     timing: Timing,
@@ -329,8 +329,8 @@ impl Driver {
             Action::Dispatch(..) if reason == Reason::Resumed => {}
             Action::Dispatch(backend, priority) => {
                 let Some((answer, arrived)) = self.waiting.remove(&id) else { return };
-                let (revoke, revoked) = oneshot::channel();
-                self.running.insert(id, Some(revoke));
+                let revocation = Revocation::default();
+                self.running.insert(id, revocation.clone());
                 let class = class.expect("what is dispatched has a class");
                 let waited = now - arrived;
                 let priority = priority.0;
@@ -342,7 +342,7 @@ impl Driver {
                     reason,
                     bound,
                     waited,
-                    revoked,
+                    revocation,
                 }));
             }
             Action::Reject(refusal, retry_after) => {
@@ -350,9 +350,8 @@ impl Driver {
             }
             Action::Close(_) => self.answer(id, refused(None, Span::ZERO)),
             Action::Cancel(_) => {
-                if let Some(revoke) = self.running.get_mut(&id).and_then(Option::take) {
-                    // Whoever carries it may be done with it already.
-                    let _ = revoke.send(());
+                if let Some(revocation) = self.running.get(&id) {
+                    revocation.revoke();
                 }
             }
             Action::Preempt(_) => unreachable!("no rule takes back what runs"),

@@ -22,4 +22,4 @@ pub use driver::{Policy, Settings, StartError, start};
 pub use gate::{Gate, Gone, Offers, ReloadError};
 pub use inside::{Backend, Inside, LogState, Timing};
 pub use log::LogSettings;
-pub use ticket::{Pending, Refused, Ticket};
+pub use ticket::{Pending, Refused, Revocation, Ticket};

@@ -1,5 +1,11 @@
 //! A request's stay: pending, then under way. Both have the last word whatever becomes of them.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
 use plimsoll_base::{BackendId, Bound, ClassId, End, Reason, Refusal, RequestId, Span};
 use plimsoll_policy::Used;
 use tokio::sync::mpsc::OwnedPermit;
@@ -19,7 +25,34 @@ pub(crate) struct Let {
     pub reason: Reason,
     pub bound: Option<Bound>,
     pub waited: Span,
-    pub revoked: oneshot::Receiver<()>,
+    pub revocation: Revocation,
+}
+
+/// Whether the allocator has taken a ticket back. One task at a time may wait for it.
+#[derive(Clone, Debug, Default)]
+pub struct Revocation(Arc<Revoked>);
+
+#[derive(Debug, Default)]
+struct Revoked {
+    is: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Revocation {
+    pub(crate) fn revoke(&self) {
+        self.0.is.store(true, Ordering::Release);
+        self.0.waker.wake();
+    }
+    /// Whether it was taken back by now.
+    pub fn is_revoked(&self) -> bool {
+        self.0.is.load(Ordering::Acquire)
+    }
+    /// Ready once it is taken back.
+    pub fn poll_revoked(&self, context: &mut Context<'_>) -> Poll<()> {
+        // Registered first: whoever revokes it in between wakes.
+        self.0.waker.register(context.waker());
+        if self.is_revoked() { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 /// Why a request does not go.
@@ -148,10 +181,12 @@ impl Ticket {
     }
     /// Comes back when the allocator takes it back to make room: it is to be cancelled at its
     /// backend and ended as [`End::Evicted`]. Never comes back otherwise.
-    pub async fn revoked(&mut self) {
-        if (&mut self.going.revoked).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    pub async fn revoked(&self) {
+        poll_fn(|context| self.going.revocation.poll_revoked(context)).await;
+    }
+    /// The same for whoever does not hold the ticket.
+    pub fn revocation(&self) -> &Revocation {
+        &self.going.revocation
     }
     /// It ended at its backend. Everything it held is free again.
     pub fn end(mut self, end: End) {

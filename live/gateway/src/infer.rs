@@ -115,7 +115,7 @@ impl Job {
     }
 
     /// Sends it where it may go.
-    async fn go(&self, mut ticket: Ticket, peer: &Peer) -> Result<Response<Body>, Stopped> {
+    async fn go(&self, ticket: Ticket, peer: &Peer) -> Result<Response<Body>, Stopped> {
         let deadlines = self.current.file.deadlines[ticket.class().index()];
         let slot = ticket.backend().index();
         let Some(upstream) = self.current.places.upstream(slot) else {

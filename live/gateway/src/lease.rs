@@ -183,7 +183,7 @@ pub(crate) fn give_back(
 async fn keep(
     shared: Arc<Shared>,
     id: String,
-    (mut ticket, mut expiry): (Ticket, watch::Receiver<Instant>),
+    (ticket, mut expiry): (Ticket, watch::Receiver<Instant>),
 ) {
     let end = loop {
         let until = *expiry.borrow_and_update();

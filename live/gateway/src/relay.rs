@@ -5,30 +5,31 @@
 //! the gateway never says of an answer that it is complete unless its backend has.
 
 use std::borrow::Cow;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, StreamBody};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
 use hyper::Response;
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use plimsoll_base::{End, ModelId};
 use plimsoll_driver::Ticket;
 use plimsoll_wire::{Event, Events};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::{Body, Problem};
-use crate::infer::{Job, Times, Usage, broken, duration, evicted, kind_is, too_late};
-use crate::line::Peer;
+use crate::infer::{Job, Times, Usage, broken, evicted, kind_is, too_late};
+use crate::line::{Held, Peer, Term, Watch};
 use crate::state::{Current, Shared, count};
 use crate::upstream::Begun;
 
-/// Events that may wait for a client that reads slowly, before nothing more is read for it.
-const AHEAD_MAX: usize = 16;
 /// The longest event.
 const EVENT_BYTES_MAX: usize = 4 << 20;
 
@@ -63,11 +64,12 @@ impl Alarm {
         }
     }
 
-    async fn gone_off(&mut self) {
+    fn poll_gone_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while Instant::now() < self.at {
-            self.timer.as_mut().await;
+            ready!(self.timer.as_mut().poll(context));
             self.timer.as_mut().reset(self.at);
         }
+        Poll::Ready(())
     }
 }
 
@@ -216,40 +218,48 @@ impl Stream {
     }
 
     /// The next event, and what it is.
-    async fn next(&mut self) -> Result<(Event, Kind), Stop> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<(Event, Kind), Stop>> {
         loop {
             match self.events.next(EVENT_BYTES_MAX) {
                 Ok(Some(event)) => {
                     let kind = self.look(&event)?;
-                    return Ok((event, kind));
+                    if kind != Kind::Usage || self.job.wants_usage {
+                        return Poll::Ready(Ok((event, kind)));
+                    }
+                    continue;
                 }
                 Ok(None) => {}
-                Err(_) => return Err(failed("the backend sent an event that is too long")),
+                Err(_) => return failed("the backend sent an event that is too long"),
             }
-            let frame = tokio::select! {
-                biased;
-                frame = self.begun.response.body_mut().frame() => frame,
-                () = self.ticket.revoked() => return Err(Stop::Evicted),
-                () = self.alarm.gone_off() => {
-                    return Err(Stop::Problem(too_late(self.alarm.which), End::Expired));
-                }
-            };
-            match frame {
-                Some(Ok(frame)) => {
+            let body = Pin::new(self.begun.response.body_mut());
+            match body.poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
                     let Ok(piece) = frame.into_data() else { continue };
                     self.seen.bytes += piece.len() as u64;
                     if self.seen.bytes > self.job.current.file.limits.response_bytes_max {
-                        return Err(failed("the backend's answer is too long"));
+                        return failed("the backend's answer is too long");
                     }
                     self.events.push(&piece);
                 }
-                Some(Err(_)) => return Err(failed("the backend broke off in its answer")),
-                None if self.events.is_cut() => {
-                    return Err(failed("the backend's answer ended in mid-event"));
+                Poll::Ready(Some(Err(_))) => return failed("the backend broke off in its answer"),
+                Poll::Ready(None) if self.events.is_cut() => {
+                    return failed("the backend's answer ended in mid-event");
                 }
-                None => return Err(failed("the backend's answer ended before it was complete")),
+                Poll::Ready(None) => {
+                    return failed("the backend's answer ended before it was complete");
+                }
+                Poll::Pending => return self.poll_cut(context).map(Err),
             }
         }
+    }
+
+    /// Ready when it is not to be waited for any longer.
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> Poll<Stop> {
+        if self.ticket.revocation().poll_revoked(context).is_ready() {
+            return Poll::Ready(Stop::Evicted);
+        }
+        ready!(self.alarm.poll_gone_off(context));
+        Poll::Ready(Stop::Problem(too_late(self.alarm.which), End::Expired))
     }
 
     /// What an event is; counts its tokens.
@@ -258,15 +268,15 @@ impl Stream {
         if &*data == b"[DONE]" {
             return match self.seen.is_finished {
                 true => Ok(Kind::Done),
-                false => Err(failed("the backend ended its answer without saying why")),
+                false => Err(problem("the backend ended its answer without saying why")),
             };
         }
         let chunk = str::from_utf8(&data).ok().and_then(|text| serde_json::from_str(text).ok());
         let Some(chunk): Option<Chunk> = chunk else {
-            return Err(failed("the backend sent malformed JSON"));
+            return Err(problem("the backend sent malformed JSON"));
         };
         if chunk.error.is_some() {
-            return Err(failed("the backend reported an error in its answer"));
+            return Err(problem("the backend reported an error in its answer"));
         }
         self.seen.is_finished |= chunk.choices.iter().any(|choice| choice.finish_reason.is_some());
         if let Some(usage) = chunk.usage {
@@ -281,45 +291,6 @@ impl Stream {
         used.prompt_tokens = self.job.prompt_tokens;
         used.output_tokens = self.seen.tokens;
         Ok(if tokens > 0 || self.seen.is_finished { Kind::Token } else { Kind::Empty })
-    }
-
-    /// Passes everything on, until the end.
-    async fn pump(&mut self, to: &mpsc::Sender<Bytes>) -> Stop {
-        loop {
-            self.alarm.set(self.times.idle());
-            let (event, kind) = match self.next().await {
-                Ok(next) => next,
-                Err(stop) => return stop,
-            };
-            if kind == Kind::Usage && !self.job.wants_usage {
-                continue;
-            }
-            if let Err(stop) = self.hand_over(to, event.bytes).await {
-                return stop;
-            }
-            if kind == Kind::Done {
-                return Stop::Done;
-            }
-        }
-    }
-
-    /// Waits for a client that reads slowly, but not for ever.
-    async fn hand_over(&mut self, to: &mpsc::Sender<Bytes>, bytes: Bytes) -> Result<(), Stop> {
-        let bytes = match to.try_send(bytes) {
-            Ok(()) => return Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Stop::ClientGone),
-            Err(mpsc::error::TrySendError::Full(bytes)) => bytes,
-        };
-        let write = Instant::now() + duration(self.job.current.file.limits.write_timeout);
-        let total = self.times.until(self.times.deadlines.total);
-        tokio::select! {
-            sent = to.send(bytes) => sent.map_err(|_| Stop::ClientGone),
-            () = self.ticket.revoked() => Err(Stop::Evicted),
-            () = tokio::time::sleep_until(write) => Err(Stop::ClientGone),
-            () = tokio::time::sleep_until(total) => {
-                Err(Stop::Problem(too_late("total"), End::Expired))
-            }
-        }
     }
 
     /// Tells the allocator how it ended.
@@ -359,18 +330,21 @@ impl Stream {
             "done"
         );
         self.ticket.end(end);
-        // A stream that is done may have its last empty chunk to come; whoever waited for that
-        // would hold the seat meanwhile.
         if let Stop::Done = stop {
-            let mut begun = self.begun;
-            tokio::spawn(async move {
-                let rest =
-                    async { while let Some(Ok(_)) = begun.response.body_mut().frame().await {} };
-                if tokio::time::timeout(std::time::Duration::from_secs(1), rest).await.is_ok() {
-                    begun.done();
-                }
-            });
+            keep(self.begun);
         }
+    }
+}
+
+/// Keeps the connection of an answer that is done, for another. Its last empty chunk may be still to
+/// come; whoever waited for that would hold the seat meanwhile.
+fn keep(mut begun: Begun) {
+    let mut rest = Box::pin(async move {
+        while let Some(Ok(_)) = begun.response.body_mut().frame().await {}
+        begun.done();
+    });
+    if rest.as_mut().now_or_never().is_none() {
+        tokio::spawn(tokio::time::timeout(Duration::from_secs(1), rest));
     }
 }
 
@@ -381,13 +355,12 @@ impl Stream {
 pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Body>, Problem> {
     let head = stream.begun.response.headers();
     if !kind_is(head.get(CONTENT_TYPE), b"text/event-stream") {
-        let stop = failed("the backend answered something else than a stream of events");
+        let stop = problem("the backend answered something else than a stream of events");
         return Err(stopped(stream, stop));
     }
     let mut first = Vec::new();
     loop {
-        match stream.next().await {
-            Ok((_, Kind::Usage)) if !stream.job.wants_usage => {}
+        match poll_fn(|context| stream.poll_next(context)).await {
             Ok((event, kind)) => {
                 first.push(event.bytes);
                 if kind != Kind::Empty {
@@ -398,38 +371,19 @@ pub(crate) async fn begin(mut stream: Stream, peer: &Peer) -> Result<Response<Bo
         }
     }
     stream.job.shared.gate.first_token(&stream.ticket).await;
-    let (to, from) = mpsc::channel(AHEAD_MAX);
-    tokio::spawn(carry(stream, (to, peer.clone())));
-    let body = StreamBody::new(Frames { first: first.into_iter(), rest: from });
-    let mut response = Response::new(body.boxed_unsync());
+    stream.alarm.set(stream.times.idle());
+    let term = Term {
+        until: stream.times.until(stream.times.deadlines.total),
+        revocation: stream.ticket.revocation().clone(),
+    };
+    let carried = Carried { stream, _held: peer.hold_to(term), watch: peer.watch() };
+    let mut response = Response::new(
+        Relayed { first: first.into_iter(), carried: Some(Box::new(carried)) }.boxed_unsync(),
+    );
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
-}
-
-/// Until the end, whatever becomes of the client.
-async fn carry(mut stream: Stream, (to, peer): (mpsc::Sender<Bytes>, Peer)) {
-    let stop = tokio::select! {
-        biased;
-        stop = stream.pump(&to) => stop,
-        () = to.closed() => Stop::ClientGone,
-        () = peer.gone() => Stop::ClientGone,
-    };
-    // Nobody waits for its end who would keep the connection open.
-    drop(peer);
-    let problem = match &stop {
-        Stop::Done | Stop::ClientGone => None,
-        Stop::Evicted => Some(evicted()),
-        Stop::Problem(problem, _) => Some(problem.clone()),
-    };
-    let write = duration(stream.job.current.file.limits.write_timeout);
-    stream.close(&stop);
-    if let Some(problem) = problem {
-        let event = format!("event: error\ndata: {}\n\n", problem.to_json());
-        // Whoever does not read it any more is gone.
-        let _ = to.send_timeout(event.into(), write).await;
-    }
 }
 
 /// Ends a stream that has not begun for its client.
@@ -442,26 +396,98 @@ fn stopped(stream: Stream, stop: Stop) -> Problem {
     }
 }
 
-fn failed(message: &str) -> Stop {
+fn problem(message: &str) -> Stop {
     Stop::Problem(broken(message), End::Failed)
 }
 
-/// Pieces as frames of a body. The first go with the head, which they have waited for.
-struct Frames {
-    first: std::vec::IntoIter<Bytes>,
-    rest: mpsc::Receiver<Bytes>,
+fn failed<T>(message: &str) -> Poll<Result<T, Stop>> {
+    Poll::Ready(Err(problem(message)))
 }
 
-impl futures_util::Stream for Frames {
-    type Item = Result<Frame<Bytes>, std::convert::Infallible>;
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        let piece = match self.first.next() {
-            Some(first) => std::task::Poll::Ready(Some(first)),
-            None => self.rest.poll_recv(context),
+/// A stream as the body of an answer. It has no task of its own: the client's connection carries it,
+/// and a piece from the backend wakes one task on its way to the client.
+struct Relayed {
+    /// They go with the head, which they have waited for.
+    first: std::vec::IntoIter<Bytes>,
+    /// Until it has ended.
+    carried: Option<Box<Carried>>,
+}
+
+/// A stream, and the client that it goes to.
+struct Carried {
+    stream: Stream,
+    watch: Watch,
+    _held: Held,
+}
+
+impl Carried {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<(Event, Kind), Stop>> {
+        let polled = self.stream.poll_next(context);
+        if polled.is_pending() {
+            ready!(self.watch.poll_gone(context));
+            return Poll::Ready(Err(Stop::ClientGone));
+        }
+        self.stream.alarm.set(self.stream.times.idle());
+        polled
+    }
+}
+
+impl Relayed {
+    fn end(&mut self, stop: &Stop) {
+        if let Some(carried) = self.carried.take() {
+            carried.stream.close(stop);
+        }
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.next() {
+            return Poll::Ready(Some(first));
+        }
+        let Some(carried) = &mut self.carried else { return Poll::Ready(None) };
+        let stop = match ready!(carried.poll_next(context)) {
+            Ok((event, kind)) => {
+                if kind == Kind::Done {
+                    self.end(&Stop::Done);
+                }
+                return Poll::Ready(Some(event.bytes));
+            }
+            Err(stop) => stop,
         };
-        piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        self.end(&stop);
+        let problem = match stop {
+            Stop::Done | Stop::ClientGone => return Poll::Ready(None),
+            Stop::Evicted => evicted(),
+            Stop::Problem(problem, _) => problem,
+        };
+        let event = format!("event: error\ndata: {}\n\n", problem.to_json());
+        Poll::Ready(Some(event.into()))
+    }
+}
+
+impl hyper::body::Body for Relayed {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.poll_piece(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// The connection is over before the stream is: its client has left, or takes nothing, and the line
+/// has waited for it as long as it may.
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        let Some(carried) = &self.carried else { return };
+        let Stream { ticket, times, .. } = &carried.stream;
+        let stop = if ticket.revocation().is_revoked() {
+            Stop::Evicted
+        } else if Instant::now() >= times.until(times.deadlines.total) {
+            Stop::Problem(too_late("total"), End::Expired)
+        } else {
+            Stop::ClientGone
+        };
+        self.end(&stop);
     }
 }

@@ -84,7 +84,7 @@ impl Subject<'_> {
 /// The charts of a run, in the order of the page.
 pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Chart> {
     let tallies: Vec<Vec<Tally>> = ledgers.iter().map(Ledger::tallies).collect();
-    let pool = |row: usize| merged(tallies.iter().map(|rows| &rows[row]));
+    let pool = |row: usize| merged(tallies.iter().map(|rows| &rows[row])).into_owned();
     let pooled = (0..plan.classes.len()).map(pool).collect();
     let subject = Subject { plan, summary, ledgers, tallies, pooled };
     let mut charts = vec![scoreboard::draw(&subject)];
