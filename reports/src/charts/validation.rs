@@ -96,6 +96,7 @@ fn qq_panel(area: &Area<'_>, drawn: &[Drawn<'_>], (label, within): (&str, f64)) 
     }
     let mut chart = ChartBuilder::on(area)
         .margin(8)
+        .margin_right(22)
         .caption(label, text_style(15))
         .x_label_area_size(26)
         .y_label_area_size(54)
@@ -180,6 +181,7 @@ fn error_panel(
 ) {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
+        .margin_right(22)
         .caption(label, text_style(15))
         .x_label_area_size(26)
         .y_label_area_size(54)
@@ -193,7 +195,7 @@ fn error_panel(
         .x_labels(5)
         .y_labels(5)
         .x_label_formatter(&|part| format!("p{part:.0}"))
-        .y_label_formatter(&|error| format!("{:+.0} %", error * 100.0))
+        .y_label_formatter(&|error| label_of(*error))
         .label_style(text_style(12))
         .draw()
         .expect(DRAWN);
@@ -209,6 +211,12 @@ fn error_panel(
         labels.push((labels.len() as i32 * 16 + 44, (*name).to_owned(), *row));
     }
     end_labels(area, (70, 400), labels);
+}
+
+/// "+10 %"; nought has no sign.
+fn label_of(error: f64) -> String {
+    let percent = (error * 100.0).round();
+    if percent == 0.0 { "0 %".to_owned() } else { format!("{percent:+} %") }
 }
 
 /// All that was judged: a row each, the error with its interval and the limit.
@@ -235,7 +243,7 @@ fn errors(validation: &Validation) -> Chart {
         bar(area, (x(-within), TOP - 8), (x(within), bottom), &BLACK.mix(0.08));
         line(area, (x(0.0), TOP - 8), (x(0.0), bottom), BLACK.mix(0.6).stroke_width(1));
         for at in [-within, 0.0, within] {
-            let label = format!("{:+.0} %", at * 100.0);
+            let label = label_of(at);
             write(area, &label, (x(at), bottom + 12), anchored(text_style(12), HPos::Center));
         }
         for (index, (setting, class, metric, point)) in judged.iter().enumerate() {
