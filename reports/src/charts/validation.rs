@@ -21,6 +21,8 @@ const ROWS_MAX: usize = 120;
 
 /// A policy at a load with a class and one of its metrics.
 type Drawn<'a> = (usize, &'a str, &'a MetricAgreement);
+/// A class with its errors by percentile.
+type Curve<'a> = (usize, &'a str, Vec<(f64, f64)>);
 
 pub(crate) fn draw(validation: &Validation, lags: &[f64]) -> Vec<Chart> {
     let off = |setting: &&Setting| setting.worst().map_or(0.0, |(.., point)| point.error.abs());
@@ -166,7 +168,7 @@ fn by_quantile(validation: &Validation, setting: &Setting) -> Chart {
     let drawing = svg(300, &title, &how, |area| {
         let areas = area.split_evenly((1, PANELS.len()));
         for ((panel, drawn), (_, label)) in areas.iter().zip(&panels).zip(PANELS) {
-            let curves: Vec<(usize, &str, Vec<(f64, f64)>)> =
+            let curves: Vec<Curve<'_>> =
                 drawn.iter().map(|(row, name, metric)| (*row, *name, errors(metric))).collect();
             error_panel(panel, &curves, (label, validation.within, most * 1.1));
         }
@@ -174,11 +176,7 @@ fn by_quantile(validation: &Validation, setting: &Setting) -> Chart {
     Chart { name: "error-by-quantile", svg: drawing, data: data(validation), title, how }
 }
 
-fn error_panel(
-    area: &Area<'_>,
-    curves: &[(usize, &str, Vec<(f64, f64)>)],
-    (label, within, most): (&str, f64, f64),
-) {
+fn error_panel(area: &Area<'_>, curves: &[Curve<'_>], (label, within, most): (&str, f64, f64)) {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_right(22)

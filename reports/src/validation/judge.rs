@@ -307,7 +307,10 @@ fn why(it: &Validation, cause: Fault) -> String {
             worst.map_or(String::new(), |steps| {
                 let kinds = [kind("decode", steps.decode), kind("compute prompts", steps.prompt)];
                 let kinds: Vec<String> = kinds.into_iter().flatten().collect();
-                format!(" The profile errs by {}.", kinds.join(", "))
+                match kinds.is_empty() {
+                    true => String::new(),
+                    false => format!(" The profile errs by {}.", kinds.join(", ")),
+                }
             })
         }
         Fault::Scheduler => " With every step as long as it was measured it is still there: the \
