@@ -47,6 +47,9 @@ pub enum Verb {
     /// Measure a real device and fit its step times: a profile that scenarios extend
     #[cfg(feature = "serve")]
     Calibrate(CalibrateOptions),
+    /// Hold a simulation against a real device: the same requests and policies, live and simulated
+    #[cfg(feature = "serve")]
+    Validate(ValidateOptions),
     /// Print a commented scenario to start from
     Init(InitOptions),
     /// Explain a metric, a column or an error code; without a name, list them
@@ -515,6 +518,9 @@ pub struct BackendOptions {
     /// Seed of the draw of faults
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Tell what the engine is and its steps, at /plimsoll/engine and /plimsoll/steps
+    #[arg(long)]
+    pub tell_steps: bool,
 }
 
 /// Options of `serve`.
@@ -584,6 +590,74 @@ pub struct CalibrateOptions {
     /// No progress on stderr
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// Options of `validate`.
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 every judged number agrees; 1 the device broke off; 2 the scenario or \
+    the device cannot be used: not there, in use, another model or engine than the profile's; 3 one \
+    disagrees; 4 it cannot be told: too noisy, saturated, client too slow, profile out of range; 130 \
+    interrupted, nothing written."
+)]
+pub struct ValidateOptions {
+    /// A scenario file, or the name of a shipped one; its workloads are open loop
+    pub file: PathBuf,
+    /// The device: the URL of an OpenAI-compatible server, or `embedded`, a small transformer in
+    /// this process (a build with the feature `embedded`)
+    #[arg(long, value_name = "URL|embedded")]
+    pub backend: String,
+    /// The device's profile, as `plimsoll calibrate` writes it; takes the place of the scenario's
+    /// pool [default: what the scenario says, else profile.toml]
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// A policy to run, as often as wished: `own`, a `[policy.NAME]` of the file, a baseline or a
+    /// file [default: own]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub policy: Vec<String>,
+    /// Loads to offer, as parts of the capacity that the profile gives, such as `0.3,0.6,0.85`
+    /// [default: what the scenario offers]
+    #[arg(long, value_name = "PART,PART", value_delimiter = ',')]
+    pub loads: Vec<Percent>,
+    /// How often, each time with other arrivals; each is run live twice
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub repetitions: u32,
+    /// The error that is allowed
+    #[arg(long, value_name = "PART", default_value = "10%")]
+    pub within: Percent,
+    /// Seed of arrivals and lengths [default: the scenario's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Override a value of the file, such as `run.duration="20s"`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// Where to write report, raw numbers and decision logs [default:
+    /// plimsoll-out/SCENARIO-validate]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Whose server it is [default: what its metrics say]
+    #[arg(long, value_enum)]
+    pub kind: Option<ServerKind>,
+    /// Which of its models [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The environment variable that holds the server's API key
+    #[arg(long, value_name = "NAME")]
+    pub token_env: Option<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Exit with 0 even where a number disagrees or cannot be told
+    #[arg(long)]
+    pub no_gate: bool,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// A template of your own for the page; it may extend study.html or shell.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
 }
 
 /// How much a gateway says.

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use plimsoll_probe::backend::{Backend, Faults, Kind, Settings};
+use plimsoll_probe::backend::{Backend, Faults, Kind, Settings, Steps};
 use plimsoll_scenario::Scenario;
 use plimsoll_sim::model::EngineModel;
 
@@ -30,6 +30,7 @@ pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
         },
         stream_interval: options.stream_interval.get(),
         faults,
+        steps: if options.tell_steps { Steps::Told } else { Steps::Hidden },
         ..Settings::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

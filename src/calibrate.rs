@@ -29,7 +29,12 @@ pub fn calibrate(options: &CalibrateOptions) -> Result<ExitCode, Failure> {
     if let Some(log) = &options.from {
         return read(log, known, &options.out);
     }
-    let device = open(options)?;
+    let device = open(&Target {
+        backend: options.backend.as_deref().unwrap_or_default(),
+        kind: options.kind,
+        model: options.model.as_deref(),
+        token_env: options.token_env.as_deref(),
+    })?;
     interrupt::listen();
     let effort = if options.quick { Settings::quick() } else { Settings::full() };
     let settings = Settings { seed: options.seed, known, ..effort };
@@ -83,24 +88,35 @@ fn read(log: &Path, known: Limits, out: &Path) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Opens the device that the options name.
-fn open(options: &CalibrateOptions) -> Result<Box<dyn Device>, Failure> {
-    let backend = options.backend.as_deref().unwrap_or_default();
-    if backend == "embedded" {
+/// Which device is meant.
+pub struct Target<'a> {
+    /// A URL, or `embedded`.
+    pub backend: &'a str,
+    /// Whose server it is, if it was said.
+    pub kind: Option<ServerKind>,
+    /// Which of its models, if it was said.
+    pub model: Option<&'a str>,
+    /// The environment variable that holds its key.
+    pub token_env: Option<&'a str>,
+}
+
+/// Opens a device.
+pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
+    if target.backend == "embedded" {
         return embedded();
     }
-    let token = options.token_env.as_deref().map(|name| {
+    let token = target.token_env.map(|name| {
         std::env::var(name)
             .map_err(|_| Failure::Usage(format!("the environment variable `{name}` is not set")))
     });
     let options = RemoteOptions {
-        url: backend.to_owned(),
-        kind: options.kind.map(|kind| match kind {
+        url: target.backend.to_owned(),
+        kind: target.kind.map(|kind| match kind {
             ServerKind::Vllm => BackendKind::Vllm,
             ServerKind::Sglang => BackendKind::Sglang,
             ServerKind::LlamaCpp => BackendKind::LlamaCpp,
         }),
-        model: options.model.clone(),
+        model: target.model.map(str::to_owned),
         token: token.transpose()?,
     };
     Ok(Box::new(Remote::open(&options).map_err(failure)?))
@@ -122,7 +138,7 @@ fn embedded() -> Result<Box<dyn Device>, Failure> {
 
 /// What is wrong with a device that can be put right before the next try is the user's to know;
 /// what broke while it ran is not.
-fn failure(error: DeviceError) -> Failure {
+pub fn failure(error: DeviceError) -> Failure {
     match error {
         DeviceError::BadUrl { .. }
         | DeviceError::NotThere { .. }
@@ -204,10 +220,11 @@ fn tell(profile: &Profile, path: &Path) -> Result<(), Failure> {
 }
 
 /// Progress on stderr, where that is a terminal.
-struct Bar(ProgressBar);
+pub struct Bar(pub ProgressBar);
 
 impl Bar {
-    fn new(quiet: bool) -> Bar {
+    /// At nothing yet.
+    pub fn new(quiet: bool) -> Bar {
         if quiet || !std::io::stderr().is_terminal() {
             return Bar(ProgressBar::hidden());
         }

@@ -27,6 +27,8 @@ mod show;
 #[cfg(feature = "serve")]
 mod signals;
 mod sweep;
+#[cfg(feature = "serve")]
+mod validate;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         Verb::Backend(options) => backend::backend(options),
         #[cfg(feature = "serve")]
         Verb::Calibrate(options) => calibrate::calibrate(options),
+        #[cfg(feature = "serve")]
+        Verb::Validate(options) => validate::validate(options),
         #[cfg(feature = "serve")]
         Verb::Serve(options) => serve::serve(options),
         Verb::Init(options) => learn::init(options),

@@ -26,31 +26,31 @@ pub(crate) const TRIED_HEAD: [&str; 9] = [
 ];
 
 /// A table with a head.
-struct Grid {
-    title: String,
-    rows: Vec<Vec<String>>,
+pub(crate) struct Grid {
+    pub title: String,
+    pub rows: Vec<Vec<String>>,
 }
 
 /// What every study has.
-struct Sheet {
-    title: String,
+pub(crate) struct Sheet {
+    pub title: String,
     /// Of the page's colours, and in words.
-    verdict: Option<(&'static str, &'static str)>,
-    sentences: Vec<String>,
+    pub verdict: Option<(&'static str, &'static str)>,
+    pub sentences: Vec<String>,
     /// What, how much, and a note to it.
-    cards: Vec<(&'static str, String, String)>,
-    grids: Vec<Grid>,
-    charts: Vec<Chart>,
-    notes: Vec<String>,
-    method: Vec<String>,
-    version: String,
+    pub cards: Vec<(&'static str, String, String)>,
+    pub grids: Vec<Grid>,
+    pub charts: Vec<Chart>,
+    pub notes: Vec<String>,
+    pub method: Vec<String>,
+    pub version: String,
 }
 
 /// A study as people read it. Its charts are drawn once.
 pub struct Study {
-    json: String,
-    csv: String,
-    sheet: Sheet,
+    pub(crate) json: String,
+    pub(crate) csv: String,
+    pub(crate) sheet: Sheet,
 }
 
 impl Study {
@@ -396,7 +396,7 @@ fn percent(estimate: &Estimate) -> String {
     text.map_or("–".to_owned(), |text| text.replace("points", "%"))
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("plain data is JSON");
     text.push('\n');
     text

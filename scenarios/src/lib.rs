@@ -27,7 +27,7 @@ pub use prices::{Device, Prices, prices};
 pub use scenario::{Loaded, Scenario, load, load_either, load_gateway};
 pub use shipped::{shipped, template, templates};
 pub use sweep::{Cell, Parameter, Sweep, SweepArguments, load_sweep, sweep_of};
-pub use under::{OWN, baselines, load_under};
+pub use under::{OWN, baselines, load_on, load_under};
 
 /// The JSON Schema of a scenario file, for editors.
 pub fn schema() -> serde_json::Value {

@@ -27,6 +27,7 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "rule-evict"
     "local-first"
     "quota"
+    "live"
     "gateway"
 };
 

@@ -81,6 +81,43 @@ pub fn load_under(
     }
 }
 
+/// Like [`load_under`], on the pools of another file: a profile as `plimsoll calibrate` writes it.
+/// They take the place of the file's.
+///
+/// # Errors
+/// What is wrong with the file, the policy, the profile or the overrides.
+pub fn load_on(
+    path: &Path,
+    (policy, profile): (&str, &Path),
+    overrides: &[String],
+) -> Result<Scenario, Diagnostics> {
+    let mut layered = plimsoll_config::read(path, &[], shipped())?;
+    let alternatives = take_alternatives(&mut layered.root);
+    let other = layered.adopt(plimsoll_config::read(profile, &[], shipped())?);
+    let put = put_on(&mut layered, other, profile)
+        .and_then(|()| put_under(&mut layered, policy, alternatives))
+        .and_then(|()| layered.set(overrides));
+    match put {
+        Ok(()) => scenario(layered),
+        Err(list) => Err(Diagnostics { sources: layered.sources, list }),
+    }
+}
+
+/// Puts the pools of `other` in the place of ours.
+fn put_on(layered: &mut Layered, other: Node, profile: &Path) -> Result<(), Vec<Diagnostic>> {
+    let Some(pools) = other.entries().iter().find(|entry| entry.key == "pool").cloned() else {
+        let message = format!("`{}` has no `[[pool]]`: it is no profile", profile.display());
+        let diagnostic = Diagnostic::new(Code::Empty, Some(other.place), message)
+            .help("`plimsoll calibrate` writes one");
+        return Err(vec![diagnostic]);
+    };
+    if let Value::Table(entries) = &mut layered.root.value {
+        entries.retain(|entry| entry.key != "pool");
+        entries.push(pools);
+    }
+    Ok(())
+}
+
 /// Takes the tables `[policy.NAME]` out of a scenario.
 pub(crate) fn take_alternatives(root: &mut Node) -> Vec<Entry> {
     let Value::Table(entries) = &mut root.value else { return Vec::new() };

@@ -3,7 +3,7 @@
 use plimsoll_base::{Observer, Time};
 use plimsoll_policy::log::Writer;
 
-use crate::engine::{Batch, Counters, Explicit};
+use crate::engine::{Batch, Counters, Explicit, StepTimes};
 use crate::kernel::{Agenda, advance};
 use crate::model::{Model, Stepping};
 use crate::workload::{Source, SourceError};
@@ -66,6 +66,20 @@ impl<O: Observer> Run<O> {
             Stepping::Macro => Stepped::Macro(Portions::start(model, sources, listeners)?),
             Stepping::Single => Stepped::Single(Portions::start(model, sources, listeners)?),
         }))
+    }
+
+    /// Like [`start`](Run::start); steps take as long as somebody says, one at a time.
+    ///
+    /// # Errors
+    /// If the policy contradicts itself, or a source breaks at its first request.
+    pub fn start_timed(
+        model: &Model,
+        sources: Vec<Box<dyn Source>>,
+        (observer, steps): (O, Box<dyn StepTimes>),
+    ) -> Result<Run<O>, StartError> {
+        let mut portions = Portions::start(model, sources, (observer, None))?;
+        portions.world.time_steps(steps);
+        Ok(Run(Stepped::Single(portions)))
     }
 
     /// The log, if one is written: to carry its bytes away between portions.

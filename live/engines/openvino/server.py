@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import collections
 import json
+import os
 import queue
 import threading
 import time
@@ -64,6 +65,11 @@ class Engine(threading.Thread):
         self.numbers = 0
         self.steps, self.steps_made, self.steps_unsure = collections.deque(), 0, 0
         self.lock = threading.Lock()
+        # When the step before ended, if there was more to do then: what lies between two steps is
+        # time of the second.
+        self.ended = None
+        # Set once the tokens of the latest step have gone out.
+        self.flushed = threading.Event()
 
     def run(self):
         while True:
@@ -74,6 +80,8 @@ class Engine(threading.Thread):
     def take_in(self):
         """New requests; waits for one where there is nothing else to do."""
         block = not self.running
+        if block:
+            self.ended = None
         while True:
             try:
                 request = self.inbox.get(block=block)
@@ -89,9 +97,9 @@ class Engine(threading.Thread):
             self.running.append(request)
 
     def step(self):
-        start = time.monotonic_ns()
+        start = self.ended or time.monotonic_ns()
         self.pipeline.step()
-        end = time.monotonic_ns()
+        end = self.ended = time.monotonic_ns()
         self.write_down(start, end)
 
     def write_down(self, start, end):
@@ -140,6 +148,17 @@ class Engine(threading.Thread):
             elif request.left:
                 request.handle.stop()
                 self.running.remove(request)
+        self.flush(delivered)
+
+    def flush(self, delivered):
+        """Lets the other thread send what was told: a step holds the interpreter to its end."""
+        loops = {request.loop for request, tokens in delivered if tokens}
+        for loop in loops:
+            self.flushed.clear()
+            # A request's own task runs in the turn after the one in which it is told, and sends.
+            then = lambda: loop.call_soon(loop.call_soon, self.flushed.set)
+            loop.call_soon_threadsafe(then)
+            self.flushed.wait(0.05)
 
     def told_steps(self, after):
         with self.lock:
@@ -310,6 +329,10 @@ def answer(writer, status, value):
 async def main(options):
     engine = Engine(options)
     engine.start()
+    # The engine's threads stay on their core. What talks to clients goes where there is room: on the
+    # engine's core it would wait for a step, and tokens with it.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count()))
     server = Server(engine, options.name)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", options.port, limit=1 << 22)
     port = listening.sockets[0].getsockname()[1]

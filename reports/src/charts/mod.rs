@@ -20,11 +20,13 @@ mod scoreboard;
 mod shares;
 mod sparkline;
 mod utilization;
+mod validation;
 
 pub(crate) use capacity::draw as capacity;
 pub(crate) use differences::draw as differences;
 pub(crate) use frontier::draw as frontier;
 pub(crate) use sparkline::{spark, sparkline};
+pub(crate) use validation::draw as validation;
 
 use serde::Serialize;
 

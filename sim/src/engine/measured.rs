@@ -19,6 +19,13 @@ pub struct Part {
     pub decodes: bool,
 }
 
+/// Says how long steps take, in place of the step-time model: what a real device took, for example.
+pub trait StepTimes: Send {
+    /// How long a step of a backend takes that begins at `start` and computes `shape`; `None` for
+    /// what the model says.
+    fn span(&mut self, backend: u32, start: Time, shape: BatchShape) -> Option<Span>;
+}
+
 impl<B: Batch> Engine<B> {
     /// What the step that runs computes: prompt chunks, then the sequences that decode; nothing
     /// between steps. For a batch that takes one step at a time.

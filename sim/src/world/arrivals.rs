@@ -115,7 +115,7 @@ impl Arrivals {
 }
 
 /// What a gateway would see of a request.
-pub(super) fn visible(request: &Request, source: SourceId, marks: &Marks) -> RequestInfo {
+pub fn visible(request: &Request, source: SourceId, marks: &Marks) -> RequestInfo {
     // One number for each user of each source; 0 is nobody.
     let user = (u64::from(source.0) << 32 | u64::from(request.key)) + 1;
     RequestInfo {

@@ -22,11 +22,12 @@ use plimsoll_policy::log::Writer;
 use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
 use rustc_hash::FxHashMap;
 
-use crate::engine::{Batch, Engine, Job};
+use crate::engine::{Batch, Engine, Job, StepTimes, shape_of};
 use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
 use crate::workload::{Marks, Request, Source, SourceError};
 use arrivals::Arrivals;
+pub use arrivals::visible;
 use audience::Audience;
 use flight::{Flight, Flights};
 use hearing::{Hearing, Records};
@@ -80,6 +81,8 @@ pub struct World<B, O> {
     timetable: Timetable,
     planned: Option<EventId>,
     sampling: Sampling,
+    /// Who says how long steps take, where it is not the step-time model.
+    steps: Option<Box<dyn StepTimes>>,
     /// Who listens to the allocator, if anybody does.
     audience: Option<Box<Audience>>,
     /// Whether anything follows an instant beside engines and the allocator's deadline: somebody
@@ -118,6 +121,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             timetable: Timetable::new(&plan),
             planned: None,
             sampling: Sampling::new(classes),
+            steps: None,
             audience: Audience::new(log, attributed),
             is_attended: false,
             records: Records {
@@ -205,6 +209,12 @@ impl<B: Batch, O: Observer> World<B, O> {
             Some(error) => Err(error),
             None => Ok(self.records.observer),
         }
+    }
+
+    /// From now on steps take as long as somebody says. For batches that take one step at a time.
+    pub fn time_steps(&mut self, steps: Box<dyn StepTimes>) {
+        assert!(B::STEPS_MAX == 1, "a step that is timed is one step");
+        self.steps = Some(steps);
     }
 
     /// The log, if one is written: to carry its bytes away.
@@ -413,11 +423,16 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     fn begin_engines(&mut self, now: Time, agenda: &mut Agenda<Event>) {
-        let World { backends, dirty, records, .. } = self;
+        let World { backends, dirty, records, steps, .. } = self;
         for &engine in dirty.iter() {
             let backend = &mut backends[engine as usize];
             let mut ear = Hearing { engine, now, records };
-            let Some(at) = backend.engine.begin(now, &mut ear) else { continue };
+            let Some(mut at) = backend.engine.begin(now, &mut ear) else { continue };
+            if B::STEPS_MAX == 1
+                && let Some(steps) = steps
+            {
+                at = retime(&mut backend.engine, (engine, now), steps.as_mut()).unwrap_or(at);
+            }
             match backend.boundary {
                 Some(event) => {
                     agenda.reschedule(event, at, Rank::Completion);
@@ -519,6 +534,17 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
             self.end_when_drained(agenda);
         }
     }
+}
+
+/// A step that has just begun takes as long as `steps` say, if they do. Returns when it is over then.
+#[inline(never)]
+fn retime<B: Batch>(
+    engine: &mut Engine<B>,
+    (backend, now): (u32, Time),
+    steps: &mut dyn StepTimes,
+) -> Option<Time> {
+    let shape = shape_of(&engine.computing());
+    engine.took(steps.span(backend, now, shape)?)
 }
 
 /// Why a run could not start.

@@ -7,6 +7,7 @@ use plimsoll_sim::model::EngineModel;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::machine::{Machine, Order, Work};
+use super::steps::StepBook;
 use super::wall::WallClock;
 
 /// Requests on their way to the engine.
@@ -18,6 +19,8 @@ pub(super) struct Desk {
     intake: mpsc::Sender<Work>,
     bell: Arc<Notify>,
     sample: watch::Receiver<BackendSample>,
+    book: StepBook,
+    clock: WallClock,
 }
 
 impl Desk {
@@ -25,11 +28,12 @@ impl Desk {
     pub fn open(model: &EngineModel, speed: f64) -> Desk {
         let (intake, works) = mpsc::channel(INTAKE_MAX);
         let bell = Arc::new(Notify::new());
-        let machine = Machine::new(model);
+        let book = StepBook::default();
+        let machine = Machine::new(model, book.clone());
         let (publish, sample) = watch::channel(machine.sample());
         let clock = WallClock::start(speed);
         tokio::spawn(drive(machine, clock, (works, Arc::clone(&bell)), publish));
-        Desk { intake, bell, sample }
+        Desk { intake, bell, sample, book, clock }
     }
 
     /// Hands in a request; `None` if the engine is gone.
@@ -38,6 +42,11 @@ impl Desk {
         let ticket = Ticket { tokens, _bell: Bell(Arc::clone(&self.bell)) };
         self.intake.send(Work { order, delivered }).await.ok()?;
         Some(ticket)
+    }
+
+    /// The steps from a number on.
+    pub fn steps(&self, after: u64) -> serde_json::Value {
+        self.book.told(after, self.clock)
     }
 
     /// How full the engine is, as of its last step.

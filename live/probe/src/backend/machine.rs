@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use plimsoll_base::{BackendSample, ClassId, Time};
-use plimsoll_sim::engine::{Engine, Explicit, Job, Note};
+use plimsoll_sim::engine::{BatchShape, Engine, Explicit, Job, Note, shape_of};
 use plimsoll_sim::model::EngineModel;
 use tokio::sync::watch;
+
+use super::steps::StepBook;
 
 /// A request as the engine sees it. Its lengths are at least 1 and fit the engine's context.
 #[derive(Clone, Copy, Debug)]
@@ -49,17 +51,23 @@ pub(super) struct Machine {
     flights: BTreeMap<u32, Flight>,
     latest_key: u32,
     due: Option<Time>,
+    /// When the step that runs began, and what it computes.
+    running: Option<(Time, BatchShape)>,
+    /// Where steps are written down.
+    book: StepBook,
     /// Kept for its memory.
     notes: Vec<Note>,
 }
 
 impl Machine {
-    pub fn new(model: &EngineModel) -> Machine {
+    pub fn new(model: &EngineModel, book: StepBook) -> Machine {
         Machine {
             engine: Engine::new(model, 1),
             flights: BTreeMap::new(),
             latest_key: 0,
             due: None,
+            running: None,
+            book,
             notes: Vec::new(),
         }
     }
@@ -81,6 +89,9 @@ impl Machine {
                 flight.deliver();
             }
             self.engine.complete(at, &mut self.notes);
+            if let Some((began, shape)) = self.running.take() {
+                self.book.add((began, at, shape));
+            }
             self.follow_notes();
             self.begin(at);
         }
@@ -114,6 +125,7 @@ impl Machine {
     pub fn begin(&mut self, now: Time) {
         if let Some(due) = self.engine.begin(now, &mut self.notes) {
             self.due = Some(due);
+            self.running = Some((now, shape_of(&self.engine.computing())));
         }
         self.follow_notes();
     }

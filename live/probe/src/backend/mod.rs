@@ -29,6 +29,7 @@ mod routes;
 mod script;
 mod server;
 mod settings;
+mod steps;
 mod wall;
 mod wishes;
 
@@ -44,7 +45,7 @@ use tokio::sync::oneshot;
 
 pub use books::Counts;
 pub use fault::{BadFault, Fault, FaultShare, Faults};
-pub use settings::{Kind, Limits, Settings};
+pub use settings::{Kind, Limits, Settings, Steps};
 
 use server::Shared;
 

@@ -50,6 +50,15 @@ fn look(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
         "/health" => json(StatusCode::OK, Bytes::from_static(b"{\"status\":\"ok\"}")),
         "/v1/models" => json(StatusCode::OK, models(shared)),
         "/requests" => json(StatusCode::OK, json!(shared.books.counts()).to_string()),
+        "/plimsoll/engine" if shared.described.is_some() => {
+            let described = shared.described.as_ref().expect("it was looked at");
+            json(StatusCode::OK, described.to_string())
+        }
+        "/plimsoll/steps" if shared.described.is_some() => {
+            let query = request.uri().query().unwrap_or_default();
+            let after = query.strip_prefix("after=").and_then(|after| after.parse().ok());
+            json(StatusCode::OK, shared.desk.steps(after.unwrap_or(0)).to_string())
+        }
         "/metrics" => {
             let text = metrics::text(shared.kind, shared.model(), &shared.desk.sample());
             let mut response = Response::new(full(text));

@@ -18,7 +18,8 @@ use super::desk::Desk;
 use super::fault::{Fault, Faults};
 use super::line::{Doom, Line};
 use super::routes;
-use super::settings::{Kind, Limits, Settings};
+use super::settings::{Kind, Limits, Settings, Steps};
+use super::steps::described;
 
 /// The name of the model where none is set.
 const MODEL: &str = "plimsoll";
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub context_max: u32,
     pub desk: Desk,
     pub books: Books,
+    /// What the engine is; `None` if it tells nothing of itself.
+    pub described: Option<serde_json::Value>,
     model: Option<String>,
     faults: RwLock<Faults>,
 }
@@ -43,7 +46,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Starts the engine, on the runtime that runs.
     pub fn new(engine: &EngineModel, settings: Settings) -> Shared {
-        let Settings { model, speed, kind, faults, limits, stream_interval, .. } = settings;
+        let Settings { model, speed, kind, faults, limits, stream_interval, steps, .. } = settings;
         Shared {
             kind,
             limits,
@@ -51,6 +54,7 @@ impl Shared {
             context_max: engine.context_max,
             desk: Desk::open(engine, speed),
             books: Books::default(),
+            described: (steps == Steps::Told).then(|| described(engine)),
             model,
             faults: RwLock::new(faults),
         }

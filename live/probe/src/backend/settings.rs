@@ -25,6 +25,8 @@ pub struct Settings {
     pub faults: Faults,
     /// What it does not exceed.
     pub limits: Limits,
+    /// Whether it tells its steps.
+    pub steps: Steps,
 }
 
 impl Default for Settings {
@@ -37,8 +39,19 @@ impl Default for Settings {
             stream_interval: 1,
             faults: Faults::default(),
             limits: Limits::default(),
+            steps: Steps::default(),
         }
     }
+}
+
+/// Whether a backend tells what it is and its steps, as the engines under `live/engines` do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steps {
+    /// As real servers do: nothing.
+    #[default]
+    Hidden,
+    /// At `/plimsoll/engine` and `/plimsoll/steps`.
+    Told,
 }
 
 impl Settings {

@@ -22,6 +22,11 @@ impl WallClock {
         // `as` saturates.
         Time::from_nanos((self.start.elapsed().as_secs_f64() * self.speed * 1e9) as u64)
     }
+    /// How many of the wall's nanoseconds after the start it shows `at`.
+    pub fn nanos(&self, at: Time) -> u64 {
+        // `as` saturates.
+        (at.secs_f64() / self.speed * 1e9) as u64
+    }
     /// When it will show `at`; a day from now where that cannot be said.
     pub fn instant(&self, at: Time) -> Instant {
         let span = Duration::try_from_secs_f64(at.secs_f64() / self.speed).ok();

@@ -25,6 +25,7 @@ pub use fit::{Fit, Kind, fit};
 pub use log::{BadLog, LoggedRequest, from_log, parse_log, replayed};
 pub use observation::{Feature, Observation};
 pub use plan::{Cell, Plan};
+pub(crate) use profile::today;
 pub use profile::{Assumed, CellResult, Method, Overheads, Profile};
 
 use measure::Measured;

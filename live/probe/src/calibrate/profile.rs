@@ -350,7 +350,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The day in UTC, by the civil calendar (Howard Hinnant, chrono-compatible date algorithms).
-pub(super) fn today() -> String {
+pub(crate) fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let days = seconds / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

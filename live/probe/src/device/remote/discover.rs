@@ -43,6 +43,7 @@ struct Own {
     kv_tokens: Option<u64>,
     block_tokens: Option<u32>,
     context_max: Option<u32>,
+    priorities: bool,
     steps: bool,
 }
 
@@ -77,7 +78,10 @@ pub(super) async fn discover(
     if let Some(own) = own {
         let Own { seats, step_tokens_max, kv_tokens, block_tokens, context_max, .. } = own;
         let context_max = context_max.or(description.limits.context_max);
-        let priorities = Some(Priorities::Ignored);
+        let priorities = Some(match own.priorities {
+            true => Priorities::Obeyed,
+            false => Priorities::Ignored,
+        });
         description.engine = own.engine;
         description.version = own.version;
         description.flags = flags(own.flags);

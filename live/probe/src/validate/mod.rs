@@ -1,0 +1,481 @@
+//! A simulation held against a device.
+//!
+//! The scenario's own requests go to the device open loop, on the wall clock and through the policy
+//! ([`live`]); the same requests are simulated with the device's profile. Each repetition has
+//! arrivals of its own and is run live twice. Where the device tells its steps, each live run is
+//! simulated once more with steps as long as they were measured ([`steps`]), so that an error names
+//! its cause. What comes of it is judged by [`plimsoll_report::validation`].
+
+mod arrivals;
+mod check;
+mod live;
+mod sample;
+mod simulated;
+mod steps;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use plimsoll_base::{Span, Time};
+use plimsoll_policy::log::Header;
+use plimsoll_report::validation::{
+    LogCheck, Repetition, SettingSample, VALIDATION_VERSION, Validation, ValidationVerdict,
+    validation,
+};
+use plimsoll_scenario::Scenario;
+use plimsoll_scenario::calibration::CalibrationSpec;
+use plimsoll_sim::engine::StepCost;
+use thiserror::Error;
+
+use crate::calibrate::{Watch, today};
+use crate::device::{Device, DeviceError};
+use arrivals::{Arrival, capacity, draw};
+use live::LiveRun;
+use sample::{Lens, Origin};
+use simulated::simulate;
+use steps::{Check, Fitted, Measured, by_profile};
+
+/// How often a repetition is run live.
+const TAKES: u32 = 2;
+
+/// What is to be held against each other.
+#[derive(Debug)]
+pub struct Study<'a> {
+    /// The scenario under each policy; all have the same workloads and the same profile.
+    pub policies: Vec<(String, Scenario)>,
+    /// As parts of capacity; empty for what the scenario offers.
+    pub loads: Vec<f64>,
+    /// Each with arrivals of its own, at least 1.
+    pub repetitions: u32,
+    /// Of arrivals and lengths.
+    pub seed: u64,
+    /// The error that is allowed, as a part.
+    pub within: f64,
+    /// Where decision logs go.
+    pub logs: &'a Path,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Validated {
+    /// The finding.
+    pub validation: Validation,
+    /// How late each request went out, in seconds.
+    pub lags: Vec<f64>,
+    /// A row a request, as CSV.
+    pub requests: String,
+    /// A row a step, as CSV; `None` where the device tells none.
+    pub steps: Option<String>,
+}
+
+/// Why nothing was found.
+#[derive(Debug, Error)]
+pub enum ValidateError {
+    /// The device cannot be used, or has failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The scenario cannot be run on a device.
+    #[error("{0}")]
+    Scenario(String),
+    /// A decision log cannot be read.
+    #[error("the decision log {}: {}", .0.display(), .1)]
+    Log(PathBuf, String),
+    /// The system gives no threads.
+    #[error("the threads could not be started: {0}")]
+    Threads(std::io::Error),
+    /// The task of the allocator broke.
+    #[error("the task that owns the allocator broke off")]
+    Driver,
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Runs all of it.
+///
+/// # Errors
+/// If the device is not the one of the profile, is in use or fails; if the scenario cannot be run on
+/// a device; or if stopped.
+pub fn validate(
+    device: &Arc<dyn Device>,
+    study: &Study<'_>,
+    watch: &dyn Watch,
+) -> Result<Validated, ValidateError> {
+    let first = &study.policies[0].1;
+    let calibration = check::calibration(first)?;
+    let mut notes = check::device(device.as_ref(), first, calibration)?;
+    for (name, scenario) in &study.policies {
+        check::scenario(name, scenario, device.as_ref())?;
+    }
+    let mut bench = Bench::new(device, study, calibration, watch)?;
+    bench.run()?;
+    notes.append(&mut bench.notes);
+    let description = device.description();
+    let version = description.version.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
+    let open = Validation {
+        validation_version: VALIDATION_VERSION,
+        plimsoll: env!("CARGO_PKG_VERSION").to_owned(),
+        date: today(),
+        scenario: first.name.clone(),
+        scenario_hash: first.hash.clone(),
+        seed: study.seed,
+        device: format!(
+            "{} on {}{version} at {}",
+            description.model, description.engine, description.place
+        ),
+        profile: first.model.pools[0].provenance.clone(),
+        verdict: ValidationVerdict::TooFew,
+        cause: None,
+        within: study.within,
+        sentences: Vec::new(),
+        settings: Vec::new(),
+        rankings: Vec::new(),
+        logs: bench.logs,
+        notes,
+        method: method(study, bench.capacity, first),
+    };
+    let classes = &first.model.names.classes[..first.model.policy.classes.len()];
+    let lags = bench.settings.iter().flat_map(|setting| setting.lags.iter().copied()).collect();
+    Ok(Validated {
+        validation: validation(open, classes, &bench.settings),
+        lags,
+        requests: bench.requests,
+        steps: bench.tells_steps.then_some(bench.steps),
+    })
+}
+
+fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> {
+    let each = match study.repetitions {
+        1 => "1 repetition".to_owned(),
+        n => format!("{n} repetitions"),
+    };
+    vec![
+        format!(
+            "{each} with arrivals of their own, each run live {TAKES} times and simulated with the \
+             same arrivals, lengths and policy; seed {}",
+            study.seed
+        ),
+        format!(
+            "intervals: 95 %, by resampling tenths of runs, live and simulated together; live noise: \
+             how much two live runs with the same arrivals differ; a number agrees if its interval is \
+             within {:.0} %, or within the live noise where that is wider",
+            study.within * 100.0
+        ),
+        format!("capacity by the profile: {capacity:.2} requests/s of this mix, at any latency"),
+        "parts of an error: client is what the engine's own steps do not show; scheduler what is left \
+         when steps are as long as they were measured; step times what the fitted ones change"
+            .to_owned(),
+        format!("profile: {}", scenario.model.pools[0].provenance),
+    ]
+}
+
+/// All that is run, and what has come of it so far.
+struct Bench<'a> {
+    device: &'a Arc<dyn Device>,
+    study: &'a Study<'a>,
+    watch: &'a dyn Watch,
+    calibration: &'a CalibrationSpec,
+    lens: Lens,
+    cost: StepCost,
+    /// Requests a second.
+    capacity: f64,
+    settings: Vec<SettingSample>,
+    checks: Vec<Check>,
+    logs: Vec<LogCheck>,
+    notes: Vec<String>,
+    requests: String,
+    steps: String,
+    tells_steps: bool,
+    done: u32,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        device: &'a Arc<dyn Device>,
+        study: &'a Study<'a>,
+        calibration: &'a CalibrationSpec,
+        watch: &'a dyn Watch,
+    ) -> Result<Bench<'a>, ValidateError> {
+        let model = &study.policies[0].1.model;
+        let arrivals = draw(&study.policies[0].1, (study.seed, 0), 1.0)?;
+        if arrivals.is_empty() {
+            let what = "the scenario offers no request within its duration";
+            return Err(ValidateError::Scenario(what.to_owned()));
+        }
+        let overhead = &calibration.overhead;
+        let lens = Lens {
+            classes: model.policy.classes.len(),
+            warm_up: Time::ZERO + model.plan.warm_up,
+            request: overhead.request.0.secs_f64(),
+            delivery: overhead.delivery.map_or(0.0, |span| span.0.secs_f64()),
+        };
+        Ok(Bench {
+            device,
+            study,
+            watch,
+            calibration,
+            lens,
+            cost: StepCost::new(model.pools[0].engine.step_cost),
+            capacity: capacity(&model.pools[0].engine, &arrivals),
+            settings: Vec::new(),
+            checks: Vec::new(),
+            logs: Vec::new(),
+            notes: Vec::new(),
+            requests: sample::REQUESTS_HEAD.to_owned(),
+            steps: sample::STEPS_HEAD.to_owned(),
+            tells_steps: false,
+            done: 0,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), ValidateError> {
+        let first = &self.study.policies[0].1;
+        let offered = self.rate(&draw(first, (self.study.seed, 0), 1.0)?);
+        let paces: Vec<f64> = match self.study.loads.is_empty() {
+            true => vec![1.0],
+            false => self.study.loads.iter().map(|load| load * self.capacity / offered).collect(),
+        };
+        for (index, pace) in paces.into_iter().enumerate() {
+            let load = self.study.loads.get(index).copied();
+            self.load(load.unwrap_or(offered / self.capacity), pace)?;
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// How long arrivals go on.
+    fn window(&self, arrivals: &[Arrival]) -> Span {
+        let last = arrivals.last().map_or(Time::ZERO, |arrival| arrival.at);
+        let stated = self.study.policies[0].1.model.plan.duration;
+        stated.unwrap_or(last.saturating_since(Time::ZERO)).max(Span::from_millis(1))
+    }
+
+    fn rate(&self, arrivals: &[Arrival]) -> f64 {
+        arrivals.len() as f64 / self.window(arrivals).secs_f64()
+    }
+
+    /// Every policy at a load. They take turns, so that what the device does over time befalls all.
+    fn load(&mut self, load: f64, pace: f64) -> Result<(), ValidateError> {
+        let from = self.settings.len();
+        for repetition in 0..self.study.repetitions {
+            let first = &self.study.policies[0].1;
+            let arrivals = draw(first, (self.study.seed, repetition), pace)?;
+            check::lengths(first, &arrivals)?;
+            if repetition == 0 {
+                self.open_settings(load, &arrivals);
+            }
+            let mut runs: Vec<Vec<LiveRun>> =
+                self.study.policies.iter().map(|_| Vec::new()).collect();
+            for take in 0..TAKES {
+                for (policy, runs) in runs.iter_mut().enumerate() {
+                    runs.push(self.live((load, repetition, take), policy, &arrivals)?);
+                }
+            }
+            for (policy, runs) in runs.into_iter().enumerate() {
+                self.compare((from + policy, policy), repetition, (&arrivals, runs))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_settings(&mut self, load: f64, arrivals: &[Arrival]) {
+        for (name, _) in &self.study.policies {
+            self.settings.push(SettingSample {
+                policy: name.clone(),
+                load,
+                offered: self.rate(arrivals),
+                duration: self.window(arrivals).secs_f64(),
+                repetitions: Vec::new(),
+                lags: Vec::new(),
+                counts: [0; 3],
+                steps: None,
+                saturated: false,
+            });
+            self.checks.push(Check::default());
+        }
+    }
+
+    fn live(
+        &mut self,
+        (load, repetition, take): (f64, u32, u32),
+        policy: usize,
+        arrivals: &[Arrival],
+    ) -> Result<LiveRun, ValidateError> {
+        let (name, scenario) = &self.study.policies[policy];
+        let loads = self.study.loads.len().max(1) as u32;
+        let all = loads * self.study.repetitions * TAKES * self.study.policies.len() as u32;
+        let part = f64::from(self.done) / f64::from(all);
+        self.watch.progress(&format!("{name} at {:.0} %", load * 100.0), part);
+        self.done += 1;
+        if self.watch.stop() {
+            return Err(ValidateError::Interrupted);
+        }
+        let file = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "-");
+        let folder = format!("{file}-{:.0}-{repetition}-{take}", load * 100.0);
+        let plan = live::Plan {
+            scenario,
+            arrivals,
+            header: self.header(scenario, repetition),
+            log: &self.study.logs.join(&folder),
+            seed: self.study.seed.wrapping_add(u64::from(repetition) << 32 | u64::from(take)),
+        };
+        let run = live::run(self.device, &plan, self.watch)?;
+        let (inputs, decisions, difference) = live::replays(&run.log)?;
+        let name = run.log.file_name().unwrap_or_default().to_string_lossy();
+        let file = format!("decisions/{folder}/{name}");
+        self.logs.push(LogCheck { file, inputs, decisions, difference });
+        Ok(run)
+    }
+
+    fn header(&self, scenario: &Scenario, replication: u32) -> Header {
+        Header {
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: scenario.name.clone(),
+            scenario_hash: scenario.hash.clone(),
+            seed: self.study.seed,
+            replication,
+            names: scenario.model.names.clone(),
+            policy: scenario.model.policy.clone(),
+            objectives: scenario.objectives.clone(),
+        }
+    }
+
+    /// Simulates what was run, and takes down both.
+    fn compare(
+        &mut self,
+        (at, policy): (usize, usize),
+        repetition: u32,
+        (arrivals, runs): (&[Arrival], Vec<LiveRun>),
+    ) -> Result<(), ValidateError> {
+        let study = self.study;
+        let (name, scenario) = &study.policies[policy];
+        let engine = &scenario.model.pools[0].engine;
+        let names = &scenario.model.names;
+        let lived = self.as_lived(name, arrivals, &runs[0]);
+        let load = self.settings[at].load;
+        let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
+        let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range);
+        let simulated = simulate(scenario, &lived, Box::new(fitted))?;
+        sample::simulated_rows(&mut self.requests, (&origin(0), "simulated"), (&simulated, names));
+        let mut compared =
+            Repetition { simulated: self.lens.simulated(&simulated), ..Repetition::default() };
+        let window = self.window(arrivals);
+        for (take, run) in (0..).zip(&runs) {
+            let origin = origin(take);
+            sample::live_rows(&mut self.requests, &origin, (run, names));
+            compared.live.push(self.lens.live(run));
+            if let Some(steps) = run.steps.as_deref().filter(|steps| !steps.is_empty()) {
+                self.tells_steps = true;
+                let cost = &self.cost;
+                self.checks[at].add((steps, window.secs_f64()), cost, self.calibration.range);
+                let by_profile = |step: &crate::device::Step| by_profile(cost, step.shape);
+                sample::step_rows(&mut self.steps, &origin, (steps, &by_profile));
+                if let Some(measured) = Measured::new(steps, engine.step_cost) {
+                    let replayed = simulate(scenario, &lived, Box::new(measured))?;
+                    let kind = (&origin, "replayed");
+                    sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
+                    compared.replayed.push(self.lens.simulated(&replayed));
+                    compared.engine.extend(self.lens.engine(run));
+                }
+            }
+        }
+        self.take_down(at, (&runs, window), &simulated);
+        let seen = *seen.lock().expect("nobody panics while it is held");
+        self.note_range(&self.settings[at].policy.clone(), load, seen);
+        self.settings[at].repetitions.push(compared);
+        Ok(())
+    }
+
+    fn take_down(
+        &mut self,
+        at: usize,
+        (runs, window): (&[LiveRun], Span),
+        simulated: &simulated::Simulated,
+    ) {
+        let warm_up = self.lens.warm_up;
+        let seats = self.study.policies[0].1.model.pools[0].engine.seats;
+        let setting = &mut self.settings[at];
+        for run in runs {
+            let counted = run.requests.iter().filter(|request| request.at >= warm_up);
+            let [all, finished] = sample::counts(counted.map(|request| request.outcome));
+            setting.counts[0] += all;
+            setting.counts[1] += finished;
+            setting.lags.extend(run.requests.iter().filter_map(|it| Some(it.lag?.secs_f64())));
+            setting.saturated |= sample::is_saturated(run, Time::ZERO + window, seats);
+        }
+        let counted = simulated.requests.iter().filter(|record| record.arrived >= warm_up);
+        let [_, finished] = sample::counts(counted.map(|record| record.outcome));
+        setting.counts[2] += finished * runs.len() as u64;
+    }
+
+    fn note_range(&mut self, policy: &str, load: f64, seen: steps::Seen) {
+        let part = seen.beyond / seen.all.max(1.0);
+        if part > 0.01 {
+            let [prefill, sequences, context] = seen.largest;
+            let range = self.calibration.range;
+            self.notes.push(format!(
+                "{policy} at {:.0} %: {:.0} % of the simulated time is in steps larger than what was \
+                 calibrated (up to {prefill} prompt tokens, {sequences} sequences and {context} tokens \
+                 of context, of {}, {} and {})",
+                load * 100.0,
+                part * 100.0,
+                range.prefill_tokens,
+                range.sequences,
+                range.context_tokens
+            ));
+        }
+    }
+
+    /// The requests with the lengths that the device counted, which it was told and may not have
+    /// kept to.
+    fn as_lived(&mut self, policy: &str, arrivals: &[Arrival], run: &LiveRun) -> Vec<Arrival> {
+        let mut lived = arrivals.to_vec();
+        let (mut answered, mut other, mut untold) = (0, 0, 0);
+        for (arrival, request) in lived.iter_mut().zip(&run.requests) {
+            let Some(answer) = &request.answer else { continue };
+            answered += 1;
+            untold += u32::from(answer.tokens().is_none());
+            let (prompt, output) = (answer.usage.prompt_tokens, answer.usage.output_tokens);
+            let request = &mut arrival.request;
+            if (prompt, output) != (request.prompt_tokens, request.output_tokens) && output > 0 {
+                other += 1;
+                (request.prompt_tokens, request.output_tokens) = (prompt.max(1), output);
+                request.output_cap = request.output_cap.max(output);
+            }
+        }
+        if other > 0 {
+            self.notes.push(format!(
+                "{policy}: {other} of {answered} answers or prompts had other lengths than asked for, as \
+                 the device counts them; they are simulated as they were"
+            ));
+        }
+        if untold > 0 {
+            self.notes.push(format!(
+                "{policy}: pieces of {untold} of {answered} answers are not tokens: their ITL and TPOT \
+                 cannot be seen"
+            ));
+        }
+        lived
+    }
+
+    fn end(&mut self) {
+        for (setting, check) in self.settings.iter_mut().zip(&self.checks) {
+            setting.steps = check.result();
+            let [all, finished, simulated] = setting.counts;
+            if finished < all || simulated < all {
+                self.notes.push(format!(
+                    "{} at {:.0} %: of {all} requests {finished} were answered in full live and \
+                     {simulated} simulated; the others are in no percentile",
+                    setting.policy,
+                    setting.load * 100.0
+                ));
+            }
+        }
+        if !self.tells_steps {
+            let text = "the device tells no steps: errors cannot be told apart by scheduler, step \
+                        times and client";
+            self.notes.push(text.to_owned());
+        }
+        self.notes.dedup();
+    }
+}

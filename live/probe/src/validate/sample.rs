@@ -1,0 +1,224 @@
+//! From what was seen of runs to what is compared.
+
+use std::fmt::Write as _;
+
+use plimsoll_base::{End, Names, Outcome, RequestRecord, Time};
+use plimsoll_report::validation::{RunSample, Timed};
+
+use super::live::{LiveRequest, LiveRun};
+use super::simulated::Simulated;
+use crate::device::Step;
+
+/// What a run is looked at with.
+#[derive(Clone, Copy)]
+pub(super) struct Lens {
+    pub classes: usize,
+    /// What arrives earlier does not count.
+    pub warm_up: Time,
+    /// What a request costs beside steps until its first token, in seconds.
+    pub request: f64,
+    /// The part of it that lies behind the step, in seconds.
+    pub delivery: f64,
+}
+
+impl Lens {
+    fn empty(&self) -> RunSample {
+        RunSample { classes: (0..self.classes).map(|_| Default::default()).collect() }
+    }
+
+    /// As whoever asked saw it.
+    pub fn live(&self, run: &LiveRun) -> RunSample {
+        self.seen(run, &|_, at| at.secs_f64())
+    }
+
+    /// As the engine's steps show it: each token at the end of the step before it, and nothing sent
+    /// late; with what the profile says of the way back. `None` where no steps are told.
+    pub fn engine(&self, run: &LiveRun) -> Option<RunSample> {
+        let steps = run.steps.as_ref().filter(|steps| !steps.is_empty())?;
+        let ends: Vec<Time> = steps.iter().map(|step: &Step| step.end).collect();
+        Some(self.seen(run, &|request, at| {
+            let step = ends.partition_point(|end| *end <= at);
+            let end = if step > 0 { ends[step - 1] } else { at };
+            let lag = request.lag.map_or(0.0, |lag| lag.secs_f64());
+            end.secs_f64() + self.delivery - lag
+        }))
+    }
+
+    fn seen(&self, run: &LiveRun, when: &dyn Fn(&LiveRequest, Time) -> f64) -> RunSample {
+        let mut sample = self.empty();
+        for request in run.requests.iter().filter(|request| request.at >= self.warm_up) {
+            let (Some(class), Some(answer)) = (request.class, &request.answer) else { continue };
+            let [ttft, itl, tpot, e2e] = &mut sample.classes[class.index()];
+            let arrived = request.at.secs_f64();
+            let at = |time: Time| when(request, time);
+            let Some(first) = answer.first_token() else { continue };
+            let last = answer.chunks.last().map_or(first, |chunk| chunk.at);
+            ttft.push(Timed { at: arrived, value: at(first) - arrived });
+            // The end of the stream comes as long after its last token as it does.
+            let tail = answer.ended.saturating_since(last).secs_f64();
+            e2e.push(Timed { at: arrived, value: at(last) + tail - arrived });
+            let Some(tokens) = answer.tokens() else { continue };
+            let times: Vec<f64> = tokens.iter().map(|token| at(*token)).collect();
+            itl.extend(times.windows(2).map(|two| Timed { at: two[1], value: two[1] - two[0] }));
+            if let [first, .., last] = times[..] {
+                let value = (last - first) / (times.len() - 1) as f64;
+                tpot.push(Timed { at: arrived, value });
+            }
+        }
+        sample
+    }
+
+    /// As simulated, with what the profile says that a request costs beside steps.
+    pub fn simulated(&self, run: &Simulated) -> RunSample {
+        let mut sample = self.empty();
+        let counts = |record: &&RequestRecord| record.arrived >= self.warm_up && record.finished();
+        for record in run.requests.iter().filter(counts) {
+            let (Some(class), Some(first)) = (record.class, record.ttft()) else { continue };
+            let [ttft, _, tpot, e2e] = &mut sample.classes[class.index()];
+            let arrived = record.arrived.secs_f64();
+            ttft.push(Timed { at: arrived, value: first.secs_f64() + self.request });
+            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + self.request });
+            tpot.extend(record.tpot_secs().map(|value| Timed { at: arrived, value }));
+        }
+        for (class, gap) in &run.gaps {
+            if gap.at >= self.warm_up.secs_f64() {
+                sample.classes[class.index()][1].push(*gap);
+            }
+        }
+        sample
+    }
+}
+
+/// Of a run's requests that count: how many there are, and how many were answered.
+pub(super) fn counts(outcomes: impl Iterator<Item = Outcome>) -> [u64; 2] {
+    outcomes.fold([0, 0], |[all, finished], outcome| {
+        [all + 1, finished + u64::from(outcome == Outcome::Ended(End::Finished))]
+    })
+}
+
+/// Whether what was in the device grew without end: more than its seats in the last third of the
+/// arrivals, and from third to third half as much again.
+pub(super) fn is_saturated(run: &LiveRun, end: Time, seats: u32) -> bool {
+    let third = end.secs_f64() / 3.0;
+    let mean = |index: u32| {
+        let (from, to) = (f64::from(index) * third, f64::from(index + 1) * third);
+        let inside = run.requests.iter().map(|request| {
+            let left = match (request.outcome, &request.answer) {
+                (_, Some(answer)) => answer.ended.secs_f64(),
+                (Outcome::Unfinished, None) => f64::INFINITY,
+                (Outcome::Ended(_) | Outcome::Refused(_), None) => request.at.secs_f64(),
+            };
+            (left.min(to) - request.at.secs_f64().max(from)).max(0.0)
+        });
+        inside.sum::<f64>() / third
+    };
+    let [first, second, last] = [0, 1, 2].map(mean);
+    last > f64::from(seats) && last > 1.5 * second && second > 1.5 * first
+}
+
+/// Which run a row is of.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub policy: String,
+    pub load: f64,
+    pub repetition: u32,
+    pub take: u32,
+}
+
+impl Origin {
+    fn columns(&self) -> String {
+        let Origin { policy, load, repetition, take } = self;
+        let policy = match policy.contains([',', '"', '\n']) {
+            true => format!("\"{}\"", policy.replace('"', "\"\"")),
+            false => policy.clone(),
+        };
+        format!("{policy},{load:.4},{repetition},{take}")
+    }
+}
+
+pub(super) const REQUESTS_HEAD: &str = "policy,load,repetition,take,kind,class,arrived_s,outcome,\
+                                        waited_s,send_lag_s,ttft_s,last_token_s,e2e_s,\
+                                        prompt_tokens,output_tokens,itl_max_s\n";
+pub(super) const STEPS_HEAD: &str = "policy,load,repetition,take,start_s,took_s,prompt_tokens,\
+                                     attention_pairs,sequences,context_tokens,by_profile_s\n";
+
+fn plain(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:.6}"))
+}
+
+/// A row a request, live.
+pub(super) fn live_rows(out: &mut String, origin: &Origin, (run, names): (&LiveRun, &Names)) {
+    for request in &run.requests {
+        let answer = request.answer.as_ref();
+        let since = |at: Time| at.secs_f64() - request.at.secs_f64();
+        let tokens = answer.and_then(|answer| answer.tokens()).unwrap_or_default();
+        let gaps = tokens.windows(2).map(|two| two[1].saturating_since(two[0]).secs_f64());
+        let usage = answer.map(|answer| answer.usage).unwrap_or_default();
+        // A string takes everything.
+        let _ = writeln!(
+            out,
+            "{},live,{},{:.6},{},{:.6},{},{},{},{},{},{},{}",
+            origin.columns(),
+            request.class.map_or(String::new(), |class| names.class(class)),
+            request.at.secs_f64(),
+            request.outcome.name(),
+            request.waited.secs_f64(),
+            plain(request.lag.map(|lag| lag.secs_f64())),
+            plain(answer.and_then(|answer| Some(since(answer.first_token()?)))),
+            plain(answer.and_then(|answer| Some(since(answer.chunks.last()?.at)))),
+            plain(answer.map(|answer| since(answer.ended))),
+            usage.prompt_tokens,
+            usage.output_tokens,
+            plain(gaps.reduce(f64::max)),
+        );
+    }
+}
+
+/// A row a request, simulated.
+pub(super) fn simulated_rows(
+    out: &mut String,
+    (origin, kind): (&Origin, &str),
+    (run, names): (&Simulated, &Names),
+) {
+    for record in &run.requests {
+        let since = |at: Time| (at - record.arrived).secs_f64();
+        let _ = writeln!(
+            out,
+            "{},{kind},{},{:.6},{},{},,{},{},{},{},{},{}",
+            origin.columns(),
+            record.class.map_or(String::new(), |class| names.class(class)),
+            record.arrived.secs_f64(),
+            record.outcome.name(),
+            plain(record.dispatched.map(since)),
+            plain(record.first_token.map(since)),
+            plain(record.last_token.map(since)),
+            plain(record.finished().then(|| since(record.closed))),
+            record.prompt_tokens,
+            record.output_tokens,
+            plain(Some(record.gap_max.secs_f64())),
+        );
+    }
+}
+
+/// A row a step.
+pub(super) fn step_rows(
+    out: &mut String,
+    origin: &Origin,
+    (steps, by_profile): (&[Step], &dyn Fn(&Step) -> f64),
+) {
+    for step in steps {
+        let shape = step.shape;
+        let _ = writeln!(
+            out,
+            "{},{:.6},{:.6},{},{},{},{},{:.6}",
+            origin.columns(),
+            step.start.secs_f64(),
+            step.end.saturating_since(step.start).secs_f64(),
+            shape.prefill,
+            shape.pairs,
+            shape.sequences,
+            shape.context,
+            by_profile(step) / 1e9,
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! The same requests, simulated.
+
+use plimsoll_base::{ClassId, Fact, Observer, RequestRecord, Ticks, Time};
+use plimsoll_report::validation::Timed;
+use plimsoll_scenario::Scenario;
+use plimsoll_sim::Run;
+use plimsoll_sim::engine::StepTimes;
+
+use super::ValidateError;
+use super::arrivals::{Arrival, sources};
+
+/// Events between two looks at whether it is over.
+const PORTION: u64 = 1 << 16;
+
+/// What happened.
+#[derive(Debug, Default)]
+pub(super) struct Simulated {
+    pub requests: Vec<RequestRecord>,
+    /// Gaps between tokens.
+    pub gaps: Vec<(ClassId, Timed)>,
+}
+
+impl Observer for Simulated {
+    fn observe(&mut self, now: Time, fact: &Fact) {
+        match *fact {
+            Fact::Closed(record) => self.requests.push(record),
+            Fact::Gaps { class, first, increment, count, sequences } => {
+                for step in 0..count {
+                    let ticks = first.0 + increment.0 * step;
+                    let value = ticks as f64 / Ticks::PER_NANO as f64 / 1e9;
+                    let gap = (class, Timed { at: now.secs_f64(), value });
+                    self.gaps.extend(std::iter::repeat_n(gap, sequences as usize));
+                }
+            }
+            Fact::Arrived { .. }
+            | Fact::Dispatched { .. }
+            | Fact::Bound { .. }
+            | Fact::Started { .. }
+            | Fact::Preempted { .. }
+            | Fact::BackendSampled { .. }
+            | Fact::ClassSampled { .. }
+            | Fact::Alarmed(_)
+            | Fact::Advised(_)
+            | Fact::WarmedUp
+            | Fact::ArrivalsEnded
+            | Fact::RunEnded => {}
+        }
+    }
+}
+
+/// Simulates these requests under the scenario's policy, with steps as long as `steps` say.
+pub(super) fn simulate(
+    scenario: &Scenario,
+    arrivals: &[Arrival],
+    steps: Box<dyn StepTimes>,
+) -> Result<Simulated, ValidateError> {
+    let model = &scenario.model;
+    let sources = sources(arrivals, model.workloads.len());
+    let run = Run::start_timed(model, sources, (Simulated::default(), steps));
+    let mut run = run.map_err(|error| ValidateError::Scenario(error.to_string()))?;
+    while !run.advance(PORTION).done {}
+    run.finish().map_err(|error| ValidateError::Scenario(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use plimsoll_base::Span;
+    use plimsoll_scenario::load;
+    use plimsoll_sim::engine::{BatchShape, StepCost};
+
+    use super::super::arrivals::draw;
+    use super::super::steps::{Measured, by_profile};
+    use super::*;
+    use crate::device::Step;
+
+    /// Writes down which steps there were, by the model.
+    struct Recording(StepCost, Arc<Mutex<Vec<Step>>>);
+
+    impl StepTimes for Recording {
+        fn span(&mut self, _: u32, start: Time, shape: BatchShape) -> Option<Span> {
+            let span = Span::from_nanos(by_profile(&self.0, shape).ceil() as u64);
+            let step = Step { start, end: start + span, shape };
+            self.1.lock().expect("nobody panics while it is held").push(step);
+            Some(span)
+        }
+    }
+
+    fn quick() -> Scenario {
+        let set = ["run.duration=60s", "run.warm_up=0s"].map(str::to_owned);
+        load(Path::new("shipped:quickstart"), &set).expect("it is shipped")
+    }
+
+    /// Arrival, first token and end of each request in ns, and the sum of its gaps.
+    fn fates(run: &Simulated) -> (Vec<[u64; 3]>, usize) {
+        let fate = |record: &RequestRecord| {
+            let first = record.first_token.map_or(0, Time::nanos);
+            [record.arrived.nanos(), first, record.closed.nanos()]
+        };
+        (run.requests.iter().map(fate).collect(), run.gaps.len())
+    }
+
+    #[test]
+    fn requests_that_were_drawn_are_those_of_the_scenario() {
+        struct Model;
+        impl StepTimes for Model {
+            fn span(&mut self, _: u32, _: Time, _: BatchShape) -> Option<Span> {
+                None
+            }
+        }
+        let scenario = quick();
+        let sources = scenario.sources(7, 2).expect("they open");
+        let mut own = Run::start(&scenario.model, sources, Simulated::default()).expect("it runs");
+        while !own.advance(PORTION).done {}
+        let own = own.finish().expect("generators do not break");
+        let arrivals = draw(&scenario, (7, 2), 1.0).expect("it draws");
+        let drawn = simulate(&scenario, &arrivals, Box::new(Model)).expect("it runs");
+        assert!(drawn.requests.len() > 100);
+        assert_eq!(fates(&drawn), fates(&own));
+        // Twice as fast, twice as many in the same time.
+        let fast = draw(&scenario, (7, 2), 2.0).expect("it draws").len() as f64;
+        assert!((1.7..2.3).contains(&(fast / arrivals.len() as f64)), "{fast}");
+    }
+
+    #[test]
+    fn steps_that_were_measured_give_the_same_run_again() {
+        let scenario = quick();
+        let cost = scenario.model.pools[0].engine.step_cost;
+        let arrivals = draw(&scenario, (1, 0), 1.0).expect("it draws");
+        let steps = Arc::<Mutex<Vec<Step>>>::default();
+        let recording = Recording(StepCost::new(cost), Arc::clone(&steps));
+        let first = simulate(&scenario, &arrivals, Box::new(recording)).expect("it runs");
+        let steps = steps.lock().expect("nobody panics while it is held").clone();
+        assert!(steps.len() > 1_000);
+        let measured = Measured::new(&steps, cost).expect("there are steps");
+        let again = simulate(&scenario, &arrivals, Box::new(measured)).expect("it runs");
+        assert_eq!(fates(&again), fates(&first));
+    }
+}

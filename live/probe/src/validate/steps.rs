@@ -1,0 +1,198 @@
+//! How long steps took, put in the place of how long the profile says.
+
+use std::sync::{Arc, Mutex};
+
+use plimsoll_base::{Span, Ticks, Time};
+use plimsoll_report::validation::StepCheck;
+use plimsoll_scenario::calibration::CalibrationRangeSpec;
+use plimsoll_sim::engine::{BatchShape, StepCost, StepTimes};
+use plimsoll_sim::model::StepCostSpec;
+
+use crate::calibrate::{Fit, Observation, fit};
+use crate::device::Step;
+
+/// Measured steps to either side of an instant among which the most alike is sought.
+const NEAR: usize = 16;
+/// How much a step's distance, in steps, counts against its likeness.
+const DISTANCE: f64 = 1e-3;
+/// Steps that a fit is made to.
+const FIT_MAX: usize = 1_200;
+/// Above by so much of what was calibrated is beyond it.
+const BEYOND: f64 = 1.1;
+
+/// How long a step takes by the profile, in ns.
+pub(super) fn by_profile(cost: &StepCost, shape: BatchShape) -> f64 {
+    cost.series(shape).0.first as f64 / Ticks::PER_NANO as f64
+}
+
+/// Steps as they were measured. A step that the simulation takes is as long as the one that was
+/// most like it about the same time, times what the difference of the two makes.
+pub(super) struct Measured {
+    /// Start, length and predicted length in ns, in order.
+    steps: Vec<(Time, f64, f64)>,
+    model: Model,
+}
+
+/// What tells a long step from a short one.
+enum Model {
+    /// Fitted to these very steps.
+    Own(Box<Fit>),
+    /// The profile's, where there are too few.
+    Profile(StepCost),
+}
+
+impl Model {
+    fn predict(&self, shape: BatchShape) -> f64 {
+        let nanos = match self {
+            Model::Own(fit) => fit.predict(&observed(shape, 0.0)),
+            Model::Profile(cost) => by_profile(cost, shape),
+        };
+        nanos.max(1.0)
+    }
+}
+
+fn observed(shape: BatchShape, nanos: f64) -> Observation {
+    // Steps of about the same size are a cell.
+    let cell = match shape.prefill {
+        0 => shape.sequences.max(1).ilog2() as usize,
+        prefill => 32 + prefill.ilog2() as usize,
+    };
+    let mut one = Observation { nanos, ..Observation::of(cell) };
+    one.add(shape);
+    one
+}
+
+fn nanos(step: &Step) -> f64 {
+    step.end.saturating_since(step.start).nanos() as f64
+}
+
+impl Measured {
+    /// Of steps in order of time; `None` if there are none of known shape.
+    pub fn new(steps: &[Step], profile: StepCostSpec) -> Option<Measured> {
+        let known = |step: &&Step| step.shape != BatchShape::default() && step.end > step.start;
+        let known: Vec<&Step> = steps.iter().filter(known).collect();
+        let every = known.len().div_ceil(FIT_MAX).max(1);
+        let sample: Vec<Observation> =
+            known.iter().step_by(every).map(|step| observed(step.shape, nanos(step))).collect();
+        let model = match fit(&sample) {
+            Ok(fit) => Model::Own(Box::new(fit)),
+            Err(_) => Model::Profile(StepCost::new(profile)),
+        };
+        let steps: Vec<_> = (known.iter())
+            .map(|step| (step.start, nanos(step), model.predict(step.shape)))
+            .collect();
+        (!steps.is_empty()).then_some(Measured { steps, model })
+    }
+}
+
+impl StepTimes for Measured {
+    fn span(&mut self, _: u32, start: Time, shape: BatchShape) -> Option<Span> {
+        let wanted = self.model.predict(shape);
+        let at = self.steps.partition_point(|(begun, ..)| *begun <= start);
+        let from = at.saturating_sub(NEAR);
+        let near = &self.steps[from..(at + NEAR).min(self.steps.len())];
+        let unlike = |index: usize, predicted: f64| {
+            let away = (from + index + 1).abs_diff(at) as f64;
+            (predicted / wanted).ln().abs() + DISTANCE * away
+        };
+        let likes = near.iter().enumerate().map(|(index, &(_, took, predicted))| {
+            (unlike(index, predicted), took * wanted / predicted)
+        });
+        let (_, nanos) = likes.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some(Span::from_nanos(nanos.round().max(1.0) as u64))
+    }
+}
+
+/// As long as the profile says; watches which steps there are.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    cost: StepCost,
+    range: CalibrationRangeSpec,
+    /// Time in steps, in those beyond the range, and the largest step: prompt tokens, sequences,
+    /// context.
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub all: f64,
+    pub beyond: f64,
+    pub largest: [u64; 3],
+}
+
+impl Fitted {
+    pub fn new(cost: StepCostSpec, range: CalibrationRangeSpec) -> (Fitted, Arc<Mutex<Seen>>) {
+        let seen = Arc::<Mutex<Seen>>::default();
+        (Fitted { cost: StepCost::new(cost), range, seen: Arc::clone(&seen) }, seen)
+    }
+}
+
+impl StepTimes for Fitted {
+    fn span(&mut self, _: u32, _: Time, shape: BatchShape) -> Option<Span> {
+        let nanos = by_profile(&self.cost, shape);
+        let mut seen = self.seen.lock().expect("nobody panics while it is held");
+        seen.all += nanos;
+        if is_beyond(self.range, shape) {
+            seen.beyond += nanos;
+        }
+        let sizes = [shape.prefill, shape.sequences, shape.context];
+        for (largest, size) in seen.largest.iter_mut().zip(sizes) {
+            *largest = (*largest).max(size);
+        }
+        None
+    }
+}
+
+fn is_beyond(range: CalibrationRangeSpec, shape: BatchShape) -> bool {
+    let beyond = |size: u64, most: u64| size as f64 > most as f64 * BEYOND;
+    beyond(shape.prefill, range.prefill_tokens)
+        || beyond(shape.sequences, range.sequences)
+        || beyond(shape.context, range.context_tokens)
+}
+
+/// Sums over the steps of live runs.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    count: u64,
+    window: f64,
+    measured: [f64; 2],
+    predicted: [f64; 2],
+    beyond: f64,
+}
+
+impl Check {
+    /// Adds the steps of a run that lasted so many seconds.
+    pub fn add(
+        &mut self,
+        (steps, window): (&[Step], f64),
+        cost: &StepCost,
+        range: CalibrationRangeSpec,
+    ) {
+        self.window += window;
+        for step in steps.iter().filter(|step| step.shape != BatchShape::default()) {
+            let kind = usize::from(step.shape.prefill > 0);
+            self.count += 1;
+            self.measured[kind] += nanos(step);
+            self.predicted[kind] += by_profile(cost, step.shape);
+            if is_beyond(range, step.shape) {
+                self.beyond += nanos(step);
+            }
+        }
+    }
+
+    /// What they say; `None` without steps.
+    pub fn result(&self) -> Option<StepCheck> {
+        let measured: f64 = self.measured.iter().sum();
+        let error = |kind: usize| {
+            (self.measured[kind] > 0.0).then(|| self.predicted[kind] / self.measured[kind] - 1.0)
+        };
+        (measured > 0.0).then(|| StepCheck {
+            count: self.count,
+            busy: measured / 1e9 / self.window,
+            error: self.predicted.iter().sum::<f64>() / measured - 1.0,
+            decode: error(0),
+            prompt: error(1),
+            outside: self.beyond / measured,
+        })
+    }
+}

@@ -1,0 +1,342 @@
+//! What `validate` says of a device whose truth is known: the engine model behind HTTP.
+
+mod support;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use plimsoll_policy::Load;
+use plimsoll_probe::backend::{Backend, Running, Settings as BackendSettings, Steps};
+use plimsoll_probe::calibrate::Watch;
+use plimsoll_probe::device::{
+    Answering, Ask, Clock, Description, Device, DeviceError, Prompt, Remote, RemoteOptions, Step,
+};
+use plimsoll_probe::validate::{Study, ValidateError, Validated, validate};
+use plimsoll_report::validation::{Fault, Setting, Validation, ValidationVerdict};
+use plimsoll_scenario::Scenario;
+use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+
+struct Quiet;
+impl Watch for Quiet {
+    fn stop(&self) -> bool {
+        false
+    }
+    fn progress(&self, _what: &str, _part: f64) {}
+}
+
+/// Tries that a machine which is busy with something else may spoil.
+const TRIES: usize = 5;
+
+fn model() -> EngineModel {
+    EngineModel {
+        seats: 8,
+        step_tokens_max: 64,
+        kv_blocks: 1_024,
+        block_tokens: 16,
+        context_max: 2_048,
+        chunked_prefill: true,
+        admission: Admission::Fcfs,
+        step_cost: StepCostSpec::Affine {
+            base: 20e6,
+            prefill: 150e3,
+            sequence: 1e6,
+            context: 800.0,
+            pair: 0.0,
+        },
+    }
+}
+
+/// One test at a time: they measure, and would measure each other.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A backend that runs, while nobody else's does.
+struct Started {
+    backend: Running,
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn started(steps: Steps) -> (Started, Arc<dyn Device>) {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let settings = BackendSettings { steps, ..BackendSettings::default() };
+    let backend = Backend::start(model(), settings).expect("it starts");
+    let url = format!("http://{}", backend.addr);
+    let device = Remote::open(&RemoteOptions { url, ..RemoteOptions::default() });
+    (Started { backend, _turn: turn }, Arc::new(device.expect("it is a device")))
+}
+
+/// A scenario of two classes whose profile is the truth, each `from` replaced by its `to`.
+fn scenario(replaced: &[(&str, &str)]) -> Scenario {
+    let mut text = String::from(
+        r#"
+schema_version = 1
+name = "live"
+run = { duration = "8s", drain_max = "20s" }
+class = [{ name = "chat" }, { name = "batch" }]
+policy = { share = "priority" }
+
+[[workload]]
+name = "chat"
+class = "chat"
+arrivals = { process = "poisson", rate = "5/s" }
+prompt_tokens = { distribution = "uniform", min = 10, max = 60 }
+output_tokens = { distribution = "uniform", min = 6, max = 16 }
+
+[[workload]]
+name = "batch"
+class = "batch"
+arrivals = { process = "poisson", rate = "1.5/s" }
+prompt_tokens = { distribution = "fixed", tokens = 400 }
+output_tokens = { distribution = "fixed", tokens = 12 }
+
+[[pool]]
+name = "device"
+replicas = 1
+engine = { seats = 8, step_tokens_max = 64, kv_tokens = 16384, block_tokens = 16, context_max = 2048, chunked_prefill = true }
+step_time = { kind = "affine", base = "20ms", prefill_token = "150us", sequence = "1ms", context_token = "800ns", attention_pair = "0ns" }
+provenance = "the truth"
+
+[pool.calibration]
+date = "2026-11-26"
+engine = "plimsoll-backend"
+version = "VERSION"
+model = "plimsoll"
+place = "here"
+method = "steps"
+observations = 100
+residual = "1%"
+held_out = "1%"
+noise_floor = "1%"
+drift = 0.0
+range = { prefill_tokens = 64, sequences = 8, context_tokens = 16384 }
+overhead = { request = "500us", accepted = "300us", first_byte = "400us", chunk = "0us", delivery = "300us" }
+"#,
+    );
+    text = text.replace("VERSION", env!("CARGO_PKG_VERSION"));
+    for (from, to) in replaced {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("live.toml");
+    std::fs::write(&path, text).expect("it is written");
+    plimsoll_scenario::load(&path, &[]).unwrap_or_else(|found| panic!("{}", found.render(false)))
+}
+
+/// What is allowed where a profile is true, and where one is wrong by more.
+const NARROW: f64 = 0.1;
+const WIDE: f64 = 0.2;
+
+fn run(
+    device: &Arc<dyn Device>,
+    policies: Vec<(String, Scenario)>,
+    (loads, within): (&[f64], f64),
+) -> Result<Validated, ValidateError> {
+    let logs = tempfile::tempdir().expect("a folder can be made");
+    let study = Study {
+        policies,
+        loads: loads.to_vec(),
+        repetitions: 1,
+        seed: 3,
+        within,
+        logs: logs.path(),
+    };
+    validate(device, &study, &Quiet)
+}
+
+fn own(scenario: Scenario) -> Vec<(String, Scenario)> {
+    vec![("own".to_owned(), scenario)]
+}
+
+/// Runs until what is found is as it should be, a few times at most.
+fn until(
+    what: &str,
+    run: impl Fn() -> Validation,
+    holds: impl Fn(&Validation) -> bool,
+) -> Validation {
+    let mut tries = Vec::new();
+    for _ in 0..TRIES {
+        let found = run();
+        if holds(&found) {
+            return found;
+        }
+        tries.push((found.verdict, found.cause, found.sentences.clone()));
+    }
+    panic!("{what}: {tries:#?}");
+}
+
+fn found(device: &Arc<dyn Device>, scenario: &Scenario, within: f64) -> Validation {
+    run(device, own(scenario.clone()), (&[], within)).expect("it runs").validation
+}
+
+#[test]
+fn a_true_profile_agrees_and_its_logs_replay() {
+    let (_backend, device) = started(Steps::Told);
+    let scenario = scenario(&[]);
+    let holds = |it: &Validation| it.verdict == ValidationVerdict::Agrees;
+    let it = until("agrees", || found(&device, &scenario, NARROW), holds);
+    assert_eq!(it.cause, None);
+    assert_eq!(it.logs.len(), 2);
+    for log in &it.logs {
+        assert_eq!(log.difference, None);
+        assert!(log.inputs > 100 && log.decisions > 40, "{log:?}");
+    }
+    let [Setting { classes, steps, requests, finished, .. }] = &it.settings[..] else {
+        panic!("one policy at one load")
+    };
+    assert_eq!(requests, finished);
+    let steps = steps.expect("the device tells steps");
+    assert!(steps.error.abs() < 0.02 && steps.busy > 0.2, "{steps:?}");
+    for class in classes {
+        for metric in &class.metrics {
+            assert!(metric.ks.expect("there are values") < 0.5, "{} {metric:?}", class.class);
+            for point in &metric.points {
+                let parts = point.parts.expect("the device tells steps");
+                let sum = parts.client + parts.scheduler + parts.step_times;
+                assert!((sum - point.error).abs() < 1e-9, "{point:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn decode_steps_that_are_a_third_too_slow_are_named() {
+    let (_backend, device) = started(Steps::Told);
+    let slow = scenario(&[("\"20ms\"", "\"26ms\""), ("\"1ms\", context", "\"1.3ms\", context")]);
+    let holds = |it: &Validation| {
+        it.verdict == ValidationVerdict::Disagrees && it.cause == Some(Fault::StepTimes)
+    };
+    let it = until("step times", || found(&device, &slow, WIDE), holds);
+    let decode = it.settings[0].steps.and_then(|steps| steps.decode).expect("there are such steps");
+    assert!((0.25..0.35).contains(&decode), "{decode}");
+    assert!(it.sentences.iter().any(|it| it.contains("the step times")), "{:?}", it.sentences);
+}
+
+#[test]
+fn an_engine_that_chunks_prompts_where_the_profile_does_not_is_named() {
+    let (_backend, device) = started(Steps::Told);
+    let whole = scenario(&[
+        ("chunked_prefill = true", "chunked_prefill = false"),
+        ("prefill_tokens = 64", "prefill_tokens = 512"),
+    ]);
+    let holds = |it: &Validation| {
+        it.verdict == ValidationVerdict::Disagrees && it.cause == Some(Fault::Scheduler)
+    };
+    until("scheduler", || found(&device, &whole, WIDE), holds);
+}
+
+#[test]
+fn a_profile_that_was_not_fitted_so_far_is_named() {
+    let (_backend, device) = started(Steps::Told);
+    let narrow = scenario(&[
+        ("\"20ms\"", "\"30ms\""),
+        ("prefill_tokens = 64, sequences = 8", "prefill_tokens = 16, sequences = 2"),
+    ]);
+    let holds = |it: &Validation| it.verdict == ValidationVerdict::ProfileOutOfRange;
+    let it = until("out of range", || found(&device, &narrow, WIDE), holds);
+    assert!(it.notes.iter().any(|note| note.contains("larger than what was")), "{:?}", it.notes);
+}
+
+#[test]
+fn a_device_that_is_offered_too_much_is_named() {
+    let (_backend, device) = started(Steps::Hidden);
+    let scenario =
+        scenario(&[("\"plimsoll-backend\"", "\"vllm\""), (VERSION_LINE, ""), ("\"8s\"", "\"4s\"")]);
+    let run = || run(&device, own(scenario.clone()), (&[3.0], NARROW)).expect("it runs").validation;
+    let it = until("saturated", run, |it| it.verdict == ValidationVerdict::DeviceSaturated);
+    assert!(it.notes.iter().any(|note| note.contains("tells no steps")), "{:?}", it.notes);
+    assert!(it.settings[0].steps.is_none());
+}
+
+const VERSION_LINE: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"\n");
+
+/// A device behind a client that takes its time.
+struct Slow(Arc<dyn Device>, Duration);
+
+impl Device for Slow {
+    fn description(&self) -> &Description {
+        self.0.description()
+    }
+    fn clock(&self) -> Clock {
+        self.0.clock()
+    }
+    fn submit(&self, ask: &Ask) -> Answering {
+        thread::sleep(self.1);
+        self.0.submit(ask)
+    }
+    fn load(&self) -> Result<Option<Load>, DeviceError> {
+        self.0.load()
+    }
+    fn take_steps(&self) -> Result<Option<Vec<Step>>, DeviceError> {
+        self.0.take_steps()
+    }
+}
+
+#[test]
+fn a_client_that_is_too_slow_is_named() {
+    let (_backend, device) = started(Steps::Told);
+    let slow: Arc<dyn Device> = Arc::new(Slow(device, Duration::from_millis(40)));
+    let it = found(&slow, &scenario(&[]), NARROW);
+    assert_eq!(it.verdict, ValidationVerdict::ClientTooSlow);
+    assert!(it.settings[0].send_lag[0] > 0.04, "{:?}", it.settings[0].send_lag);
+}
+
+#[test]
+fn two_policies_rank_the_same() {
+    let (_backend, device) = started(Steps::Told);
+    let both = || {
+        let first = scenario(&[]);
+        let second = scenario(&[("share = \"priority\"", "share = \"fcfs\"")]);
+        let policies = vec![("priority".to_owned(), first), ("fcfs".to_owned(), second)];
+        run(&device, policies, (&[0.9], NARROW)).expect("it runs").validation
+    };
+    let holds = |it: &Validation| it.rankings.iter().all(|it| it.reversed.is_empty());
+    let it = until("ranks", both, holds);
+    assert_eq!((it.settings.len(), it.rankings.len(), it.logs.len()), (2, 2, 4));
+    assert!((it.settings[0].load - 0.9).abs() < 1e-9);
+}
+
+fn refused(device: &Arc<dyn Device>, scenario: Scenario) -> String {
+    match run(device, own(scenario), (&[], NARROW)) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+#[test]
+fn what_stands_against_it_is_named() {
+    let (backend, device) = started(Steps::Told);
+    for (replaced, expected) in [
+        (("model = \"plimsoll\"", "model = \"other\""), "serves `plimsoll` now, not `other`"),
+        ((VERSION_LINE, "version = \"0.0.1\"\n"), "plimsoll-backend 0.0.1: calibrate again"),
+        (("\"plimsoll-backend\"", "\"vllm\""), "the profile is of vllm"),
+        (("place = \"here\"", "place = \"here\"\nflags = [\"speed=2\"]"), "speed=2"),
+        (("seats = 8, step", "seats = 7, step"), "`seats` 8, and the profile 7"),
+        (("replicas = 1", "replicas = 2"), "there is one device"),
+        (
+            (
+                "process = \"poisson\", rate = \"1.5/s\"",
+                "process = \"closed\", users = 3, think = \"1s\"",
+            ),
+            "`batch` is a closed loop",
+        ),
+    ] {
+        let said = refused(&device, scenario(&[replaced]));
+        assert!(said.contains(expected), "{replaced:?}: {said}");
+    }
+    let mut by_hand = scenario(&[]);
+    by_hand.calibrations = vec![None];
+    assert!(refused(&device, by_hand).contains("run `plimsoll calibrate"));
+    // Somebody else is there.
+    let ask =
+        Ask { prompt: Prompt::Random { tokens: 8, seed: 1 }, output_tokens: 400, priority: 0 };
+    let other = device.submit(&ask);
+    support::eventually("it runs", || backend.backend.sample().running == 1);
+    assert!(refused(&device, scenario(&[])).contains("loaded already (1 running"));
+    drop(other);
+    support::eventually("it has left", || backend.backend.sample().running == 0);
+    // And then nobody is.
+    drop(backend);
+    let error = run(&device, own(scenario(&[])), (&[], NARROW)).expect_err("nobody is there");
+    assert!(matches!(error, ValidateError::Device(DeviceError::NotThere { .. })), "{error}");
+}

@@ -1,0 +1,203 @@
+//! How a validation is judged and shown.
+
+use plimsoll_base::{Stream, StreamKey};
+use plimsoll_report::Format;
+use plimsoll_report::validation::{
+    Fault, LogCheck, Repetition, RunSample, SettingSample, StepCheck, Timed, VALIDATION_VERSION,
+    Validation, ValidationVerdict, validation,
+};
+
+/// One class whose four metrics are drawn alike, each value times `scale`, with noise of its own.
+fn sample(scale: f64, (noise, seed): (f64, u64)) -> RunSample {
+    let stream =
+        |name, entity| Stream::new(StreamKey { seed: entity, replication: 0, name, entity });
+    let (mut common, mut own) = (stream("common", 1), stream("own", seed));
+    let metric = |_| {
+        let value = |at: usize| Timed {
+            at: at as f64 * 0.1,
+            value: scale * (0.2 + common.uniform()) * (1.0 + noise * own.normal()).max(0.1),
+        };
+        (0..300).map(value).collect::<Vec<_>>()
+    };
+    RunSample { classes: vec![std::array::from_fn(metric)] }
+}
+
+/// A setting in which the simulated world is `simulated` times the live one, that with measured
+/// steps `replayed` times, and that of the engine `engine` times.
+fn setting([engine, replayed, simulated]: [f64; 3], noise: f64) -> SettingSample {
+    let repetition = Repetition {
+        live: vec![sample(1.0, (noise, 2)), sample(1.0, (noise, 3))],
+        engine: vec![sample(engine, (0.0, 2)), sample(engine, (0.0, 3))],
+        replayed: vec![sample(replayed, (0.0, 2)), sample(replayed, (0.0, 3))],
+        simulated: sample(simulated, (0.0, 4)),
+    };
+    SettingSample {
+        policy: "fcfs".into(),
+        load: 0.6,
+        offered: 10.0,
+        duration: 30.0,
+        repetitions: vec![repetition],
+        lags: vec![1e-4; 100],
+        counts: [600, 600, 600],
+        steps: Some(StepCheck { count: 1_000, busy: 0.6, ..StepCheck::default() }),
+        saturated: false,
+    }
+}
+
+fn open() -> Validation {
+    Validation {
+        validation_version: VALIDATION_VERSION,
+        plimsoll: "0".into(),
+        date: "2026-11-27".into(),
+        scenario: "live".into(),
+        scenario_hash: "0".into(),
+        seed: 1,
+        device: "a model on an engine".into(),
+        profile: "measured".into(),
+        verdict: ValidationVerdict::TooFew,
+        cause: None,
+        within: 0.1,
+        sentences: Vec::new(),
+        settings: Vec::new(),
+        rankings: Vec::new(),
+        logs: vec![LogCheck { file: "a".into(), inputs: 10, decisions: 5, difference: None }],
+        notes: vec!["a note".into()],
+        method: vec!["a method".into()],
+    }
+}
+
+fn judged(settings: &[SettingSample]) -> Validation {
+    validation(open(), &["chat".to_owned()], settings)
+}
+
+#[test]
+fn each_verdict_has_its_reason() {
+    let alike = [1.0, 1.0, 1.0];
+    let few = || {
+        let mut few = setting(alike, 0.01);
+        let shorten = |run: &mut RunSample| run.classes[0].iter_mut().for_each(|it| it.truncate(9));
+        for repetition in &mut few.repetitions {
+            repetition.live.iter_mut().for_each(shorten);
+        }
+        few
+    };
+    let late = |lag: f64| SettingSample { lags: vec![lag; 100], ..setting(alike, 0.01) };
+    let outside = StepCheck { outside: 0.2, ..StepCheck::default() };
+    for (name, setting, verdict) in [
+        ("the same", setting(alike, 0.01), ValidationVerdict::Agrees),
+        ("6 % off", setting([1.0, 1.0, 1.06], 0.01), ValidationVerdict::Agrees),
+        ("20 % off", setting([1.0, 1.0, 1.2], 0.01), ValidationVerdict::Disagrees),
+        ("20 % short", setting([1.0, 1.0, 0.8], 0.01), ValidationVerdict::Disagrees),
+        ("at the limit", setting([1.0, 1.0, 1.1], 0.1), ValidationVerdict::Unclear),
+        ("few", few(), ValidationVerdict::TooFew),
+        ("half a millisecond late", late(5e-4), ValidationVerdict::Agrees),
+        ("late", late(5e-2), ValidationVerdict::ClientTooSlow),
+        (
+            "saturated",
+            SettingSample { saturated: true, ..setting(alike, 0.01) },
+            ValidationVerdict::DeviceSaturated,
+        ),
+        (
+            "beyond the profile",
+            SettingSample { steps: Some(outside), ..setting([1.0, 1.0, 1.3], 0.01) },
+            ValidationVerdict::ProfileOutOfRange,
+        ),
+        (
+            "beyond, and right",
+            SettingSample { steps: Some(outside), ..setting(alike, 0.01) },
+            ValidationVerdict::Agrees,
+        ),
+    ] {
+        let it = judged(&[setting]);
+        assert_eq!(it.verdict, verdict, "{name}: {:?}", it.sentences);
+        assert!(!it.sentences.is_empty());
+    }
+    // Two live runs that differ by half say nothing.
+    let mut noisy = setting(alike, 0.01);
+    noisy.repetitions[0].live[1] = sample(1.5, (0.01, 3));
+    assert_eq!(judged(&[noisy]).verdict, ValidationVerdict::TooNoisy);
+    // The worst of several decides, but nothing that cannot be told hides what can.
+    let mixed = [late(5e-2), setting([1.0, 1.0, 1.3], 0.01)];
+    assert_eq!(judged(&mixed).verdict, ValidationVerdict::Disagrees);
+}
+
+#[test]
+fn what_is_at_fault_is_named() {
+    for (worlds, fault) in [
+        ([1.0, 1.0, 1.3], Fault::StepTimes),
+        ([1.0, 1.3, 1.3], Fault::Scheduler),
+        ([1.3, 1.3, 1.3], Fault::Client),
+        // Parts that cancel: what goes the way of the error counts.
+        ([0.9, 1.5, 1.3], Fault::Scheduler),
+        ([1.0, 0.9, 0.7], Fault::StepTimes),
+    ] {
+        let it = judged(&[setting(worlds, 0.005)]);
+        assert_eq!(
+            (it.verdict, it.cause),
+            (ValidationVerdict::Disagrees, Some(fault)),
+            "{worlds:?}"
+        );
+        assert!(it.sentences.iter().any(|text| text.contains(fault.words())), "{:?}", it.sentences);
+    }
+    let mut untold = setting([1.0, 1.0, 1.3], 0.005);
+    untold.steps = None;
+    untold.repetitions[0].engine.clear();
+    untold.repetitions[0].replayed.clear();
+    let it = judged(&[untold]);
+    assert_eq!((it.verdict, it.cause), (ValidationVerdict::Disagrees, None));
+    assert!(it.sentences.iter().any(|text| text.contains("cannot be told")), "{:?}", it.sentences);
+    // Nothing is at fault where all agrees.
+    assert_eq!(judged(&[setting([1.0, 1.05, 1.05], 0.005)]).cause, None);
+}
+
+#[test]
+fn policies_that_rank_the_other_way_round_disagree() {
+    let under = |policy: &str, live: f64, simulated: f64| {
+        let mut setting = setting([live, simulated, simulated], 0.005);
+        setting.repetitions[0].live = vec![sample(live, (0.005, 2)), sample(live, (0.005, 3))];
+        SettingSample { policy: policy.into(), ..setting }
+    };
+    let same = judged(&[under("a", 1.0, 1.0), under("b", 1.1, 1.1)]);
+    assert_eq!(same.verdict, ValidationVerdict::Agrees, "{:?}", same.sentences);
+    assert_eq!(same.rankings[0].live[0].0, "a");
+    let reversed = judged(&[under("a", 1.0, 1.06), under("b", 1.04, 1.0)]);
+    assert_eq!(reversed.verdict, ValidationVerdict::Disagrees);
+    assert_eq!(reversed.rankings[0].reversed, [("a".to_owned(), "b".to_owned())]);
+    // What live runs do not tell apart has no order.
+    let equal = judged(&[under("a", 1.0, 1.02), under("b", 1.0, 1.0)]);
+    assert!(equal.rankings[0].reversed.is_empty(), "{:?}", equal.rankings);
+}
+
+#[test]
+fn a_log_that_does_not_replay_disagrees() {
+    let difference = Some("differs at input 7".to_owned());
+    let log = LogCheck { file: "b".into(), inputs: 7, decisions: 3, difference };
+    let open = Validation { logs: vec![log], ..open() };
+    let it = validation(open, &["chat".to_owned()], &[setting([1.0, 1.0, 1.0], 0.01)]);
+    assert_eq!((it.verdict, it.verdict.exit_code()), (ValidationVerdict::Disagrees, 3));
+    assert!(it.sentences.iter().any(|text| text.contains("1 of 1 decision logs")));
+}
+
+#[test]
+fn it_is_shown_as_text_json_and_page() {
+    let mut second = setting([1.0, 1.02, 1.2], 0.01);
+    second.load = 0.85;
+    let it = judged(&[setting([1.0, 1.0, 1.0], 0.01), second]);
+    let study = it.study(&[1e-4, 2e-4, 3e-3]);
+    let again: Validation = serde_json::from_str(study.json()).expect("it is JSON");
+    assert_eq!((again.verdict, again.cause), (it.verdict, it.cause));
+    assert_eq!((again.settings.len(), &again.sentences), (2, &it.sentences));
+    let text = study.text(Format::Human, 120);
+    assert!(text.starts_with("✗ DISAGREES: "), "{text}");
+    assert!(!text.contains("errs by ."), "{text}");
+    for wanted in ["TTFT p90", "the step times", "fcfs", "85 %", "a note", "a method"] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert_eq!(study.text(Format::Csv, 120).lines().count(), 1 + 2 * 4 * 4);
+    let page = study.page(None).expect("our own template renders");
+    for wanted in ["id=\"qq\"", "id=\"error-by-quantile\"", "id=\"errors\"", "id=\"send-lag\""] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    let names: Vec<String> = study.charts().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["qq.svg", "error-by-quantile.svg", "errors.svg", "send-lag.svg"]);
+}
