@@ -181,8 +181,11 @@ pub fn glossary() -> impl Iterator<Item = Word> {
 pub fn explained(name: &str) -> Option<Word> {
     let find = |name: &str| glossary().find(|word| word.name.eq_ignore_ascii_case(name));
     let bare = name.trim_end_matches("_low").trim_end_matches("_high").trim_end_matches("_s");
-    let is_percentile =
-        |text: &str| text.strip_prefix(['p', 'P']).is_some_and(|rest| rest.parse::<f64>().is_ok());
+    // P0102 is the code of an error.
+    let is_percentile = |text: &str| {
+        let rest = text.strip_prefix(['p', 'P']).filter(|rest| !rest.starts_with('0'));
+        rest.is_some_and(|rest| rest.parse::<f64>().is_ok_and(|p| p <= 100.0))
+    };
     let split = || {
         let (measure, percentile) = bare.rsplit_once(['_', ' '])?;
         (is_percentile(percentile) || matches!(percentile, "mean" | "max")).then_some(measure)
@@ -217,7 +220,7 @@ mod tests {
         for name in ["p99", "TTFT p99", "ttft_p95_s", "queue_p99_s", "e2e_p50_s_low", "GOODPUT"] {
             assert!(explained(name).is_some(), "{name}");
         }
-        assert_eq!(explained("pretty"), None);
+        assert_eq!((explained("pretty"), explained("P0001")), (None, None));
         assert_eq!(explained("ttft_p99_s").map(|word| word.name), Some("ttft"));
     }
 
