@@ -33,7 +33,7 @@ use arrivals::{Arrival, capacity, draw};
 use live::LiveRun;
 use sample::{Lens, Origin};
 use simulated::simulate;
-use steps::{Check, Fitted, Measured, by_profile};
+use steps::{Check, Fitted, Measured};
 
 /// How often a repetition is run live.
 const TAKES: u32 = 2;
@@ -368,8 +368,7 @@ impl<'a> Bench<'a> {
                 self.tells_steps = true;
                 let cost = &self.cost;
                 self.checks[at].add((steps, window.secs_f64()), cost, self.calibration.range);
-                let by_profile = |step: &crate::device::Step| by_profile(cost, step.shape);
-                sample::step_rows(&mut self.steps, &origin, (steps, &by_profile));
+                sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let replayed = simulate(scenario, &lived, Box::new(measured))?;
                     let kind = (&origin, "replayed");

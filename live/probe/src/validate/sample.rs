@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use plimsoll_base::{End, Names, Outcome, RequestRecord, Time};
 use plimsoll_report::validation::{RunSample, Timed};
+use plimsoll_sim::engine::StepCost;
 
 use super::live::{LiveRequest, LiveRun};
 use super::simulated::Simulated;
+use super::steps::by_profile;
 use crate::device::Step;
 
 /// What a run is looked at with.
@@ -201,11 +203,7 @@ pub(super) fn simulated_rows(
 }
 
 /// A row a step.
-pub(super) fn step_rows(
-    out: &mut String,
-    origin: &Origin,
-    (steps, by_profile): (&[Step], &dyn Fn(&Step) -> f64),
-) {
+pub(super) fn step_rows(out: &mut String, origin: &Origin, (steps, cost): (&[Step], &StepCost)) {
     for step in steps {
         let shape = step.shape;
         let _ = writeln!(
@@ -218,7 +216,7 @@ pub(super) fn step_rows(
             shape.pairs,
             shape.sequences,
             shape.context,
-            by_profile(step) / 1e9,
+            by_profile(cost, shape) / 1e9,
         );
     }
 }

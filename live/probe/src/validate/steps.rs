@@ -161,14 +161,16 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Adds the steps of a run that lasted so many seconds.
+    /// Adds the steps of a run whose arrivals went on for so many seconds.
     pub fn add(
         &mut self,
         (steps, window): (&[Step], f64),
         cost: &StepCost,
         range: CalibrationRangeSpec,
     ) {
-        self.window += window;
+        // What is left then is drained, and its steps count as well.
+        let end = steps.last().map_or(0.0, |step| step.end.secs_f64());
+        self.window += window.max(end);
         for step in steps.iter().filter(|step| step.shape != BatchShape::default()) {
             let kind = usize::from(step.shape.prefill > 0);
             self.count += 1;
