@@ -64,7 +64,7 @@ pub fn page(
         worst_key => worst::key(),
         worst_note => if ledgers.len() > 1 { " (replication 1)" } else { "" },
         conservation => crate::table::conservation(summary),
-        load => workload::load(plan, ledgers, summary),
+        load => workload::load(ledgers, summary),
         machine => workload::machine(summary),
         numbers => numbers(summary),
         tenants => tenants(summary),

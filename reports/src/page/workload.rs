@@ -2,13 +2,12 @@
 
 use crate::histogram::{Histogram, rank};
 use crate::ledger::Ledger;
-use crate::plan::Plan;
 use crate::recorded::NOT_OBSERVED;
 use crate::summary::{Estimate, Summary};
 use crate::words;
 
 /// What was offered, a row a class: how much, how evenly, how long.
-pub(super) fn load(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Vec<String>> {
+pub(super) fn load(ledgers: &[Ledger], summary: &Summary) -> Vec<Vec<String>> {
     let head = [
         "class",
         "offered",
@@ -28,7 +27,7 @@ pub(super) fn load(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Ve
         ledgers.iter().for_each(|ledger| all.merge(of(&ledger.classes[row].scene)));
         all
     };
-    let lengths: Vec<(Histogram, Histogram)> = (0..plan.classes.len())
+    let lengths: Vec<(Histogram, Histogram)> = (0..summary.classes.len())
         .map(|row| (pooled(row, |scene| &scene.prompts), pooled(row, |scene| &scene.outputs)))
         .collect();
     let tokens = |(prompts, outputs): &(Histogram, Histogram)| {
