@@ -24,6 +24,15 @@ pub(crate) struct Trial {
     pub most: u32,
 }
 
+impl Trial {
+    /// After how many replications it is looked, and the error that each look may make.
+    fn looks(&self) -> (Vec<u32>, f64) {
+        let looks: Vec<u32> = LOOKS.into_iter().filter(|&look| look <= self.most.max(3)).collect();
+        let alpha = self.alpha / looks.len() as f64;
+        (looks, alpha)
+    }
+}
+
 /// What is kept of one replication.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -109,8 +118,7 @@ pub(crate) fn judge(
     cell: &Cell,
     trial: &Trial,
 ) -> Result<Judgement, StudyError> {
-    let looks: Vec<u32> = LOOKS.into_iter().filter(|&look| look <= trial.most.max(3)).collect();
-    let alpha = trial.alpha / looks.len() as f64;
+    let (looks, alpha) = trial.looks();
     let mut rows: Vec<Row> = Vec::new();
     let mut result = Judged::Undecided;
     for look in looks {
@@ -256,28 +264,45 @@ mod tests {
     use super::*;
     use plimsoll_base::{Stream, StreamKey};
 
+    /// Replications at the limit itself, which differ: their own share scatters around it.
+    fn at_the_limit(trial: u32, wanted: f64) -> impl Iterator<Item = Kept> {
+        let key = StreamKey { seed: 3, replication: trial, name: "limit", entity: 0 };
+        let mut stream = Stream::new(key);
+        std::iter::repeat_with(move || {
+            let share = wanted + 0.05 * (stream.uniform() - 0.5);
+            let of = 150 + stream.below(100);
+            let within = (0..of).filter(|_| stream.uniform() < share).count() as u64;
+            Kept { within, of }
+        })
+    }
+
     /// How often `above` and `below` hold at the limit itself, where neither should.
     #[test]
     fn at_the_limit_neither_is_claimed_more_often_than_stated() {
         let (alpha, wanted, trials) = (0.05, 0.9, 2_000u32);
         let (mut up, mut down) = (0, 0);
         for trial in 0..trials {
-            let key = StreamKey { seed: 3, replication: trial, name: "limit", entity: 0 };
-            let mut stream = Stream::new(key);
-            let mut replication = || {
-                // Replications differ: their own share scatters around the limit.
-                let share = wanted + 0.05 * (stream.uniform() - 0.5);
-                let of = 150 + stream.below(100);
-                let within = (0..of).filter(|_| stream.uniform() < share).count() as u64;
-                Kept { within, of }
-            };
-            let kept: Vec<Kept> = (0..10).map(|_| replication()).collect();
+            let kept: Vec<Kept> = at_the_limit(trial, wanted).take(10).collect();
             up += u32::from(above(&kept, wanted, alpha));
             down += u32::from(below(&kept, wanted, alpha));
         }
         // 5 % of 2,000 and three standard errors.
         assert!(up <= 130 && down <= 130, "above {up}, below {down} of {trials}");
         assert!(up > 10 && down > 10, "it must be able to claim: above {up}, below {down}");
+    }
+
+    #[test]
+    fn looking_often_claims_no_more_often() {
+        let (wanted, trials) = (0.9, 1_000u32);
+        let (looks, alpha) = Trial { alpha: 0.05, seed: 1, most: 96 }.looks();
+        assert_eq!(looks.last(), Some(&96));
+        let claims = |trial: &u32| {
+            let kept: Vec<Kept> = at_the_limit(*trial, wanted).take(96).collect();
+            looks.iter().any(|&look| above(&kept[..look as usize], wanted, alpha))
+        };
+        let claimed = (0..trials).filter(claims).count();
+        // 5 % of 1,000 and three standard errors.
+        assert!(claimed <= 70, "{claimed} of {trials}");
     }
 
     #[test]
