@@ -188,7 +188,7 @@ fn it_is_shown_as_text_json_and_page() {
     assert_eq!((again.verdict, again.cause), (it.verdict, it.cause));
     assert_eq!((again.settings.len(), &again.sentences), (2, &it.sentences));
     let text = study.text(Format::Human, 120);
-    assert!(text.starts_with("✗ DISAGREES: "), "{text}");
+    assert!(text.starts_with("DISAGREES: "), "{text}");
     assert!(!text.contains("errs by ."), "{text}");
     for wanted in ["TTFT p90", "the step times", "fcfs", "85 %", "a note", "a method"] {
         assert!(text.contains(wanted), "{wanted}: {text}");

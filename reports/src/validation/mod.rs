@@ -87,14 +87,14 @@ impl ValidationVerdict {
     /// As a headline.
     pub const fn word(self) -> &'static str {
         match self {
-            ValidationVerdict::Agrees => "✓ AGREES",
-            ValidationVerdict::Disagrees => "✗ DISAGREES",
-            ValidationVerdict::DeviceSaturated => "? DEVICE SATURATED",
-            ValidationVerdict::ClientTooSlow => "? CLIENT TOO SLOW",
-            ValidationVerdict::TooNoisy => "? TOO NOISY TO TELL",
-            ValidationVerdict::ProfileOutOfRange => "? PROFILE OUT OF RANGE",
-            ValidationVerdict::Unclear => "? INCONCLUSIVE",
-            ValidationVerdict::TooFew => "? TOO FEW REQUESTS",
+            ValidationVerdict::Agrees => "AGREES",
+            ValidationVerdict::Disagrees => "DISAGREES",
+            ValidationVerdict::DeviceSaturated => "DEVICE SATURATED",
+            ValidationVerdict::ClientTooSlow => "CLIENT TOO SLOW",
+            ValidationVerdict::TooNoisy => "TOO NOISY TO TELL",
+            ValidationVerdict::ProfileOutOfRange => "PROFILE OUT OF RANGE",
+            ValidationVerdict::Unclear => "INCONCLUSIVE",
+            ValidationVerdict::TooFew => "TOO FEW REQUESTS",
         }
     }
     /// What the command exits with.

@@ -1,6 +1,6 @@
 //! A validation as people read it.
 
-use super::{Agreement, Point, Setting, Validation, ValidationVerdict};
+use super::{Agreement, Point, Setting, Validation};
 use crate::charts;
 use crate::rows;
 use crate::study::{Grid, Sheet, Study, json};
@@ -119,7 +119,7 @@ impl Validation {
                 format!("{:.0} %", setting.load * 100.0),
                 format!("{}/s", words::number(setting.offered)),
                 words::count(setting.requests),
-                word(setting.verdict).to_owned(),
+                setting.verdict.word().to_owned(),
                 setting.worst().map_or("–".to_owned(), |(class, metric, point)| {
                     let metric = metric.metric.to_uppercase();
                     format!("{} {metric} {} {}", class.class, point.at, signed(point.error))
@@ -222,11 +222,6 @@ impl Validation {
         }
         text
     }
-}
-
-/// A verdict without its symbol, as it stands in a table.
-fn word(verdict: ValidationVerdict) -> &'static str {
-    verdict.word().split_once(' ').map_or("", |(_, word)| word)
 }
 
 fn signed(part: f64) -> String {
