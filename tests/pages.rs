@@ -82,6 +82,21 @@ fn a_comment_is_short_and_says_what_differs_from_a_baseline() {
 }
 
 #[test]
+fn results_of_scenarios_with_other_classes_stand_side_by_side() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let folder = scratch.path();
+    assert_eq!(run(folder, "one", &[]).code, Some(0));
+    let short = ["--set", "run.duration=3m", "--set", "run.warm_up=30s"];
+    let quickstart = ["run", "quickstart", "--no-gate", "--quiet", "--out", "two"];
+    assert_eq!(said(folder, &[&quickstart[..], &short].concat()).code, Some(0));
+    for (before, after) in [("one", "two"), ("two", "one")] {
+        let told = said(folder, &["diff", before, after]);
+        assert_eq!(told.code, Some(0), "{}", told.error);
+        assert!(told.out.contains("–"), "{}", told.out);
+    }
+}
+
+#[test]
 fn differences_have_intervals_and_a_result_does_not_differ_from_itself() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let folder = scratch.path();

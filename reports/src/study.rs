@@ -5,7 +5,7 @@ use minijinja::context;
 
 use crate::capacity::{CapacityPlan, PlanVerdict, Tried, price, share};
 use crate::charts::{self, Chart, standalone};
-use crate::comparison::{Comparison, Difference, Evidence, Unit, points, span};
+use crate::comparison::{Comparison, Difference, Evidence, MeasuredValue, Unit, points, span};
 use crate::page::{Template, TemplateError, figure, render};
 use crate::table::{Format, wrap};
 use crate::words;
@@ -155,21 +155,31 @@ impl Comparison {
     fn values(&self) -> Vec<Vec<String>> {
         let mut head = vec!["class".to_owned(), "measure".to_owned()];
         head.extend(self.candidates.iter().map(|candidate| candidate.name.clone()));
-        let count = self.candidates.first().map_or(0, |candidate| candidate.values.len());
-        let row = |index: usize| {
-            let first = &self.candidates[0].values[index];
-            let mut row =
-                vec![first.class.clone().unwrap_or("all".to_owned()), first.measure.clone()];
+        let mut named: Vec<&MeasuredValue> = Vec::new();
+        let is = |one: &MeasuredValue, other: &MeasuredValue| {
+            one.class == other.class && one.measure == other.measure
+        };
+        // Results of two scenarios need not have the same classes.
+        for value in self.candidates.iter().flat_map(|candidate| &candidate.values) {
+            if !named.iter().any(|earlier| is(earlier, value)) {
+                named.push(value);
+            }
+        }
+        let row = |wanted: &MeasuredValue| {
+            let class = wanted.class.clone().unwrap_or("all".to_owned());
+            let mut row = vec![class, wanted.measure.clone()];
             row.extend(self.candidates.iter().map(|candidate| {
-                let value = &candidate.values[index];
-                match value.unit {
-                    Unit::Seconds => seconds(&value.estimate),
-                    Unit::Share => percent(&value.estimate),
+                match candidate.values.iter().find(|value| is(value, wanted)) {
+                    None => "–".to_owned(),
+                    Some(value) => match value.unit {
+                        Unit::Seconds => seconds(&value.estimate),
+                        Unit::Share => percent(&value.estimate),
+                    },
                 }
             }));
             row
         };
-        std::iter::once(head).chain((0..count).map(row)).collect()
+        std::iter::once(head).chain(named.into_iter().map(row)).collect()
     }
 
     fn csv(&self) -> String {
