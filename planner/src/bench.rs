@@ -56,7 +56,7 @@ impl<'a> Bench<'a> {
         let one = |job: &Job<'_>| -> Result<T, StudyError> {
             let Job { cell, seed, replication } = *job;
             let run = Replication { scenario: &cell.scenario, seed, number: replication };
-            let listeners = (Ledger::new(&cell.plan), None);
+            let listeners = (Ledger::new(&cell.plan).without_page(), None);
             let ledger = simulate(run, listeners, &(), (self.watch, &stopped))?;
             Ok(reduce(job, &ledger))
         };

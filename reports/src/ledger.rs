@@ -29,6 +29,8 @@ pub struct Ledger {
     groups: Vec<Option<Box<GroupCount>>>,
     pub(crate) backends: Vec<BackendLedger>,
     pub(crate) series: Series,
+    /// Whether it keeps what only a page shows.
+    for_page: bool,
     /// Where attribution is on.
     pub(crate) blame: Option<Box<Blame>>,
     pub(crate) fairness: Fairness,
@@ -111,6 +113,7 @@ impl Ledger {
             groups: Vec::new(),
             backends: plan.backends.iter().map(|pool| backend(pool.index())).collect(),
             series: Series::new(first_width(plan.duration), plan.class_rows(), plan.pools.len()),
+            for_page: true,
             blame: plan.attribution.is_on().then(|| Box::new(Blame::new(plan))),
             fairness: Fairness::new(&plan.weights()),
             largest: 0,
@@ -122,6 +125,12 @@ impl Ledger {
             arrivals_ended: None,
             ended: false,
         }
+    }
+
+    /// The same for whoever reads numbers only: what a page alone shows is not kept.
+    #[must_use]
+    pub fn without_page(self) -> Ledger {
+        Ledger { for_page: false, ..self }
     }
 
     /// The time series.
@@ -247,7 +256,9 @@ impl Ledger {
             let group = self.groups[record.tenant.index() * rows + row].as_mut();
             let group = group.expect("what closes has arrived");
             class.count.close(group, record, &class.limits);
-            class.scene.close(record);
+            if self.for_page {
+                class.scene.close(record);
+            }
         } else {
             class.early.close(record.outcome);
         }

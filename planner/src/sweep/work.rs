@@ -145,7 +145,7 @@ impl<'a> Desk<'a> {
         let watch = UnitWatch { desk: self, worker, duration: built.scenario.model.plan.duration };
         let run =
             Replication { scenario: &built.scenario, seed: built.plan.seed, number: replication };
-        let ledger = Ledger::new(&built.plan);
+        let ledger = Ledger::new(&built.plan).without_page();
         let ledger = simulate(run, (ledger, None), &(), (&watch, &self.stopped))?;
         self.simulating.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         if self.stops() {

@@ -1,6 +1,8 @@
 //! Drawing with plotters into a string, and what all charts share.
 
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -90,6 +92,24 @@ fn adapt(drawing: &str, title: &str, how: &str) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The grid of a chart and its axes, with labels of `size` pixels; only what the labels say is the
+/// chart's own. `faint` is how much of the text's colour the grid has.
+pub(super) fn mesh<'a, 'b, 'c, X, Y, XT, YT>(
+    chart: &'b mut ChartContext<'a, SVGBackend<'c>, Cartesian2d<X, Y>>,
+    (faint, size): (f64, i32),
+) -> MeshStyle<'a, 'b, X, Y, SVGBackend<'c>>
+where
+    X: Ranged<ValueType = XT> + ValueFormatter<XT>,
+    Y: Ranged<ValueType = YT> + ValueFormatter<YT>,
+{
+    let mut mesh = chart.configure_mesh();
+    mesh.bold_line_style(BLACK.mix(faint))
+        .light_line_style(TRANSPARENT)
+        .axis_style(BLACK.mix(0.5))
+        .label_style(text_style(size));
+    mesh
 }
 
 /// A filled rectangle between two corners, in pixels; nothing if it is empty.

@@ -4,7 +4,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::Chart;
-use super::canvas::{Area, DRAWN, GOOD, anchored, class_color, end_labels, svg, text_style, write};
+use super::canvas::{
+    Area, DRAWN, GOOD, anchored, class_color, end_labels, mesh, svg, text_style, write,
+};
 use crate::capacity::{CapacityPlan, Curve, CurvePoint};
 use crate::summary::Estimate;
 use crate::words;
@@ -62,16 +64,11 @@ fn panel(area: &Area<'_>, curves: &[Curve], (name, of): (&str, fn(&CurvePoint) -
         .y_label_area_size(56)
         .build_cartesian_2d(0.0..far, 0.0..high)
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.1))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.1, 12))
         .x_labels(8)
         .y_labels(5)
         .x_label_formatter(&|load| format!("{}×", (load * 100.0).round() / 100.0))
         .y_label_formatter(&|y| if share { words::percent(*y) } else { words::number(*y) })
-        .label_style(text_style(12))
         .draw()
         .expect(DRAWN);
     let mut labels = Vec::new();

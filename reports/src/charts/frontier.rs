@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::Chart;
-use super::canvas::{Area, BAD, DRAWN, GOOD, anchored, svg, text_style, write};
+use super::canvas::{Area, BAD, DRAWN, GOOD, anchored, mesh, svg, text_style, write};
 use crate::capacity::{CapacityPlan, Judged, Tried, price};
 use crate::words;
 
@@ -56,11 +56,7 @@ fn paint(area: &Area<'_>, shown: &[(&Tried, f64)], (plan, priced): (&CapacityPla
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..far, bottom..(1.0 + 0.04 * (1.0 - bottom)))
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.1))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.1, 12))
         .x_labels(8)
         .y_labels(6)
         .x_label_formatter(&|cost| match priced {
@@ -68,7 +64,6 @@ fn paint(area: &Area<'_>, shown: &[(&Tried, f64)], (plan, priced): (&CapacityPla
             false => format!("{}", (cost * 10.0).round() / 10.0),
         })
         .y_label_formatter(&|share| words::percent(*share))
-        .label_style(text_style(12))
         .draw()
         .expect(DRAWN);
     let width = far * 0.008;

@@ -104,8 +104,7 @@ fn paint(area: &Area<'_>, subject: &Subject<'_>, panel: &Panel<'_>) -> String {
     let rows: Vec<usize> = (0..heat.column_rows()).filter(used).collect();
     let (low, high) = (rows[0], rows[rows.len() - 1] + 1);
     let (low, high) = (Heat::length(low / 2 * 2), Heat::length(high.next_multiple_of(2)));
-    let (unit, scale) = words::axis_unit(subject.ledger().now().secs_f64());
-    let end = (subject.ledger().now().secs_f64() / scale).max(1e-3);
+    let (unit, scale, end) = subject.time_axis();
     let mut chart = ChartBuilder::on(area)
         .margin_top(24)
         .margin_left(6)

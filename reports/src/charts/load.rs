@@ -3,7 +3,9 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::canvas::{DRAWN, WIDTH, anchored, class_color, end_labels, svg, text_style, write};
+use super::canvas::{
+    DRAWN, WIDTH, anchored, class_color, end_labels, mesh, svg, text_style, write,
+};
 use super::{Chart, Subject};
 use crate::words;
 
@@ -23,8 +25,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
         subject.which_replication()
     );
     let drawing = svg(HEIGHT, &title, &how, |area| {
-        let (unit, scale) = words::axis_unit(subject.ledger().now().secs_f64());
-        let end = (subject.ledger().now().secs_f64() / scale).max(1e-3);
+        let (unit, scale, end) = subject.time_axis();
         let rates = lines.iter().flat_map(|(_, steps)| steps).map(|step| step.2);
         let high = rates.fold(1e-9, f64::max) * 1.08;
         let mut chart = ChartBuilder::on(area)
@@ -35,18 +36,13 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..end, 0.0..high)
             .expect(DRAWN);
-        chart
-            .configure_mesh()
-            .bold_line_style(BLACK.mix(0.1))
-            .light_line_style(TRANSPARENT)
-            .axis_style(BLACK.mix(0.5))
+        mesh(&mut chart, (0.1, 13))
             .x_labels(8)
             .y_labels(4)
             .x_label_formatter(&|at| words::tick(*at, unit))
             .y_label_formatter(&|rate| {
                 if *rate == 0.0 { "0".to_owned() } else { format!("{}/s", words::number(*rate)) }
             })
-            .label_style(text_style(13))
             .draw()
             .expect(DRAWN);
         let mut labels = Vec::new();

@@ -36,6 +36,7 @@ use crate::recorded;
 use crate::summarise::merged;
 use crate::summary::Summary;
 use crate::tally::Tally;
+use crate::words;
 
 /// One chart with all that stands around it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,6 +69,12 @@ impl Subject<'_> {
     /// The series that charts over time show: those of the first replication.
     fn ledger(&self) -> &Ledger {
         &self.ledgers[0]
+    }
+    /// The axis of charts over time: its unit, the seconds that make one, and where it ends.
+    fn time_axis(&self) -> (&'static str, f64, f64) {
+        let now = self.ledger().now().secs_f64();
+        let (unit, scale) = words::axis_unit(now);
+        (unit, scale, (now / scale).max(1e-3))
     }
     /// The classes that are drawn: all of the plan.
     fn classes(&self) -> impl Iterator<Item = (usize, &str)> {

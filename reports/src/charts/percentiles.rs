@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::canvas::{DRAWN, WIDTH, class_color, end_labels, svg, text_style};
+use super::canvas::{DRAWN, WIDTH, class_color, end_labels, mesh, svg, text_style};
 use super::{Chart, Subject};
 use crate::estimate::{View, percentile};
 use crate::tally::Tally;
@@ -92,11 +92,7 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, curves: &[(usize
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..NINES_MAX, (low..high).log_scale())
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.12))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.12, 14))
         .x_labels(5)
         .y_labels(6)
         .x_label_formatter(&|nines| match nines.round() as u32 {
@@ -107,7 +103,6 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, curves: &[(usize
             _ => "p99.99".to_owned(),
         })
         .y_label_formatter(&|seconds| words::round_secs(*seconds))
-        .label_style(text_style(14))
         .draw()
         .expect(DRAWN);
     let median = 2f64.log10();

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::canvas::{self, Area, DRAWN, anchored, class_color, svg, text_style, write};
+use super::canvas::{self, Area, DRAWN, anchored, class_color, mesh, svg, text_style, write};
 use super::{Chart, Subject};
 use crate::bins::ClassBin;
 use crate::words;
@@ -95,8 +95,7 @@ fn paint(
     (what, format): (&str, &dyn Fn(&f64) -> String),
 ) {
     let ledger = subject.ledger();
-    let (unit, scale) = words::axis_unit(ledger.now().secs_f64());
-    let end = (ledger.now().secs_f64() / scale).max(1e-3);
+    let (unit, scale, end) = subject.time_axis();
     let most = lines.iter().filter_map(|(_, line)| Some(peak(line)?.1)).fold(0.0, f64::max);
     let high = if most > 0.0 { most * 1.1 } else { 1.0 };
     let mut chart = ChartBuilder::on(area)
@@ -107,16 +106,11 @@ fn paint(
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..end, 0.0..high)
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.1))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.1, 13))
         .x_labels(8)
         .y_labels(4)
         .x_label_formatter(&|at| words::tick(*at, unit))
         .y_label_formatter(&|value| format(value))
-        .label_style(text_style(13))
         .draw()
         .expect(DRAWN);
     let (from, arrivals) = crate::verdict::arrivals_window(ledger);

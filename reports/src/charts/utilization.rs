@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::canvas::{DRAWN, anchored, bar, class_color, svg, text_style, write};
+use super::canvas::{DRAWN, anchored, bar, class_color, mesh, svg, text_style, write};
 use super::{Chart, Subject};
 use crate::words;
 
@@ -86,8 +86,7 @@ fn title(subject: &Subject<'_>) -> String {
 }
 
 fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Stretch]) {
-    let (unit, scale) = words::axis_unit(subject.ledger().now().secs_f64());
-    let end = (subject.ledger().now().secs_f64() / scale).max(1e-3);
+    let (unit, scale, end) = subject.time_axis();
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_top(26)
@@ -96,16 +95,11 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Str
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..end, 0.0..1.0)
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.1))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.1, 13))
         .x_labels(8)
         .y_labels(5)
         .x_label_formatter(&|at| words::tick(*at, unit))
         .y_label_formatter(&|share| words::percent(*share))
-        .label_style(text_style(13))
         .draw()
         .expect(DRAWN);
     let mut labels = Vec::new();

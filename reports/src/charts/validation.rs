@@ -6,7 +6,8 @@ use plotters::style::text_anchor::HPos;
 
 use super::Chart;
 use super::canvas::{
-    Area, BAD, DRAWN, GOOD, anchored, bar, class_color, end_labels, line, svg, text_style, write,
+    Area, BAD, DRAWN, GOOD, anchored, bar, class_color, end_labels, line, mesh, svg, text_style,
+    write,
 };
 use crate::validation::{Agreement, MetricAgreement, Setting, Validation};
 use crate::words;
@@ -105,16 +106,11 @@ fn qq_panel(area: &Area<'_>, drawn: &[Drawn<'_>], (label, within): (&str, f64)) 
         .y_label_area_size(54)
         .build_cartesian_2d((low..high).log_scale(), (low..high).log_scale())
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.12))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.12, 12))
         .x_labels(3)
         .y_labels(4)
         .x_label_formatter(&|seconds| words::round_secs(*seconds))
         .y_label_formatter(&|seconds| words::round_secs(*seconds))
-        .label_style(text_style(12))
         .draw()
         .expect(DRAWN);
     let (up, down) = (1.0 + within, 1.0 - within);
@@ -187,16 +183,11 @@ fn error_panel(area: &Area<'_>, curves: &[Curve<'_>], (label, within, most): (&s
         .y_label_area_size(54)
         .build_cartesian_2d(0.0..100.0, -most..most)
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.12))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.12, 12))
         .x_labels(5)
         .y_labels(5)
         .x_label_formatter(&|part| format!("p{part:.0}"))
         .y_label_formatter(&|error| label_of(*error))
-        .label_style(text_style(12))
         .draw()
         .expect(DRAWN);
     let corners = [(0.0, -within), (100.0, within)];
@@ -306,16 +297,11 @@ fn lag_curve(area: &Area<'_>, sorted: &[f64]) {
         .y_label_area_size(60)
         .build_cartesian_2d((LEAST..most).log_scale(), 0.0..1.0)
         .expect(DRAWN);
-    chart
-        .configure_mesh()
-        .bold_line_style(BLACK.mix(0.12))
-        .light_line_style(TRANSPARENT)
-        .axis_style(BLACK.mix(0.5))
+    mesh(&mut chart, (0.12, 13))
         .x_labels(6)
         .y_labels(5)
         .x_label_formatter(&|seconds| words::round_secs(*seconds))
         .y_label_formatter(&|part| format!("{:.0} %", part * 100.0))
-        .label_style(text_style(13))
         .draw()
         .expect(DRAWN);
     let limit = vec![(1e-3, 0.0), (1e-3, 1.0)];
