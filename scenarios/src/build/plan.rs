@@ -100,7 +100,10 @@ fn divisions(
     if disaggregated.is_empty() {
         found.push(
             Diagnostic::new(Code::Conflict, Some(spec.devices.place), "no pool is disaggregated")
-                .help("say in a pool what would carry KV: `disaggregated = { prefill = 1, decode = 1, link = { bandwidth_per_s = \"50GB\" } }`"),
+                .help(
+                    "say in a pool what would carry KV: `disaggregated = { prefill = 1, decode = 1, \
+                     link = { bandwidth_per_s = \"50GB\" } }`",
+                ),
         );
     }
     if let Some(at) = spec.price.filter(|at| !at.value.is_finite() || at.value < 0.0) {

@@ -55,7 +55,8 @@ impl<B: Batch> Engine<B> {
     /// How long a request whose prompt has come takes to its last token if nothing else is done.
     pub fn resumed(&self, prompt_tokens: u32, output_tokens: u32) -> Span {
         let last = BatchShape { prefill: 1, pairs: prompt_tokens.into(), ..BatchShape::default() };
-        let first = Ticks(self.cost.series(last).0.first).span_ceil();
+        // Rounded down, so that nobody is faster than alone.
+        let first = Ticks(self.cost.series(last).0.first).span_floor();
         let computed = self.alone(prompt_tokens, 1);
         first + self.alone(prompt_tokens, output_tokens).saturating_sub(computed)
     }
