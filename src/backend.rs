@@ -61,5 +61,14 @@ fn engine(scenario: &Scenario, name: Option<&str>) -> Result<EngineModel, Failur
             Failure::Usage(message)
         })?,
     };
-    Ok(scenario.model.pools[index].engine.clone())
+    let pool = &scenario.model.pools[index];
+    if pool.split.is_some() {
+        let message = format!(
+            "`{}` is disaggregated, and a test backend is one engine: \
+             `--set pool.{}.disaggregated.on=false` makes it one",
+            names[index], names[index]
+        );
+        return Err(Failure::Usage(message));
+    }
+    Ok(pool.engine.clone())
 }

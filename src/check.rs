@@ -44,12 +44,20 @@ fn outline(scenario: &Scenario) {
     println!("{} is a valid scenario (hash {}).", scenario.name, scenario.hash);
     println!("policy: {}", model.policy);
     for (pool, name) in model.pools.iter().zip(&model.names.pools) {
-        let engine = &pool.engine;
-        let tokens = engine.kv_tokens();
+        let (tokens, contexts) = (pool.kv_tokens(), pool.context_max());
         println!(
             "pool {name}: replicas {}, each {} seats, {tokens} KV tokens, contexts up to {}",
-            pool.replicas, engine.seats, engine.context_max
+            pool.replicas,
+            pool.seats(),
+            contexts
         );
+        if let Some(split) = &pool.split {
+            println!(
+                "  each of {} that compute prompts and {} that decode, as one backend",
+                engines(split.prefills),
+                engines(split.decodes)
+            );
+        }
     }
     promises(&scenario.objectives, &model.names);
     let machine = scenario.machine();
@@ -70,6 +78,10 @@ fn outline(scenario: &Scenario) {
     for assumption in &scenario.assumptions {
         println!("assumed: {assumption}");
     }
+}
+
+fn engines(count: u32) -> String {
+    format!("{count} engine{}", if count == 1 { "" } else { "s" })
 }
 
 fn outline_policy(policy: &PolicyFile) {

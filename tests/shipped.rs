@@ -523,3 +523,28 @@ mod rules {
         }
     }
 }
+
+/// Long prompts do not stretch the gaps of a chat any more, on the same devices; the first token pays.
+#[test]
+fn prompts_computed_apart_leave_the_gaps_of_others_alone() {
+    let together = ["pool.gpu.disaggregated.on=false", "pool.gpu.replicas=2"];
+    for seed in SEEDS {
+        let (apart, together) =
+            (run("disaggregated", seed), run_with("disaggregated", &together, seed));
+        assert_eq!(apart["verdict"], "pass", "seed {seed}");
+        assert!(!meets(&together, "chat"), "seed {seed}");
+        let p99 = |summary: &Value, of: &str| {
+            number(&class(summary, "chat")["numbers"]["latency"][of]["p99"]["value"])
+        };
+        assert!(p99(&together, "itl") > 4.0 * p99(&apart, "itl"), "seed {seed}");
+        assert!(p99(&together, "ttft") < p99(&apart, "ttft"), "seed {seed}");
+    }
+}
+
+/// A slow link shows as what it is.
+#[test]
+fn a_wait_for_the_link_is_told() {
+    let slow = ["pool.gpu.disaggregated.link.bandwidth_per_s=2GB"];
+    let summary = run_with("disaggregated", &slow, 1);
+    assert!(sentence(&summary, "chat").contains("the link for KV"), "{summary}");
+}

@@ -77,6 +77,21 @@ pub enum Fact {
         /// Tokens whose computation was lost.
         lost_tokens: u32,
     },
+    /// A request whose prompt is computed apart from its decoding has come one step further.
+    Handed {
+        /// Its number.
+        id: RequestId,
+        /// What latency is owed.
+        class: ClassId,
+        /// Where.
+        backend: BackendId,
+        /// When it had arrived.
+        arrived: Time,
+        /// Tokens of its prompt.
+        tokens: u32,
+        /// What it does now.
+        stage: Stage,
+    },
     /// `count` steps in a row, in each of which `sequences` sequences of one class delivered one
     /// token each. The gaps form the series `first`, `first + increment`, … (the last is
     /// `first + (count - 1) * increment`). Pooled, they are the inter-token latency.
@@ -120,12 +135,26 @@ pub enum Fact {
     RunEnded,
 }
 
+/// Where a request stands between the engine that computed its prompt and the one that decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Its prompt is computed; it waits for KV memory where it will decode, and holds some where it
+    /// was computed.
+    AwaitsMemory,
+    /// It holds memory on both sides and waits for the link.
+    AwaitsLink,
+    /// Its KV moves.
+    Moves,
+    /// Its KV has come; it waits for a seat where it decodes.
+    AwaitsSeat,
+}
+
 /// A backend at a sampling instant. Counters run from the beginning of the run; the difference of
 /// two samples is what happened between them. A gateway knows what backends report of themselves:
 /// the gauges and the KV memory held; what it cannot know stays 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendSample {
-    /// Time spent computing.
+    /// Time spent computing; of several engines in one backend the mean.
     pub busy: Span,
     /// Steps taken.
     pub steps: u64,

@@ -21,7 +21,7 @@ pub use advice::Scale;
 pub use alarm::{Alarm, AlarmKind};
 pub use attribution::Attribution;
 pub use decision::{Bound, Reason};
-pub use fact::{BackendSample, ClassSample, Fact, Observer};
+pub use fact::{BackendSample, ClassSample, Fact, Observer, Stage};
 pub use ids::{
     BackendId, ClassId, ModelId, PoolId, RequestId, SessionId, SiteId, SourceId, StageId, TenantId,
     WorkflowId,

@@ -9,7 +9,8 @@ use crate::{
 pub struct Phases {
     /// Waiting: in the allocator, in the engine's queue, and again after each preemption.
     pub queue: Span,
-    /// From first scheduled to first token (or to the first preemption).
+    /// From first scheduled to first token (or to the first preemption); where the prompt is
+    /// computed apart, with the time in which its KV moves and without the waits before and after.
     pub prefill: Span,
     /// From first token to last token, without what a preemption cost.
     pub decode: Span,

@@ -339,7 +339,8 @@ impl<O> Since<O> {
             Fact::Arrived { arrived, .. }
             | Fact::Dispatched { arrived, .. }
             | Fact::Started { arrived, .. }
-            | Fact::Preempted { arrived, .. } => *arrived = self.at(*arrived),
+            | Fact::Preempted { arrived, .. }
+            | Fact::Handed { arrived, .. } => *arrived = self.at(*arrived),
             Fact::Closed(record) => *record = self.record(record),
             Fact::Alarmed(Alarm { since, .. }) => *since = self.at(*since),
             Fact::Bound { .. }

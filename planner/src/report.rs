@@ -31,8 +31,8 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         pools: pools
             .map(|pool| PoolPlan {
                 replicas: pool.replicas,
-                seats: pool.engine.seats,
-                kv_tokens: pool.engine.kv_tokens(),
+                seats: pool.seats(),
+                kv_tokens: pool.kv_tokens(),
                 provenance: pool.provenance.clone(),
             })
             .collect(),

@@ -400,7 +400,13 @@ impl Observer for Ledger {
             blame.observe(now, fact);
         }
         // These concern the attribution alone.
-        if matches!(fact, Fact::Bound { .. } | Fact::Started { .. } | Fact::Preempted { .. }) {
+        if matches!(
+            fact,
+            Fact::Bound { .. }
+                | Fact::Started { .. }
+                | Fact::Preempted { .. }
+                | Fact::Handed { .. }
+        ) {
             return;
         }
         self.now = now;
@@ -410,7 +416,10 @@ impl Observer for Ledger {
                 self.arrive(now, *tenant, (self.row(*class), *arrived));
             }
             Fact::Dispatched { class, .. } => self.dispatch(now, class.index()),
-            Fact::Bound { .. } | Fact::Started { .. } | Fact::Preempted { .. } => {}
+            Fact::Bound { .. }
+            | Fact::Started { .. }
+            | Fact::Preempted { .. }
+            | Fact::Handed { .. } => {}
             Fact::Gaps { class, first, increment, count, sequences } => {
                 if self.warm {
                     let gaps = &mut self.classes[class.index()].count.gaps;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use plimsoll_base::{
-    BackendId, ClassId, Fact, Names, Observer, RequestId, RequestRecord, Span, Time,
+    BackendId, ClassId, Fact, Names, Observer, RequestId, RequestRecord, Span, Stage, Time,
 };
 use serde_json::{Value, json};
 
@@ -104,12 +104,12 @@ impl TraceRecorder {
         self.running.insert(id, Seat { backend, number, arrived, since: now, again });
     }
 
-    /// A request leaves its seat: thrown out, or with a record because it is over.
+    /// A request leaves its seat: with a record because it is over, or for the reason that is given.
     fn rise(
         &mut self,
         now: Time,
         id: RequestId,
-        (class, record): (Option<ClassId>, Option<&RequestRecord>),
+        (class, record): (Option<ClassId>, Result<&RequestRecord, &str>),
     ) {
         let Some(seat) = self.running.remove(&id) else { return };
         self.seats[seat.backend.index()][seat.number] = None;
@@ -118,9 +118,9 @@ impl TraceRecorder {
         }
         let name = class.map_or("unclassified".to_owned(), |class| self.names.class(class));
         let (pid, tid) = (process(seat.backend), seat.number + 1);
-        let mut args = json!({ "request": id.0, "ended": "preempted" });
-        if let Some(record) = record {
-            args = json!({
+        let args = match record {
+            Err(reason) => json!({ "request": id.0, "ended": reason }),
+            Ok(record) => json!({
                 "request": id.0,
                 "tenant": self.names.tenants.get(record.tenant.index()),
                 "ended": format!("{:?}", record.outcome),
@@ -128,26 +128,26 @@ impl TraceRecorder {
                 "output_tokens": record.output_tokens,
                 "waited_ms": record.phases.queue.millis_f64(),
                 "preemptions": record.preemptions,
-            });
-        }
+            }),
+        };
         self.push(json!({
             "ph": "X", "name": format!("{name} {}", id.0), "cat": name, "pid": pid, "tid": tid,
             "ts": micros(seat.since), "dur": duration(now - seat.since), "args": args,
         }));
         // A flow begins at an arrival, passes what was thrown out, and ends where the request does.
-        let step = if record.is_some() { "f" } else { "t" };
+        let step = if record.is_ok() { "f" } else { "t" };
         if self.is_within(seat.arrived, seat.arrived) {
             self.push(json!({
                 "ph": step, "bp": "e", "name": "request", "cat": "request", "id": id.0, "pid": pid,
                 "tid": tid, "ts": micros(seat.since),
             }));
         }
-        let first = record.and_then(|record| record.first_token);
+        let first = record.ok().and_then(|record| record.first_token);
         for (part, from, to) in
             [("prefill", seat.since, first.unwrap_or(now)), ("decode", first.unwrap_or(now), now)]
         {
             // What a request that comes again computes is neither alone.
-            if record.is_some() && !seat.again && to > from && self.is_within(from, to) {
+            if record.is_ok() && !seat.again && to > from && self.is_within(from, to) {
                 self.push(json!({
                     "ph": "X", "name": part, "cat": part, "pid": pid, "tid": tid,
                     "ts": micros(from), "dur": duration(to - from),
@@ -221,8 +221,13 @@ impl Observer for TraceRecorder {
             }
             Fact::Started { id, backend, arrived, .. } => self.sit(now, (*id, *arrived), *backend),
             Fact::Preempted { id, class, .. } => {
-                self.rise(now, *id, (Some(*class), None));
+                self.rise(now, *id, (Some(*class), Err("preempted")));
                 self.preempted.insert(*id, ());
+            }
+            Fact::Handed { id, class, stage, .. } => {
+                if *stage == Stage::AwaitsMemory {
+                    self.rise(now, *id, (Some(*class), Err("prompt computed")));
+                }
             }
             Fact::Closed(record) => self.close(now, record),
             Fact::BackendSampled { backend, sample } => {
@@ -247,6 +252,6 @@ impl Observer for TraceRecorder {
 
     fn close(&mut self, now: Time, record: &RequestRecord) {
         self.preempted.remove(&record.id);
-        self.rise(now, record.id, (record.class, Some(record)));
+        self.rise(now, record.id, (record.class, Ok(record)));
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn limit<'a>(pools: impl Iterator<Item = &'a Pool>) -> Limit {
     let of = |pool: &Pool| {
         let engine = &pool.engine;
         let kv_tokens = engine.kv_tokens();
-        Limit { context_max: engine.context_max, kv_tokens }
+        Limit { context_max: pool.context_max(), kv_tokens }
     };
     pools
         .map(of)

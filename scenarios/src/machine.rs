@@ -4,7 +4,7 @@ use plimsoll_base::Span;
 use plimsoll_policy::Machine;
 use plimsoll_policy::config::Predict;
 use plimsoll_sim::Model;
-use plimsoll_sim::model::EngineModel;
+use plimsoll_sim::model::{EngineModel, Pool, Split};
 
 /// The longest requests of a model, in tokens: prompt, and output that is allowed.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +38,28 @@ pub(crate) fn machine(model: &Model, longest: Option<u32>) -> Machine {
     for pool in &model.pools {
         let engine = &pool.engine;
         let replicas = u64::from(pool.replicas);
-        machine.parallel += replicas * together(engine, longest);
-        machine.seats += replicas * u64::from(engine.seats);
+        let decodes = pool.split.as_ref().map_or(1, |split| u64::from(split.decodes));
+        machine.parallel += replicas * decodes * together(engine, longest);
+        machine.seats += replicas * u64::from(pool.seats());
         machine.step = machine.step.max(engine.step_max());
-        machine.residence = machine.residence.max(residence(engine, longest, declared));
+        let stays = residence(engine, longest, declared);
+        let stays = pool.split.as_ref().map_or(stays, |split| {
+            machine.step = machine.step.max(split.engine.step_max());
+            apart(pool, split, longest, stays)
+        });
+        machine.residence = machine.residence.max(stays);
     }
     machine.parallel = machine.parallel.max(1);
     machine
+}
+
+/// The longest that a request stays in a disaggregated unit whose decoding engines keep one for
+/// `decodes`: where everything waits for everything, all whom the unit holds go one by one.
+fn apart(pool: &Pool, split: &Split, longest: Longest, decodes: Span) -> Span {
+    let computes = residence(&split.engine, longest, false);
+    let moves = split.link.taken(longest.prompt).saturating_add(split.link.latency);
+    let one = computes.saturating_add(moves).saturating_add(decodes);
+    one.saturating_mul(pool.seats().into())
 }
 
 /// The longest requests that fit a replica together; 0 if none does.

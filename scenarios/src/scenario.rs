@@ -209,7 +209,10 @@ impl Parts {
             .collect();
         let plan = build::run::plan(&spec.run, &mut found);
         let model = Model { names, pools, workloads, policy, plan };
-        let section = build::plan::section(spec.plan.as_ref(), &model.names.pools, &mut found);
+        let pools = spec.pool.0.iter().filter(|pool| pool.value.disaggregated.is_some());
+        let disaggregated: Vec<&str> = pools.map(|pool| &*pool.value.name.value).collect();
+        let pools = (&*model.names.pools, &*disaggregated);
+        let section = build::plan::section(spec.plan.as_ref(), pools, &mut found);
         let parts = Parts { section, spec, model, objectives, traces };
         if found.is_empty() {
             check::check(&parts.spec, &parts.model, &parts.traces, &mut found);

@@ -8,6 +8,7 @@ macro_rules! shipped {
 
 const SHIPPED: &[(&str, &str)] = shipped! {
     "quickstart"
+    "disaggregated"
     "noisy-neighbour"
     "noisy-neighbour-priority"
     "noisy-neighbour-priority-guard"

@@ -67,6 +67,21 @@ pub struct PlanSpec {
     /// What a replica can be. Default: what its pool says.
     #[serde(default)]
     pub option: Items<PlanOptionSpec>,
+    /// How the devices of disaggregated pools may be divided, in place of options.
+    pub split: Option<PlanSplitSpec>,
+}
+
+/// `[plan.split]`: every division of a unit's devices, one an engine, into those that compute
+/// prompts and those that decode, and one device that does both.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanSplitSpec {
+    /// Devices of a unit, from 2 to 16.
+    pub devices: At<u32>,
+    /// The device of the price table that they are.
+    pub device: Option<String>,
+    /// What one costs an hour, in place of the table.
+    pub price: Option<At<f64>>,
 }
 
 /// `[[plan.option]]`: what a replica can be: another device, or several with their own step times.
@@ -345,8 +360,10 @@ pub struct PoolSpec {
     pub name: At<String>,
     /// How many.
     pub replicas: At<u32>,
-    /// What each is.
+    /// What each is; of a disaggregated one, the engines that decode.
     pub engine: At<EngineSpec>,
+    /// Whether prompts are computed by other engines than those that decode. Default: by the same.
+    pub disaggregated: Option<At<DisaggregatedSpec>>,
     /// Where they stand, one of the policy's `sites`. Default: the first.
     pub site: Option<At<String>>,
     /// What they serve, of the policy's `models`. Default: all of them.
@@ -357,6 +374,37 @@ pub struct PoolSpec {
     pub provenance: At<String>,
     /// What `plimsoll calibrate` says of them.
     pub calibration: Option<CalibrationSpec>,
+}
+
+/// `disaggregated`: each replica is a unit of engines that compute prompts and engines that decode,
+/// and to whoever sends requests it is one backend.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DisaggregatedSpec {
+    /// Engines of a unit that compute prompts.
+    pub prefill: At<u32>,
+    /// Engines of a unit that decode.
+    pub decode: At<u32>,
+    /// What carries KV from these to those, one transfer after the other.
+    pub link: At<LinkSpec>,
+    /// What those that compute prompts are. Default: as those that decode.
+    pub engine: Option<At<EngineSpec>>,
+    /// How long a step of theirs takes. Default: as long as of those that decode.
+    pub step_time: Option<StepTimeSpec>,
+    /// Whether it is so; `false` makes each replica one engine that does both. Default true.
+    pub on: Option<bool>,
+}
+
+/// A link that carries KV.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinkSpec {
+    /// What it carries in a second, for example "50GB".
+    pub bandwidth_per_s: At<BytesValue>,
+    /// From the last byte sent to the last byte there. Default "0s".
+    pub latency: Option<SpanValue>,
+    /// KV of a token, for example "128KiB". Default: the engine's `kv_token_memory`.
+    pub kv_token_memory: Option<At<BytesValue>>,
 }
 
 /// The limits of an engine.

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod kernel;
 pub mod model;
 mod run;
+pub mod unit;
 pub mod workload;
 pub mod world;
 

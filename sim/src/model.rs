@@ -51,14 +51,80 @@ pub enum Stepping {
 pub struct Pool {
     /// How many.
     pub replicas: u32,
-    /// What each is.
+    /// What each is; of a disaggregated one, the engines that decode.
     pub engine: EngineModel,
+    /// Whether prompts are computed by other engines than those that decode.
+    pub split: Option<Split>,
     /// Where they stand.
     pub site: SiteId,
     /// The models they serve, a bit an id; 0 serves all.
     pub models: u64,
     /// Where its step-time numbers come from: one sentence with source, for reports.
     pub provenance: String,
+}
+
+impl Pool {
+    /// Sequences that a replica holds at most.
+    pub fn seats(&self) -> u32 {
+        self.all(|engine| engine.seats.into()).try_into().unwrap_or(u32::MAX)
+    }
+    /// KV memory of a replica, in tokens.
+    pub fn kv_tokens(&self) -> u64 {
+        self.all(EngineModel::kv_tokens)
+    }
+    /// The longest context that a replica takes.
+    pub fn context_max(&self) -> u32 {
+        let prefill = self.split.as_ref().map_or(u32::MAX, |split| split.engine.context_max);
+        self.engine.context_max.min(prefill)
+    }
+    /// Engines of a replica.
+    pub fn engines(&self) -> u32 {
+        u32::try_from(self.all(|_| 1)).unwrap_or(u32::MAX)
+    }
+    /// The sum of something over the engines of a replica.
+    fn all(&self, of: impl Fn(&EngineModel) -> u64) -> u64 {
+        match &self.split {
+            None => of(&self.engine),
+            Some(split) => {
+                u64::from(split.decodes) * of(&self.engine)
+                    + u64::from(split.prefills) * of(&split.engine)
+            }
+        }
+    }
+}
+
+/// A replica whose prompts are computed by other engines than those that decode: to whoever sends
+/// requests it is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    /// Engines that compute prompts, at least 1.
+    pub prefills: u32,
+    /// Engines that decode, at least 1.
+    pub decodes: u32,
+    /// What those that compute prompts are; their blocks are as large as those of the others.
+    pub engine: EngineModel,
+    /// What carries KV from these to those.
+    pub link: LinkModel,
+}
+
+/// A link that carries one transfer after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkModel {
+    /// From the last byte sent to the last byte there.
+    pub latency: Span,
+    /// Bytes a second, at least 1.
+    pub bandwidth: u64,
+    /// Bytes of KV that a token takes.
+    pub token_bytes: u64,
+}
+
+impl LinkModel {
+    /// How long the link is taken by so many tokens of KV: at least a nanosecond.
+    pub fn taken(&self, tokens: u32) -> Span {
+        let bytes = u128::from(tokens) * u128::from(self.token_bytes);
+        let nanos = (bytes * 1_000_000_000).div_ceil(u128::from(self.bandwidth.max(1)));
+        Span::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1))
+    }
 }
 
 /// An engine instance.

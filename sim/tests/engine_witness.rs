@@ -31,6 +31,7 @@ impl History {
                 Note::Started { .. }
                 | Note::Token { .. }
                 | Note::Preempted { .. }
+                | Note::Handed { .. }
                 | Note::Cancelled { .. }
                 | Note::Finished { .. } => self.events.push((now, note)),
             }

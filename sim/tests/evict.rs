@@ -60,7 +60,7 @@ fn model(feedback: Vec<Feedback>, stepping: Stepping) -> Model {
     };
     let policy = Config { feedback, ..Config::plain(Share::Priority, classes) };
     let (site, models, provenance) = (SiteId(0), 0, "invented".into());
-    let pools = vec![Pool { replicas: 2, engine, site, models, provenance }];
+    let pools = vec![Pool { replicas: 2, engine, split: None, site, models, provenance }];
     Model { names: Names::default(), pools, workloads, policy, plan }
 }
 

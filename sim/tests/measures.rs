@@ -135,13 +135,13 @@ fn idle(model: &Model, facts: &[(Time, Fact)]) -> [u64; CLASSES] {
         let pools = model.pools.iter();
         pools.flat_map(|pool| (0..pool.replicas).map(move |_| of(pool))).collect()
     };
-    let seats = of_each(|pool| pool.engine.seats.into());
+    let seats = of_each(|pool| pool.seats().into());
     let mut waiting: [BTreeSet<RequestId>; CLASSES] = Default::default();
     let mut bounds = [None; CLASSES];
     let mut taken = vec![0; seats.len()];
     let mut tokens_taken = 0;
     let mut idle = [0; CLASSES];
-    let tokens: u64 = of_each(|pool| pool.engine.kv_tokens()).iter().sum();
+    let tokens: u64 = of_each(|pool| pool.kv_tokens()).iter().sum();
     for (index, (now, fact)) in facts.iter().enumerate() {
         match fact {
             Fact::Arrived { id, class, .. } => {

@@ -5,11 +5,11 @@ mod random;
 
 use std::collections::BTreeMap;
 
-use plimsoll_base::{ClassId, End, Fact, Outcome, Span, Time};
+use plimsoll_base::{ClassId, End, Fact, Outcome, Span, Stage, Time};
 use plimsoll_policy::config::Window;
 use plimsoll_sim::Model;
 use plimsoll_sim::model::Stepping;
-use random::{facts, random_model};
+use random::{facts, random_model, random_split_model};
 
 /// Gaps, pooled by (class, ticks).
 type Pooled = BTreeMap<(ClassId, u64), u64>;
@@ -48,6 +48,30 @@ fn macro_and_single_stepping_tell_the_same_facts() {
 }
 
 #[test]
+fn macro_and_single_stepping_tell_the_same_facts_of_disaggregated_pools() {
+    let (mut preempted, mut stages) = (0, BTreeMap::<Stage, u64>::new());
+    for seed in 0..SEEDS {
+        let mut model = random_split_model(seed);
+        let fast = tell(&model, u64::MAX);
+        model.plan.stepping = Stepping::Single;
+        let slow = tell(&model, u64::MAX);
+        for (a, b) in fast.0.iter().zip(&slow.0) {
+            assert_eq!(a, b, "seed {seed}");
+        }
+        assert_eq!(fast, slow, "seed {seed}");
+        for (_, fact) in &fast.0 {
+            match fact {
+                Fact::Preempted { .. } => preempted += 1,
+                Fact::Handed { stage, .. } => *stages.entry(*stage).or_default() += 1,
+                _ => {}
+            }
+        }
+    }
+    println!("{preempted} preemptions, {stages:?}");
+    assert!(preempted > 1000 && stages.values().all(|&count| count > 1000));
+}
+
+#[test]
 fn stopping_to_look_changes_nothing() {
     for seed in 0..20 {
         let model = random_model(seed);
@@ -59,9 +83,10 @@ fn stopping_to_look_changes_nothing() {
 fn what_arrives_is_closed_exactly_once() {
     let mut outcomes = BTreeMap::<&str, u64>::new();
     for seed in 0..SEEDS {
-        let model = random_model(seed);
-        let (facts, _) = tell(&model, u64::MAX);
-        check_conservation(&model, &facts, &mut outcomes);
+        for model in [random_model(seed), random_split_model(seed)] {
+            let (facts, _) = tell(&model, u64::MAX);
+            check_conservation(&model, &facts, &mut outcomes);
+        }
     }
     println!("{outcomes:?}");
     let refused = ["refused:queue_full", "refused:rate_limited", "refused:saturated"];
@@ -75,7 +100,7 @@ fn check_conservation(
     facts: &[(Time, Fact)],
     outcomes: &mut BTreeMap<&'static str, u64>,
 ) {
-    let engine = &model.pools[0].engine;
+    let seats = model.pools.iter().map(|pool| pool.seats()).max().expect("there is a pool");
     let mut open = BTreeMap::new();
     let mut latest = Time::ZERO;
     let mut outstanding = BTreeMap::<u32, u32>::new();
@@ -89,7 +114,7 @@ fn check_conservation(
                 let count = outstanding.entry(backend.slot).or_default();
                 *count += 1;
                 let bounded = model.policy.window == Window::Seats;
-                assert!(!bounded || *count <= engine.seats, "the window holds");
+                assert!(!bounded || *count <= seats, "the window holds");
             }
             Fact::Closed(record) => {
                 assert!(open.remove(&record.id).is_some(), "{} was open", record.id);
@@ -103,7 +128,7 @@ fn check_conservation(
                 }
             }
             Fact::BackendSampled { backend, sample } => {
-                assert!(sample.running <= engine.seats, "seats hold");
+                assert!(sample.running <= seats, "seats hold");
                 assert!(sample.kv_blocks_used <= sample.kv_blocks, "memory holds");
                 assert!(sample.busy <= *now - Time::ZERO, "an engine works one second a second");
                 sampled.insert(backend.slot, sample.output_tokens);
@@ -111,6 +136,7 @@ fn check_conservation(
             Fact::Bound { .. }
             | Fact::Started { .. }
             | Fact::Preempted { .. }
+            | Fact::Handed { .. }
             | Fact::Gaps { .. }
             | Fact::ClassSampled { .. }
             | Fact::Alarmed(_)

@@ -512,9 +512,9 @@ impl Planner<'_> {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = vec![
-            "Not searched, because a scenario cannot say it yet: prefill and decode on pools of \
-             their own. A parallel size is an option of [plan] with step times of its own: they are \
-             not derived from those of one device."
+            "Prefill and decode on engines of their own are searched where [plan] has a split or \
+             options say so. A parallel size is an option of [plan] with step times of its own: they \
+             are not derived from those of one device."
                 .to_owned(),
             "That more replicas never serve worse is assumed, not tested, beyond what was judged."
                 .to_owned(),

@@ -12,17 +12,30 @@ pub enum Resource {
     KvMemory,
     /// The batch of the engine in whose own queue the request waits: who runs there.
     Engine,
+    /// The KV memory of the engines that decode, where prompts are computed by others: whose prompts
+    /// lie there, or will, in tokens.
+    DecodeMemory,
+    /// The link between such engines: whose KV it carries.
+    Link,
 }
 
 impl Resource {
     /// All, in report order.
-    pub const ALL: [Resource; 3] = [Resource::Seats, Resource::KvMemory, Resource::Engine];
+    pub const ALL: [Resource; 5] = [
+        Resource::Seats,
+        Resource::KvMemory,
+        Resource::Engine,
+        Resource::DecodeMemory,
+        Resource::Link,
+    ];
     /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Resource::Seats => "seats",
             Resource::KvMemory => "kv_memory",
             Resource::Engine => "engine",
+            Resource::DecodeMemory => "decode_memory",
+            Resource::Link => "link",
         }
     }
 }

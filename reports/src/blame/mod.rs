@@ -16,6 +16,7 @@
 
 mod capacity;
 mod cause;
+mod handed;
 mod holding;
 pub(crate) mod lanes;
 mod overtakes;
@@ -31,6 +32,7 @@ use plimsoll_base::{
 use capacity::Capacity;
 use cause::Layout;
 pub use cause::{Blamed, Cause, Resource};
+use handed::Handed;
 use holding::{FRACTION_BITS, Holding};
 use lanes::{Lanes, Mark};
 use overtakes::Overtakes;
@@ -61,6 +63,8 @@ pub(crate) struct Blame {
     pub service: Option<Service>,
     /// Requests that wait in an engine's queue after a preemption.
     preempted: BTreeSet<RequestId>,
+    /// Where prompts are computed apart from the decoding.
+    handed: Handed,
     pub lanes: Lanes,
 }
 
@@ -138,6 +142,7 @@ impl Blame {
             capacity: Capacity::new(seats, tokens),
             service: Service::new(plan),
             preempted: BTreeSet::new(),
+            handed: Handed::default(),
         }
     }
 
@@ -158,6 +163,9 @@ impl Blame {
             }
             Fact::Preempted { id, class, backend, arrived, .. } => {
                 self.preempt((class.index(), *id, *arrived), *backend);
+            }
+            Fact::Handed { id, class, backend, arrived, tokens, stage } => {
+                self.hand((class.index(), *id, *arrived), *backend, (*tokens, *stage));
             }
             Fact::Bound { class, bound } => self.rebind(class.index(), *bound),
             Fact::Closed(record) => self.leave_everything(record),
@@ -204,6 +212,9 @@ impl Blame {
         if !self.preempted.is_empty() {
             self.preempted.remove(&id);
         }
+        if self.handed.has(id) {
+            return self.start_handed((row, id, arrived), backend);
+        }
         self.leave_engine_queue(row, backend, arrived);
         self.engine(backend).hold(now, row, 1);
     }
@@ -211,6 +222,9 @@ impl Blame {
     #[inline(never)]
     fn preempt(&mut self, (row, id, arrived): (usize, RequestId, Time), backend: BackendId) {
         let now = self.now;
+        if self.handed.has(id) {
+            return self.preempt_handed((row, id, arrived), backend);
+        }
         self.preempted.insert(id);
         self.engine(backend).release(now, row, 1);
         self.enter_engine_queue(row, backend, arrived);
@@ -357,7 +371,10 @@ impl Blame {
             Some(resource) => {
                 let holding = match resource {
                     Resource::KvMemory => &mut self.memory,
-                    Resource::Seats | Resource::Engine => &mut self.seats,
+                    Resource::Seats
+                    | Resource::Engine
+                    | Resource::DecodeMemory
+                    | Resource::Link => &mut self.seats,
                 };
                 holding.wait(now, row, counts);
                 if counts.0 > 0 && holding.waiting(row) == counts.0 {
@@ -379,7 +396,10 @@ impl Blame {
             Some(resource) => {
                 let holding = match resource {
                     Resource::KvMemory => &mut self.memory,
-                    Resource::Seats | Resource::Engine => &mut self.seats,
+                    Resource::Seats
+                    | Resource::Engine
+                    | Resource::DecodeMemory
+                    | Resource::Link => &mut self.seats,
                 };
                 holding.stop_waiting(now, row, counts);
                 if counts.0 > 0 && holding.waiting(row) == 0 {
@@ -429,7 +449,9 @@ impl Blame {
             Some(backend) => {
                 let waits = record.started.is_none()
                     || (record.preemptions > 0 && self.preempted.remove(&record.id));
-                if waits {
+                if self.handed.has(record.id) {
+                    self.leave_handed((row, record.id, record.arrived), backend);
+                } else if waits {
                     self.leave_engine_queue(row, backend, record.arrived);
                 } else {
                     self.engine(backend).release(now, row, 1);
@@ -458,7 +480,7 @@ impl Blame {
                 let cells = self.layout.of(Resource::KvMemory);
                 victim.add(cells, &self.memory.integral_at(now), count);
             }
-            Some(Resource::Seats | Resource::Engine) => {
+            Some(Resource::Seats | Resource::Engine | Resource::DecodeMemory | Resource::Link) => {
                 victim.add(self.layout.of(Resource::Seats), &self.seats.integral_at(now), count);
             }
             None => {
@@ -470,6 +492,9 @@ impl Blame {
             let integral = engine.integral_at(now);
             victim.add(self.layout.of(Resource::Engine), &integral, engine.measured(row));
         }
+        self.handed.add_waits(row, now, |resource, integral, count| {
+            victim.add(self.layout.of(resource), integral, count);
+        });
         victim.cells
     }
 

@@ -180,6 +180,8 @@ pub(crate) fn resource_words(name: &str) -> &str {
         "seats" => "the seats",
         "kv_memory" => "the KV memory",
         "engine" => "the engine's batch",
+        "decode_memory" => "the decode side's KV memory",
+        "link" => "the link for KV",
         "class_requests" => "its class's cap of requests",
         "class_tokens" => "its class's cap of tokens",
         "quota" => "its quota",

@@ -2,7 +2,7 @@
 
 use plimsoll_config::{Code, Diagnostic};
 
-use crate::spec::{PlanOptionSpec, PlanSpec};
+use crate::spec::{PlanOptionSpec, PlanSpec, PlanSplitSpec};
 
 /// What hardware may be chosen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,7 +36,7 @@ pub struct PlanOption {
 
 pub(crate) fn section(
     spec: Option<&PlanSpec>,
-    pools: &[String],
+    (pools, disaggregated): (&[String], &[&str]),
     found: &mut Vec<Diagnostic>,
 ) -> PlanSection {
     let Some(spec) = spec else { return PlanSection::default() };
@@ -66,13 +66,73 @@ pub(crate) fn section(
                 .help("make `replicas_max` at least `replicas_min`"),
         );
     }
-    let options = spec.option.0.iter().map(|one| option(one, found)).collect();
+    let mut options: Vec<PlanOption> = spec.option.0.iter().map(|one| option(one, found)).collect();
+    if let Some(split) = &spec.split {
+        if !options.is_empty() {
+            let message = "`[plan]` has options and a split";
+            found.push(
+                Diagnostic::new(Code::Conflict, Some(split.devices.place), message)
+                    .help("leave out one of them: an option may set `disaggregated.prefill` too"),
+            );
+        }
+        options = divisions(split, disaggregated, found);
+    }
     PlanSection {
         pools: named,
         replicas_min: min.map(|at| at.value),
         replicas_max: max.map(|at| at.value),
         options,
     }
+}
+
+/// Every division of a unit's devices, and a device that does both, for each disaggregated pool.
+fn divisions(
+    spec: &PlanSplitSpec,
+    disaggregated: &[&str],
+    found: &mut Vec<Diagnostic>,
+) -> Vec<PlanOption> {
+    let devices = spec.devices.value;
+    if !(2..=16).contains(&devices) {
+        let message = "a unit has from 2 to 16 devices";
+        found.push(Diagnostic::new(Code::Range, Some(spec.devices.place), message));
+        return Vec::new();
+    }
+    if disaggregated.is_empty() {
+        found.push(
+            Diagnostic::new(Code::Conflict, Some(spec.devices.place), "no pool is disaggregated")
+                .help(
+                    "say in a pool what would carry KV: `disaggregated = { prefill = 1, decode = 1, \
+                     link = { bandwidth_per_s = \"50GB\" } }`",
+                ),
+        );
+    }
+    if let Some(at) = spec.price.filter(|at| !at.value.is_finite() || at.value < 0.0) {
+        let message = "`price` is a number of at least 0";
+        found.push(Diagnostic::new(Code::Range, Some(at.place), message));
+    }
+    let of = |pool: &str, (name, devices): (String, u32), set: Vec<String>| PlanOption {
+        name,
+        pool: Some(pool.to_owned()),
+        device: spec.device.clone(),
+        devices,
+        price: spec.price.map(|at| at.value),
+        set,
+    };
+    let of_pool = |pool: &&str| {
+        let whole = ("colocated".to_owned(), 1);
+        let mut all = vec![of(pool, whole, vec!["disaggregated.on=false".to_owned()])];
+        for prefill in 1..devices {
+            let decode = devices - prefill;
+            let set = vec![
+                "disaggregated.on=true".to_owned(),
+                format!("disaggregated.prefill={prefill}"),
+                format!("disaggregated.decode={decode}"),
+            ];
+            all.push(of(pool, (format!("{prefill}P:{decode}D"), devices), set));
+        }
+        all
+    };
+    disaggregated.iter().flat_map(of_pool).collect()
 }
 
 fn option(spec: &PlanOptionSpec, found: &mut Vec<Diagnostic>) -> PlanOption {

@@ -1,12 +1,12 @@
 //! `[[pool]]`.
 
-use plimsoll_base::SiteId;
+use plimsoll_base::{SiteId, Span};
 use plimsoll_config::policy::find;
 use plimsoll_config::{At, Code, CoefficientValue, Diagnostic, Items};
 use plimsoll_policy::Config;
-use plimsoll_sim::model::{Admission, EngineModel, Pool, StepCostSpec};
+use plimsoll_sim::model::{Admission, EngineModel, LinkModel, Pool, Split, StepCostSpec};
 
-use crate::spec::{AdmissionSpec, EngineSpec, PoolSpec, StepTimeSpec};
+use crate::spec::{AdmissionSpec, DisaggregatedSpec, EngineSpec, LinkSpec, PoolSpec, StepTimeSpec};
 
 const BLOCK_TOKENS_DEFAULT: u32 = 16;
 const BLOCK_TOKENS_MAX: u32 = 256;
@@ -23,6 +23,7 @@ pub(crate) fn pool(spec: &PoolSpec, policy: &Config, found: &mut Vec<Diagnostic>
     Pool {
         replicas: spec.replicas.value,
         engine: engine(&spec.engine, &spec.step_time, found),
+        split: spec.disaggregated.as_ref().and_then(|split| disaggregated(spec, split, found)),
         site: site(spec.site.as_ref(), &policy.sites, found),
         models: models(spec.models.as_ref(), &policy.models, found),
         provenance: spec.provenance.value.clone(),
@@ -53,6 +54,89 @@ fn models(
     }
     let named = written.value.0.iter().filter_map(|model| find(model, known, "model", found));
     named.fold(0, |bits, index| bits | 1u64.checked_shl(index as u32).unwrap_or(0))
+}
+
+/// The engines that compute prompts, and the link; `None` where the file says that it is not so.
+fn disaggregated(
+    pool: &PoolSpec,
+    at: &At<DisaggregatedSpec>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Split> {
+    let spec = &at.value;
+    at_least_one("prefill", spec.prefill, found);
+    at_least_one("decode", spec.decode, found);
+    let written = spec.engine.as_ref().unwrap_or(&pool.engine);
+    let step_time = spec.step_time.as_ref().unwrap_or(&pool.step_time);
+    // What is wrong with the pool's own engine is said once.
+    let mut said = Vec::new();
+    let wrong = if spec.engine.is_some() { &mut *found } else { &mut said };
+    let engine = engine(written, step_time, wrong);
+    exchange(&pool.engine, written, found);
+    let split = Split {
+        prefills: spec.prefill.value,
+        decodes: spec.decode.value,
+        engine,
+        link: link(&spec.link, &pool.engine.value, found),
+    };
+    spec.on.unwrap_or(true).then_some(split)
+}
+
+/// Both sides must keep KV in the same form.
+fn exchange(decode: &At<EngineSpec>, prefill: &At<EngineSpec>, found: &mut Vec<Diagnostic>) {
+    let block = |spec: &EngineSpec| spec.block_tokens.map_or(BLOCK_TOKENS_DEFAULT, |at| at.value);
+    let (own, others) = (block(&prefill.value), block(&decode.value));
+    if own != others {
+        let place = prefill.value.block_tokens.map_or(prefill.place, |at| at.place);
+        let message = format!("blocks of {own} tokens cannot be moved into blocks of {others}");
+        found.push(
+            Diagnostic::new(Code::Conflict, Some(place), message)
+                .label("of the engines that compute prompts")
+                .help(format!("write `block_tokens = {others}` on both sides")),
+        );
+    }
+    if let (Some(own), Some(others)) = (prefill.value.kv_token_memory, decode.value.kv_token_memory)
+        && own.value.0 != others.value.0
+    {
+        let (own_bytes, bytes) = (own.value.0, others.value.0);
+        let message = format!(
+            "a token's KV takes {own_bytes} bytes where prompts are computed and {bytes} where it is \
+             decoded: one cannot read the other's"
+        );
+        found.push(
+            Diagnostic::new(Code::Conflict, Some(own.place), message)
+                .help("both sides run the same model with the same type of KV cache"),
+        );
+    }
+}
+
+fn link(at: &At<LinkSpec>, engine: &EngineSpec, found: &mut Vec<Diagnostic>) -> LinkModel {
+    let spec = &at.value;
+    if spec.bandwidth_per_s.value.0 == 0 {
+        found.push(
+            Diagnostic::new(
+                Code::Range,
+                Some(spec.bandwidth_per_s.place),
+                "a link without bandwidth carries nothing",
+            )
+            .help("write what it carries in a second, for example `bandwidth_per_s = \"50GB\"`"),
+        );
+    }
+    let token = spec.kv_token_memory.or(engine.kv_token_memory);
+    if token.is_none_or(|token| token.value.0 == 0) {
+        found.push(
+            Diagnostic::new(
+                Code::Missing,
+                Some(at.place),
+                "how much KV a token has to be moved is not stated",
+            )
+            .help("write `kv_token_memory = \"128KiB\"` in the link or in the engine"),
+        );
+    }
+    LinkModel {
+        latency: spec.latency.map_or(Span::ZERO, |latency| latency.0),
+        bandwidth: spec.bandwidth_per_s.value.0,
+        token_bytes: token.map_or(1, |token| token.value.0),
+    }
 }
 
 fn engine(

@@ -23,7 +23,8 @@ impl<B: Batch> Engine<B> {
     /// delivered everything by then, or has at this instant, a [`Note::Cancelled`] follows.
     pub fn cancel(&mut self, key: u32, now: Time) {
         let computing = self.prefills.iter().map(|prefill| &prefill.sequence);
-        let here = self.batch.sequences().chain(computing).chain(self.waiting.iter());
+        let waiting = self.waiting.iter().chain(self.received.iter());
+        let here = self.batch.sequences().chain(computing).chain(waiting);
         let sought = here.into_iter().find(|sequence| sequence.key == key);
         if let Some(&Sequence { serial, .. }) = sought {
             self.cancels.push(Cancel { serial, due: now + Span::from_nanos(1) });
@@ -58,6 +59,8 @@ impl<B: Batch> Engine<B> {
         if let Some(at) = self.prefills.iter().position(|prefill| is_sought(&prefill.sequence)) {
             return Some(self.prefills.remove(at).sequence);
         }
-        self.waiting.remove(serial)
+        // One that was received holds the block of the token that was to be computed here.
+        let received = |sequence: Sequence| Sequence { context: sequence.prompt, ..sequence };
+        self.waiting.remove(serial).or_else(|| self.received.remove(serial).map(received))
     }
 }

@@ -16,12 +16,13 @@ mod cost;
 mod counters;
 mod ends;
 mod explicit;
+mod handover;
 mod measured;
 mod meter;
 mod queue;
 mod segment;
 
-use plimsoll_base::{BackendSample, ClassId, Span, Ticks, Time};
+use plimsoll_base::{BackendSample, ClassId, Span, Stage, Ticks, Time};
 
 pub use batch::{Batch, Departed, Sequence};
 pub use clock::{Clock, Series};
@@ -92,6 +93,14 @@ pub enum Note {
         /// The largest gap between two of its tokens.
         gap_max: Span,
     },
+    /// Where the prompt is computed apart from the decoding, a request has come one step further,
+    /// as in [`Fact::Handed`](plimsoll_base::Fact::Handed).
+    Handed {
+        /// Which.
+        key: u32,
+        /// What it does now.
+        stage: Stage,
+    },
     /// Tokens of a class, as in [`Fact::Gaps`](plimsoll_base::Fact::Gaps).
     Gaps {
         /// Whose.
@@ -130,6 +139,8 @@ pub struct Engine<B> {
     /// left, whose prompt did not fit the budget.
     prefills: Vec<Prefill>,
     waiting: Waiting,
+    /// Whose prompt was computed elsewhere: they hold their memory and enter before all others.
+    received: Waiting,
     blocks_free: u32,
     /// Tokens a block, as a power of two.
     block_shift: u32,
@@ -159,6 +170,7 @@ impl<B: Batch> Engine<B> {
             batch: B::new(model.block_tokens, classes),
             prefills: Vec::new(),
             waiting: Waiting::new(model.admission),
+            received: Waiting::new(model.admission),
             blocks_free: model.kv_blocks,
             block_shift: model.block_tokens.trailing_zeros(),
             clock: Clock::default(),
@@ -175,11 +187,27 @@ impl<B: Batch> Engine<B> {
     /// Takes in a request. It may enter the batch at the next boundary.
     #[inline(always)]
     pub fn submit(&mut self, job: Job) {
+        let sequence = self.sequence(job);
+        let had_waiting = self.waiting.len() > 0;
+        self.waiting.push(sequence);
+        let is_first = match self.model.admission {
+            Admission::Fcfs => !had_waiting,
+            Admission::Priority => {
+                self.waiting.first().is_some_and(|first| first.serial == self.serials)
+            }
+        };
+        // Whoever waits already could not enter, and can not before somebody leaves.
+        self.cut |= is_first && self.running() < self.model.seats;
+    }
+
+    /// A sequence that has just come.
+    #[inline(always)]
+    fn sequence(&mut self, job: Job) -> Sequence {
         let context = job.prompt_tokens.saturating_add(job.output_tokens);
         assert!(context <= self.model.context_max, "a request fits the engine's context");
         assert!(job.prompt_tokens > 0 && job.output_tokens > 0, "a request has tokens");
         self.serials += 1;
-        let sequence = Sequence {
+        Sequence {
             key: job.key,
             class: job.class,
             priority: job.priority,
@@ -191,17 +219,7 @@ impl<B: Batch> Engine<B> {
             context: 0,
             parted: Time::ZERO,
             gap_max: 0,
-        };
-        let had_waiting = self.waiting.len() > 0;
-        self.waiting.push(sequence);
-        let is_first = match self.model.admission {
-            Admission::Fcfs => !had_waiting,
-            Admission::Priority => {
-                self.waiting.first().is_some_and(|first| first.serial == self.serials)
-            }
-        };
-        // Whoever waits already could not enter, and can not before somebody leaves.
-        self.cut |= is_first && self.running() < self.model.seats;
+        }
     }
 
     /// Starts what there is to do at `now`, after everything else of this instant has happened.
@@ -241,6 +259,14 @@ impl<B: Batch> Engine<B> {
     /// Brings the counters up to the last boundary that is not later than `now`. Changes nothing
     /// that the engine will do.
     pub fn settle(&mut self, now: Time, ear: &mut impl Listener) {
+        if self.segment.is_some() {
+            self.catch_up(now, ear);
+            self.divide_shared();
+        }
+    }
+
+    /// The same without dividing the time of the steps, whose remainders show how often it is done.
+    fn catch_up(&mut self, now: Time, ear: &mut impl Listener) {
         let Some(mut segment) = self.segment.take() else { return };
         let elapsed = self.clock.ticks_until(now) + 1;
         // The greatest number of whole steps within `elapsed`, one less than it takes to pass it.
@@ -258,7 +284,6 @@ impl<B: Batch> Engine<B> {
             segment.span -= span;
         }
         self.segment = Some(segment);
-        self.divide_shared();
     }
 
     /// How long a request takes from its arrival to its last token if the engine does nothing else.
@@ -275,7 +300,7 @@ impl<B: Batch> Engine<B> {
     pub fn sample(&self) -> BackendSample {
         BackendSample {
             running: self.running(),
-            waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
+            waiting: u32::try_from(self.waiting.len() + self.received.len()).unwrap_or(u32::MAX),
             kv_blocks_used: self.model.kv_blocks - self.blocks_free,
             kv_blocks: self.model.kv_blocks,
             seats: self.model.seats,
@@ -290,7 +315,7 @@ impl<B: Batch> Engine<B> {
 
     /// Keys and classes of the requests in the engine's own queue, in no stated order.
     pub fn waiting(&self) -> impl Iterator<Item = &Sequence> {
-        self.waiting.iter()
+        self.waiting.iter().chain(self.received.iter())
     }
 
     /// Adds the number of sequences in the batch to a table indexed by class.

@@ -62,7 +62,7 @@ impl<B: Batch> Engine<B> {
         if !preempted {
             self.admit(ear);
         }
-        if self.running() == 0 {
+        if self.running() == 0 && !(preempted && self.admit_received_alone(ear)) {
             return None;
         }
         let decoding = BatchShape {
@@ -153,6 +153,9 @@ impl<B: Batch> Engine<B> {
         // Between steps at most one prompt is left.
         let spent = self.prefills.first().map_or(0, |partial| partial.chunk);
         let mut budget = self.model.step_tokens_max - self.batch.len() - spent;
+        if self.received.len() > 0 {
+            budget -= self.admit_received(budget, ear);
+        }
         while let Some(first) = self.waiting.first()
             && budget > 0
             && self.running() < self.model.seats

@@ -1,6 +1,6 @@
 //! A request in flight: its record so far, and the phase it is in.
 
-use plimsoll_base::{Outcome, RequestId, RequestRecord, SourceId, Span, Time};
+use plimsoll_base::{Outcome, RequestId, RequestRecord, SourceId, Span, Stage, Time};
 
 use crate::workload::Request;
 
@@ -29,6 +29,8 @@ pub struct Flight {
     phase: Phase,
     since: Time,
     live: bool,
+    /// Its prompt was computed elsewhere, and it has not been computed for since.
+    is_handed: bool,
 }
 
 /// All requests in flight. A closed one's place is reused, the latest first.
@@ -101,7 +103,15 @@ impl Flight {
             ..RequestRecord::new(id, now)
         };
         let (output_tokens, source_key) = (request.output_tokens, request.key);
-        Flight { record, output_tokens, source_key, phase: Phase::Queue, since: now, live: true }
+        Flight {
+            record,
+            output_tokens,
+            source_key,
+            phase: Phase::Queue,
+            since: now,
+            live: true,
+            is_handed: false,
+        }
     }
 
     /// Ends the phase at `now` and begins another.
@@ -121,9 +131,16 @@ impl Flight {
 
     /// It entered the batch.
     pub fn start(&mut self, now: Time) {
-        let first = self.record.started.is_none();
+        let first = self.record.started.is_none() || std::mem::take(&mut self.is_handed);
         self.record.started.get_or_insert(now);
         self.enter(if first { Phase::Prefill } else { Phase::Recompute }, now);
+    }
+
+    /// It has come a step further between the engine that computed its prompt and the one that
+    /// decodes: it waits, but for while its KV moves.
+    pub fn hand(&mut self, stage: Stage, now: Time) {
+        self.is_handed = true;
+        self.enter(if stage == Stage::Moves { Phase::Prefill } else { Phase::Queue }, now);
     }
 
     /// Its prefill is done and a token was delivered.

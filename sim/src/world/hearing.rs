@@ -54,6 +54,16 @@ impl<O: Observer> Listener for Hearing<'_, O> {
                 let fact = Fact::Preempted { id, class, backend, arrived, lost_tokens };
                 observer.observe(now, &fact);
             }
+            Note::Handed { key, stage } => {
+                let flight = &mut flights[key];
+                flight.hand(stage, now);
+                let record = &flight.record;
+                let (id, arrived, tokens) = (record.id, record.arrived, record.prompt_tokens);
+                let class = record.class.expect("what runs has a class");
+                let backend = BackendId::first(self.engine);
+                let fact = Fact::Handed { id, class, backend, arrived, tokens, stage };
+                observer.observe(now, &fact);
+            }
             Note::Gaps { class, first, increment, count, sequences } => {
                 let gaps = Fact::Gaps { class, first, increment, count, sequences };
                 observer.observe(now, &gaps);

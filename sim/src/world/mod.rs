@@ -10,6 +10,7 @@ mod audience;
 mod detection;
 mod flight;
 mod hearing;
+mod machine;
 mod sampling;
 mod telling;
 mod timetable;
@@ -31,6 +32,7 @@ pub use arrivals::visible;
 use audience::Audience;
 use flight::{Flight, Flights};
 use hearing::{Hearing, Records};
+use machine::Machine;
 use sampling::Sampling;
 use telling::Telling;
 use timetable::Timetable;
@@ -54,9 +56,9 @@ pub enum Event {
     Report,
 }
 
-/// An engine and its next step boundary at which something ends, where that is on the agenda.
+/// A machine and its next instant at which something ends, where that is on the agenda.
 struct Backend<B> {
-    engine: Engine<B>,
+    engine: Machine<B>,
     boundary: Option<EventId>,
 }
 
@@ -69,6 +71,8 @@ pub struct World<B, O> {
     pools: Vec<usize>,
     /// Engines that have something to begin at this instant.
     dirty: Vec<u32>,
+    /// Whether there are disaggregated units.
+    has_units: bool,
     arrivals: Arrivals,
     /// Indexed by source.
     marks: Vec<Marks>,
@@ -112,6 +116,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             backends: Vec::new(),
             pools: Vec::new(),
             dirty: Vec::new(),
+            has_units: model.pools.iter().any(|pool| pool.split.is_some()),
             arrivals: Arrivals::new(sources, plan.duration),
             marks: model.workloads.iter().map(|workload| workload.marks).collect(),
             queued: FxHashMap::default(),
@@ -143,22 +148,20 @@ impl<B: Batch, O: Observer> World<B, O> {
 
     fn join_backends(&mut self, model: &Model, classes: usize) {
         for (pool, spec) in model.pools.iter().enumerate() {
-            let engine = &spec.engine;
             self.pools.extend((spec.replicas > 0).then_some(self.backends.len()));
             for _ in 0..spec.replicas {
                 let id = BackendId::first(self.backends.len() as u32);
                 let info = BackendInfo {
                     pool: PoolId(pool as u16),
-                    seats: engine.seats,
-                    kv_tokens: engine.kv_tokens(),
-                    context_max: engine.context_max,
+                    seats: spec.seats(),
+                    kv_tokens: spec.kv_tokens(),
+                    context_max: spec.context_max(),
                     site: spec.site,
                     models: spec.models,
                 };
                 self.tell(Time::ZERO, Input::Joined(id, info));
                 assert!(self.heed(Time::ZERO).is_none(), "nobody waits before the run begins");
-                self.backends
-                    .push(Backend { engine: Engine::new(engine, classes), boundary: None });
+                self.backends.push(Backend { engine: Machine::new(spec, classes), boundary: None });
             }
         }
     }
@@ -391,6 +394,9 @@ impl<B: Batch, O: Observer> World<B, O> {
     fn reach_boundary(&mut self, engine: u32, now: Time, agenda: &mut Agenda<Event>) {
         let (backend, mut ear) = self.listen(engine, now);
         backend.boundary = None;
+        if matches!(backend.engine, Machine::Split(_)) {
+            return self.reach_units(engine, now, agenda);
+        }
         backend.engine.complete(now, &mut ear);
         self.follow_begun(now, agenda);
         self.follow_finished(now, agenda);
@@ -423,6 +429,10 @@ impl<B: Batch, O: Observer> World<B, O> {
     }
 
     fn begin_engines(&mut self, now: Time, agenda: &mut Agenda<Event>) {
+        if self.has_units {
+            // In the order of their slots, whatever boundaries within them came at this instant.
+            self.dirty.sort_unstable();
+        }
         let World { backends, dirty, records, steps, .. } = self;
         for &engine in dirty.iter() {
             let backend = &mut backends[engine as usize];
@@ -430,8 +440,9 @@ impl<B: Batch, O: Observer> World<B, O> {
             let Some(mut at) = backend.engine.begin(now, &mut ear) else { continue };
             if B::STEPS_MAX == 1
                 && let Some(steps) = steps
+                && let Machine::Whole(one) = &mut backend.engine
             {
-                at = retime(&mut backend.engine, (engine, now), steps.as_mut()).unwrap_or(at);
+                at = retime(one, (engine, now), steps.as_mut()).unwrap_or(at);
             }
             match backend.boundary {
                 Some(event) => {

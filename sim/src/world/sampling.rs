@@ -3,7 +3,8 @@
 use plimsoll_base::{BackendId, ClassId, ClassSample, Fact, Observer, Span, Time};
 
 use super::World;
-use crate::engine::{Batch, Engine};
+use super::machine::Machine;
+use crate::engine::Batch;
 
 /// What the latest sample of the classes showed; kept for its memory.
 #[derive(Default)]
@@ -60,10 +61,10 @@ impl<B: Batch, O: Observer> World<B, O> {
                 busy: crate::engine::span_of(busy),
             };
         }
-        for sequence in engines.flat_map(Engine::waiting) {
-            let sample = &mut classes[sequence.class.index()];
+        for (key, class) in engines.flat_map(Machine::waiting) {
+            let sample = &mut classes[class.index()];
             sample.engine_waiting += 1;
-            let record = &self.records.flights[sequence.key].record;
+            let record = &self.records.flights[key].record;
             if record.started.is_none() {
                 sample.oldest_wait = sample.oldest_wait.max(now - record.arrived);
             }

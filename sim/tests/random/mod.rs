@@ -9,7 +9,9 @@ use plimsoll_policy::config::{
     SaturationGate, Share, SloCaps, Stale, TokenBucket, TokenCost, Window,
 };
 use plimsoll_report::{ClassPlan, Plan, PoolPlan};
-use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
+use plimsoll_sim::model::{
+    Admission, EngineModel, LinkModel, Pool, RunPlan, Split, StepCostSpec, Stepping,
+};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
 use plimsoll_sim::{Model, Run};
 
@@ -116,10 +118,39 @@ pub fn random_model(seed: u64) -> Model {
     let replicas = draw(1, 3) as u32;
     let pool = |site| {
         let (engine, provenance) = (engine.clone(), "invented".into());
-        Pool { replicas, engine, site: SiteId(site), models: 0, provenance }
+        Pool { replicas, engine, split: None, site: SiteId(site), models: 0, provenance }
     };
     let pools = (0..sites).map(pool).collect();
     Model { names: Names::default(), pools, workloads, policy, plan }
+}
+
+/// The same with disaggregated pools: decode sides that are short of memory, slow links.
+#[allow(dead_code, reason = "not every user of random runs splits them")]
+pub fn random_split_model(seed: u64) -> Model {
+    let mut model = random_model(seed);
+    let mut s = Stream::new(StreamKey { seed, replication: 0, name: "split", entity: 0 });
+    let mut draw = |low: u64, high: u64| low + s.below(high - low + 1);
+    for pool in &mut model.pools {
+        let seats = pool.engine.seats;
+        let engine = EngineModel {
+            kv_blocks: pool.engine.context_max.div_ceil(16) * draw(1, 3) as u32,
+            step_tokens_max: seats + draw(10, 400) as u32,
+            chunked_prefill: draw(0, 3) > 0,
+            ..pool.engine.clone()
+        };
+        let link = LinkModel {
+            latency: Span::from_nanos(draw(0, 2_000_000)),
+            bandwidth: draw(1, 100) * 100_000_000,
+            token_bytes: 100_000,
+        };
+        let (prefills, decodes) = (draw(1, 3) as u32, draw(1, 3) as u32);
+        pool.split = Some(Split { prefills, decodes, engine, link });
+        pool.replicas = draw(1, 2) as u32;
+    }
+    if draw(0, 1) == 0 {
+        model.policy.window = Window::None;
+    }
+    model
 }
 
 /// What keeps classes apart.
@@ -220,8 +251,8 @@ pub fn plan(model: &Model) -> Plan {
     let pools = || (0..).map(PoolId).zip(&model.pools);
     let pool_plan = |pool: &Pool| PoolPlan {
         replicas: pool.replicas,
-        seats: pool.engine.seats,
-        kv_tokens: pool.engine.kv_tokens(),
+        seats: pool.seats(),
+        kv_tokens: pool.kv_tokens(),
         ..PoolPlan::default()
     };
     Plan {

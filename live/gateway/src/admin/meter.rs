@@ -168,6 +168,7 @@ impl Numbers {
             Fact::Arrived { .. }
             | Fact::Started { .. }
             | Fact::Preempted { .. }
+            | Fact::Handed { .. }
             | Fact::Gaps { .. }
             | Fact::BackendSampled { .. }
             | Fact::ClassSampled { .. }

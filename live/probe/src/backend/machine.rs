@@ -147,7 +147,7 @@ impl Machine {
                 Note::Finished { key, .. } | Note::Cancelled { key, .. } => {
                     self.flights.remove(&key);
                 }
-                Note::Started { .. } | Note::Gaps { .. } => {}
+                Note::Started { .. } | Note::Handed { .. } | Note::Gaps { .. } => {}
             }
         }
     }

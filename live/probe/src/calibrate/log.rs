@@ -217,6 +217,7 @@ pub fn replayed(requests: &[LoggedRequest], model: &EngineModel) -> Vec<CellResu
                 Note::Started { .. }
                 | Note::Token { .. }
                 | Note::Preempted { .. }
+                | Note::Handed { .. }
                 | Note::Cancelled { .. }
                 | Note::Gaps { .. } => {}
             }

@@ -37,6 +37,7 @@ impl Observer for Simulated {
             | Fact::Bound { .. }
             | Fact::Started { .. }
             | Fact::Preempted { .. }
+            | Fact::Handed { .. }
             | Fact::BackendSampled { .. }
             | Fact::ClassSampled { .. }
             | Fact::Alarmed(_)

@@ -193,7 +193,10 @@ impl Worker {
                         flight.memory.keep(0);
                     }
                 }
-                Note::Started { .. } | Note::Token { .. } | Note::Gaps { .. } => {}
+                Note::Started { .. }
+                | Note::Token { .. }
+                | Note::Handed { .. }
+                | Note::Gaps { .. } => {}
             }
         }
     }
