@@ -5,11 +5,12 @@
 //! requests a second, memory a stream that is silent, and how many requests it holds queued; with
 //! `-- streams`, `short`, `silent` or `queued` only that.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use plimsoll_gateway::{Gateway, Keys, Running};
@@ -18,7 +19,11 @@ use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const SECONDS: u32 = 10;
+/// Direct, through the gateway and through a relay take turns of a second, so that what else the
+/// machine does befalls all.
+const TURNS: u32 = 10;
+/// Of every turn, what is sent in its first part of so many does not count: connections wake up.
+const START: u32 = 10;
 const TOKENS: u32 = 64;
 const SILENT: usize = 1_000;
 const QUEUED: usize = 10_000;
@@ -184,36 +189,57 @@ async fn ask(stream: &mut TcpStream, request: &[u8], end: &[u8]) -> Duration {
     }
 }
 
-/// Times to first token of an open loop, sorted.
-async fn open_loop(address: SocketAddr, rate: u32) -> Vec<Duration> {
-    let kept = Arc::new(std::sync::Mutex::new(Vec::<TcpStream>::new()));
-    let request: Arc<[u8]> = request(TOKENS, true).into();
-    let began = tokio::time::Instant::now();
-    let mut tasks = Vec::new();
-    for number in 0..rate * SECONDS {
-        tokio::time::sleep_until(began + Duration::from_secs(1) * number / rate).await;
-        let (kept, request) = (Arc::clone(&kept), Arc::clone(&request));
-        tasks.push(tokio::spawn(async move {
-            let one = kept.lock().expect("nobody panics while it is held").pop();
-            let mut stream = match one {
-                Some(stream) => stream,
-                None => TcpStream::connect(address).await.expect("somebody listens"),
-            };
-            stream.set_nodelay(true).expect("it is a socket");
-            let first = ask(&mut stream, &request, b"[DONE]\n\n\r\n0\r\n\r\n").await;
-            kept.lock().expect("nobody panics while it is held").push(stream);
-            first
-        }));
-    }
-    let mut times = Vec::new();
-    for task in tasks {
-        times.push(task.await.expect("it does not panic"));
-    }
-    times.sort_unstable();
-    times
+/// An open loop to an address: its connections, the times to first token, and the CPU that the load,
+/// the gateway and the backend have taken meanwhile.
+struct Loop {
+    address: SocketAddr,
+    /// Those used longest ago first: none is idle long enough to be closed.
+    kept: Arc<Mutex<VecDeque<TcpStream>>>,
+    times: Vec<Duration>,
+    cpu: [f64; 3],
 }
 
-fn quantile(times: &[Duration], part: f64) -> Duration {
+impl Loop {
+    fn new(address: SocketAddr) -> Loop {
+        Loop { address, kept: Arc::default(), times: Vec::new(), cpu: [0.0; 3] }
+    }
+
+    /// Goes on for a second.
+    async fn turn(&mut self, rate: u32) {
+        let before = cpu();
+        let request: Arc<[u8]> = request(TOKENS, true).into();
+        let began = tokio::time::Instant::now();
+        let mut tasks = Vec::new();
+        for number in 0..rate {
+            tokio::time::sleep_until(began + Duration::from_secs(1) * number / rate).await;
+            let (kept, request) = (Arc::clone(&self.kept), Arc::clone(&request));
+            let address = self.address;
+            tasks.push(tokio::spawn(async move {
+                let one = kept.lock().expect("nobody panics while it is held").pop_front();
+                let mut stream = match one {
+                    Some(stream) => stream,
+                    None => TcpStream::connect(address).await.expect("somebody listens"),
+                };
+                stream.set_nodelay(true).expect("it is a socket");
+                let first = ask(&mut stream, &request, b"[DONE]\n\n\r\n0\r\n\r\n").await;
+                kept.lock().expect("nobody panics while it is held").push_back(stream);
+                first
+            }));
+        }
+        for (number, task) in (0..rate).zip(tasks) {
+            let first = task.await.expect("it does not panic");
+            if number >= rate / START {
+                self.times.push(first);
+            }
+        }
+        for ((sum, after), before) in self.cpu.iter_mut().zip(cpu()).zip(before) {
+            *sum += after - before;
+        }
+    }
+}
+
+fn quantile(times: &mut [Duration], part: f64) -> Duration {
+    times.sort_unstable();
     times[((times.len() as f64 * part) as usize).min(times.len() - 1)]
 }
 
@@ -224,34 +250,32 @@ async fn streams(sides: &Sides) {
         let settings = Settings { stream_interval: interval, ..settings(Faults::default()) };
         let backend = Backend::start(engine(4096), settings).expect("it starts");
         let running = gateway(sides, backend.addr, 4096).await;
-        let before = cpu();
-        let direct = open_loop(backend.addr, rate).await;
-        let between = cpu();
-        let through = open_loop(running.address(), rate).await;
-        let after = cpu();
-        let floor = open_loop(relay(sides, backend.addr).await, rate).await;
+        let relay = relay(sides, backend.addr).await;
+        let mut loops = [backend.addr, running.address(), relay].map(Loop::new);
+        for _ in 0..TURNS {
+            for one in &mut loops {
+                one.turn(rate).await;
+            }
+        }
         println!(
-            "{rate} streams/s of {TOKENS} tokens in chunks of {interval} for {SECONDS} s, time to \
-             first token"
+            "{rate} streams/s of {TOKENS} tokens in chunks of {interval}, {TURNS} turns of a second, \
+             time to first token"
         );
         for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-            let (direct, through) = (quantile(&direct, part), quantile(&through, part));
-            let added = through.as_secs_f64() - direct.as_secs_f64();
-            let least = quantile(&floor, part).as_secs_f64() - direct.as_secs_f64();
+            let [direct, through, least] =
+                loops.each_mut().map(|one| quantile(&mut one.times, part).as_secs_f64() * 1e3);
             println!(
-                "  {name}: direct {direct:.2?}, gateway {through:.2?}, added {:.3} ms; a relay that \
-                 copies bytes adds {:.3} ms",
-                added * 1e3,
-                least * 1e3
+                "  {name}: direct {direct:.2} ms, gateway {through:.2} ms, added {:.3} ms; a relay \
+                 that copies bytes adds {:.3} ms",
+                through - direct,
+                least - direct
             );
         }
-        for (name, from, to) in [("direct", before, between), ("gateway", between, after)] {
-            let cores = |side: usize| (to[side] - from[side]) / f64::from(SECONDS);
+        for (name, one) in ["direct", "gateway", "relay"].iter().zip(&loops) {
+            let [load, gateway, backend] = one.cpu.map(|seconds| seconds / f64::from(TURNS));
             println!(
-                "  cores busy, {name}: load {:.2}, gateway {:.2}, backend {:.2}",
-                cores(0),
-                cores(1),
-                cores(2)
+                "  cores busy, {name}: load {load:.2}, {} {gateway:.2}, backend {backend:.2}",
+                if *name == "relay" { "relay" } else { "gateway" }
             );
         }
         running.stop().await;

@@ -8,7 +8,7 @@ import sys
 import gguf
 import numpy as np
 
-LAYERS, WIDTH, HEADS, HEADS_KV, HIDDEN, CONTEXT = 12, 640, 10, 5, 1792, 8192
+LAYERS, WIDTH, HEADS, HEADS_KV, HIDDEN, CONTEXT = 6, 384, 6, 3, 1024, 8192
 
 
 def bytes_to_unicode():

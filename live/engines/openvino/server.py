@@ -164,11 +164,11 @@ class Engine(threading.Thread):
         with self.lock:
             first = self.steps_made - len(self.steps)
             skipped = max(0, after - first)
-            kept = list(self.steps)[skipped:]
+            kept = list(self.steps)[skipped:] if skipped < len(self.steps) else []
             return {
                 "now_ns": time.monotonic_ns(),
                 "first": first + skipped,
-                "steps": [step for step in kept],
+                "steps": kept,
                 "unsure": self.steps_unsure,
             }
 
@@ -284,7 +284,9 @@ class Server:
                 request.left = True
                 raise ConnectionError("the client has left")
             for token in tokens:
-                piece = self.engine.tokenizer.decode([token])
+                # Random weights say much that is no text; a token that shows nothing would look to a
+                # client like none.
+                piece = self.engine.tokenizer.decode([token]) or "\ufffd"
                 text.append(piece)
                 if streams:
                     self.send(writer, chat, [{"text": piece}])

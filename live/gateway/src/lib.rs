@@ -10,6 +10,7 @@
 
 mod admin;
 mod answer;
+mod at_once;
 mod body;
 mod breaker;
 mod health;

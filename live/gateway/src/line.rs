@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use plimsoll_driver::Revocation;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
@@ -55,6 +55,11 @@ impl Peer {
     /// The same, for whoever polls.
     pub fn watch(&self) -> Watch {
         Watch { peer: self.clone(), again: None }
+    }
+
+    /// Whether an answer is written that is held to a term: a stream after its first token.
+    pub fn is_streaming(&self) -> bool {
+        self.0.term().is_some()
     }
 
     /// Holds what is written to a term, until what comes back is dropped.
@@ -150,11 +155,25 @@ impl AsyncRead for Line {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let stream = &self.wire.stream;
         loop {
-            ready!(self.wire.stream.poll_read_ready(cx))?;
-            match self.wire.stream.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(drop)),
+            ready!(stream.poll_read_ready(cx))?;
+            let mut read = None;
+            let _ = stream.try_io(Interest::READABLE, || {
+                let count = stream.try_read_buf(buffer);
+                // Less than there was room for was all: epoll will tell of more, and the socket need
+                // not be asked in vain.
+                let is_all = matches!(count, Ok(1..)) && buffer.remaining() > 0;
+                read = Some(count);
+                match cfg!(target_os = "linux") && is_all {
+                    true => Err(io::ErrorKind::WouldBlock.into()),
+                    false => Ok(()),
+                }
+            });
+            match read {
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Some(read) => return Poll::Ready(read.map(drop)),
+                None => {}
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::admin::{self, Desk, Meter, Operations, Summary};
 use crate::answer::{Body, Problem, json};
+use crate::at_once::at_once;
 use crate::body::{Asked, Route};
 use crate::identity::Caller;
 use crate::infer::{Job, duration};
@@ -300,27 +301,30 @@ where
         .max_buf_size((limits.header_bytes_max as usize).max(8192))
         .half_close(false);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
-    let when_answered = closing.wait_for(|closing| *closing != Closing::No);
-    // A connection that breaks off has freed what it held.
-    let is_over = tokio::select! {
-        _ = connection.as_mut() => true,
-        _ = when_answered => false,
-    };
-    if !is_over {
-        connection.as_mut().graceful_shutdown();
-        let now = closing.wait_for(|closing| *closing == Closing::Now);
-        tokio::select! {
-            _ = connection => {}
-            _ = now => {}
+    let exchange = async {
+        let when_answered = closing.wait_for(|closing| *closing != Closing::No);
+        // A connection that breaks off has freed what it held.
+        let is_over = tokio::select! {
+            _ = connection.as_mut() => true,
+            _ = when_answered => false,
+        };
+        if !is_over {
+            connection.as_mut().graceful_shutdown();
+            let now = closing.wait_for(|closing| *closing == Closing::Now);
+            tokio::select! {
+                _ = connection => {}
+                _ = now => {}
+            }
         }
-    }
+    };
+    at_once(|| peer.is_streaming(), exchange).await;
 }
 
 /// Answers one request, whatever it is.
 async fn answer(request: Request<Incoming>, (shared, peer): (Arc<Shared>, Peer)) -> Response<Body> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let own =
-        || format!("plimsoll-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    static PROCESS: LazyLock<u32> = LazyLock::new(std::process::id);
+    let own = || format!("plimsoll-{}-{}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
     let id = id_of(request.headers()).map_or_else(own, str::to_owned);
     // Of a length beside it nothing is left to be seen here: whoever stands before us and heeds that
     // one finds another request where this one ends.

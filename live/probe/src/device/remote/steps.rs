@@ -8,6 +8,9 @@ use tokio::sync::Mutex;
 use super::client::Client;
 use crate::device::{Clock, DeviceError, Step};
 
+/// How often its clock is read beside. It takes a fraction of a millisecond each time.
+const CLOCK_READINGS: usize = 16;
+
 /// Where reading them stands.
 pub(super) struct Steps {
     clock: Clock,
@@ -39,21 +42,14 @@ impl Steps {
     /// The steps since this was last called.
     pub async fn take(&self, client: &Client) -> Result<Vec<Step>, DeviceError> {
         let mut reading = self.reading.lock().await;
-        let asked = self.clock.now();
-        let page = client.json(&format!("/plimsoll/steps?after={}", reading.next)).await?;
-        let answered = self.clock.now();
-        let page: Page = page
-            .and_then(|page| serde_json::from_value(page).ok())
-            .ok_or_else(|| client.otherwise("/plimsoll/steps is no list of steps"))?;
+        for _ in 0..CLOCK_READINGS {
+            self.page(client, (&mut reading, u64::MAX >> 1)).await?;
+        }
+        let after = reading.next;
+        let page = self.page(client, (&mut reading, after)).await?;
         if page.first > reading.next && reading.next > 0 {
             let lost = page.first - reading.next;
             return Err(DeviceError::BrokeOff(format!("it has forgotten {lost} of its steps")));
-        }
-        // Its clock is read between our two readings: the quicker the answer, the nearer.
-        let doubt = answered.nanos() - asked.nanos();
-        let middle = i128::from(asked.nanos() + doubt / 2);
-        if reading.offset.is_none_or(|(_, known)| doubt < known) {
-            reading.offset = Some((page.now_ns - middle, doubt));
         }
         reading.next = page.first + page.steps.len() as u64;
         let offset = reading.offset.map_or(0, |(offset, _)| offset);
@@ -64,5 +60,25 @@ impl Steps {
             shape: BatchShape { prefill, pairs, sequences, context },
         };
         Ok(page.steps.into_iter().map(step).collect())
+    }
+
+    async fn page(
+        &self,
+        client: &Client,
+        (reading, after): (&mut Reading, u64),
+    ) -> Result<Page, DeviceError> {
+        let asked = self.clock.now();
+        let page = client.json(&format!("/plimsoll/steps?after={after}")).await?;
+        let answered = self.clock.now();
+        let page: Page = page
+            .and_then(|page| serde_json::from_value(page).ok())
+            .ok_or_else(|| client.otherwise("/plimsoll/steps is no list of steps"))?;
+        // Its clock is read between our two readings: the quicker the answer, the nearer. Of the
+        // instants between the first is taken: a token is never seen before its step has ended.
+        let doubt = answered.nanos() - asked.nanos();
+        if reading.offset.is_none_or(|(_, known)| doubt < known) {
+            reading.offset = Some((page.now_ns - i128::from(asked.nanos()), doubt));
+        }
+        Ok(page)
     }
 }
