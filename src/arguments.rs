@@ -35,6 +35,8 @@ pub enum Verb {
     Report(ReportOptions),
     /// Compare two results: what differs, with intervals, and whether it is evidence
     Diff(DiffOptions),
+    /// Look at a trace of requests
+    Trace(TraceOptions),
     /// Read a scenario, a policy or a gateway file and say whether it holds together
     Check(CheckOptions),
     /// Stand in front of inference servers: an OpenAI-compatible gateway whose policy is the one
@@ -381,6 +383,9 @@ pub struct SweepOptions {
     /// No progress on stderr
     #[arg(long, short)]
     pub quiet: bool,
+    /// A template of your own for the page; it may extend study.html or shell.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
 }
 
 /// What runs shards on many machines.
@@ -402,6 +407,40 @@ pub struct MergeOptions {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+    /// A template of your own for the page; it may extend study.html or shell.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
+}
+
+/// Options of `trace`.
+#[derive(Args, Debug)]
+pub struct TraceOptions {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: TraceVerb,
+}
+
+/// What to do with a trace.
+#[derive(Debug, Subcommand)]
+pub enum TraceVerb {
+    /// Say what load it is: arrivals, bursts, lengths, shared prefixes, and what it does not say
+    Describe(DescribeOptions),
+}
+
+/// Options of `trace describe`.
+#[derive(Args, Debug)]
+pub struct DescribeOptions {
+    /// An Azure CSV or Mooncake JSON lines, plain, .zst or .gz
+    pub file: PathBuf,
+    /// Where to write trace.json and the page trace.html [default: nothing is written]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What to print: sentences and tables, trace.json, or the lengths as CSV
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// A template of your own for the page; it may extend study.html or shell.html
+    #[arg(long, value_name = "FILE")]
+    pub page_template: Option<PathBuf>,
 }
 
 /// Options of `replay`.

@@ -27,6 +27,7 @@ mod show;
 #[cfg(feature = "serve")]
 mod signals;
 mod sweep;
+mod trace;
 #[cfg(feature = "serve")]
 mod validate;
 
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Replay(options) => replay::replay(options),
         Verb::Report(options) => report::report(options),
         Verb::Diff(options) => diff::diff(options),
+        Verb::Trace(options) => trace::trace(&options.verb),
         Verb::Check(options) => check::check(options),
         #[cfg(feature = "serve")]
         Verb::Backend(options) => backend::backend(options),

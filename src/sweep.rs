@@ -13,19 +13,23 @@ use plimsoll_planner::sweep::{
     Sweeping, Swept,
 };
 use plimsoll_report::sweep::{SHOWN_MAX, Study};
+use plimsoll_report::{OutputFolder, Template};
 use plimsoll_scenario::{SweepArguments, load_sweep, sweep_of};
 
 use crate::arguments::{CheckOptions, Format, MergeOptions, SweepOptions};
 use crate::progress::{Quiet, SweepBar};
-use crate::run::{file_name, locate};
+use crate::run::{bad_template, file_name, locate, read_template};
 use crate::{Failure, emit, interrupt};
 
+/// What the page is called.
+const PAGE: &str = "sweep.html";
 const INTERRUPTED: u8 = 130;
 /// How often it is looked whether another process has left the folder.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs the cells of a sweep, or its shard, and writes the results.
 pub fn sweep(options: &SweepOptions) -> Result<ExitCode, Failure> {
+    let template = options.page_template.as_deref().map(read_template).transpose()?;
     let sweeping = open(options)?;
     if options.dry_run {
         list(&sweeping, u64::MAX)?;
@@ -43,6 +47,9 @@ pub fn sweep(options: &SweepOptions) -> Result<ExitCode, Failure> {
     };
     let swept = run(options, (&sweeping, shard), (&journal, done.as_ref()))?;
     tell(&sweeping, shard, &swept);
+    if swept.stopped || !shard.is_whole() {
+        part(&folder, template.as_ref())?;
+    }
     if swept.stopped {
         eprintln!("interrupted: what is done is in {}; go on with --resume", folder.display());
         return Ok(ExitCode::from(INTERRUPTED));
@@ -56,18 +63,19 @@ pub fn sweep(options: &SweepOptions) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let collected = plimsoll_planner::sweep::merge(std::slice::from_ref(&folder));
-    finish(&collected.map_err(merge_failure)?, &folder, options.format)
+    finish(&collected.map_err(merge_failure)?, (&folder, template.as_ref()), options.format)
 }
 
 /// Puts shards together and writes the results.
 pub fn merge(options: &MergeOptions) -> Result<ExitCode, Failure> {
+    let template = options.page_template.as_deref().map(read_template).transpose()?;
     let collected = plimsoll_planner::sweep::merge(&options.folders).map_err(merge_failure)?;
     let folder = match (&options.out, options.folders.as_slice()) {
         (Some(out), _) => out.clone(),
         (None, [only]) => only.clone(),
         (None, _) => default_folder(collected.study()),
     };
-    finish(&collected, &folder, options.format)
+    finish(&collected, (&folder, template.as_ref()), options.format)
 }
 
 /// The sweep that a file holds, if it holds one, with all its cells checked.
@@ -238,8 +246,39 @@ fn tell(sweeping: &Sweeping, shard: Shard, swept: &Swept) {
     );
 }
 
-fn finish(collected: &Collected, folder: &Path, format: Format) -> Result<ExitCode, Failure> {
+/// Leaves a page of what is done so far, which says that it is not all.
+fn part(folder: &Path, template: Option<&Template>) -> Result<(), Failure> {
+    match plimsoll_planner::sweep::so_far(folder).map_err(input)? {
+        Some(collected) => write_page(&collected, folder, template),
+        None => Ok(()),
+    }
+}
+
+fn write_page(
+    collected: &Collected,
+    folder: &Path,
+    template: Option<&Template>,
+) -> Result<(), Failure> {
     let writing = || format!("writing to {}", folder.display());
+    let sheet = collected.page().with_context(writing)?;
+    let page = sheet.page(template).map_err(bad_template)?;
+    let written = || -> io::Result<()> {
+        let out = OutputFolder::create(folder)?;
+        for (name, svg) in sheet.charts() {
+            out.write(&format!("charts/{name}"), svg.as_bytes())?;
+        }
+        out.write(PAGE, page.as_bytes())
+    };
+    Ok(written().with_context(writing)?)
+}
+
+fn finish(
+    collected: &Collected,
+    (folder, template): (&Path, Option<&Template>),
+    format: Format,
+) -> Result<ExitCode, Failure> {
+    let writing = || format!("writing to {}", folder.display());
+    write_page(collected, folder, template)?;
     collected.write(folder).with_context(writing)?;
     let mut out = io::stdout().lock();
     let printed = match format {
@@ -254,6 +293,7 @@ fn finish(collected: &Collected, folder: &Path, format: Format) -> Result<ExitCo
         other => other?,
     }
     eprintln!("results: {}", folder.join("cells.csv").display());
+    eprintln!("report: {}", folder.join(PAGE).display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::{plimsoll, scenario};
 
-const RESULTS: [&str; 2] = ["sweep.json", "cells.csv"];
+const RESULTS: [&str; 3] = ["sweep.json", "cells.csv", "sweep.html"];
 /// 60 cells; those at 90/s miss their objective.
 const GRID: [&str; 6] = [
     "--vary",
@@ -45,13 +45,13 @@ fn stdout(output: &Output) -> String {
 }
 
 /// Runs to the end and returns the bytes of the results.
-fn swept(options: &[&str], out: &Path) -> [Vec<u8>; 2] {
+fn swept(options: &[&str], out: &Path) -> [Vec<u8>; 3] {
     let output = sweep(options, out);
     assert!(output.status.success(), "{}", stderr(&output));
     results(out)
 }
 
-fn results(out: &Path) -> [Vec<u8>; 2] {
+fn results(out: &Path) -> [Vec<u8>; 3] {
     RESULTS.map(|file| std::fs::read(out.join(file)).expect("a sweep leaves its results"))
 }
 
@@ -82,6 +82,8 @@ fn shards(options: &[&str], of: u32, folder: &Path) -> Vec<PathBuf> {
         let output = sweep(&with(options, &["--shard", &part]), &out);
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(!out.join("sweep.json").exists(), "a part is no result");
+        let page = std::fs::read_to_string(out.join("sweep.html")).expect("but has a page");
+        assert!(of == 1 || page.contains("PARTIAL: "), "a part says that it is one");
         out
     };
     (1..=of).map(run).collect()
@@ -120,7 +122,7 @@ fn in_one_go_in_shards_and_on_any_number_of_threads() {
 #[test]
 fn a_cell_is_the_run_of_its_values() {
     let folder = scratch();
-    let [json, _] = swept(&with(&GRID, &["--seed", "5"]), folder.path());
+    let [json, ..] = swept(&with(&GRID, &["--seed", "5"]), folder.path());
     let json: Value = serde_json::from_slice(&json).expect("sweep.json is JSON");
     for number in [0, 17, 59] {
         let cell = &json["cells"][number];
@@ -313,6 +315,8 @@ fn interrupted_and_resumed() {
     assert!(stderr(&output).contains("go on with --resume"), "{}", stderr(&output));
     assert!(!out.join("cells.csv").exists(), "nothing that looks whole is left");
     let kept = lines(&out.join("sweep.journal")) - 1;
+    let page = std::fs::read_to_string(out.join("sweep.html")).expect("a page of what is done");
+    assert!(page.contains(&format!("PARTIAL: {kept} of 60 cells")), "it says that it is not all");
     let output = sweep(&with(&options, &["--resume"]), &out);
     let resumed = format!("resumed: {kept} of 60 cells were done");
     assert!(stderr(&output).contains(&resumed), "{resumed}: {}", stderr(&output));
@@ -504,6 +508,30 @@ fn empty_shards_are_whole() {
     let merged = folder.path().join("merged");
     assert!(merge(&parts, &merged).status.success());
     assert!(results(&merged) == whole);
+}
+
+/// What the charts draw, and what the page says, of each kind of study.
+#[test]
+fn the_page_draws_what_was_varied() {
+    let folder = scratch();
+    let check = |name: &str, options: &[&str], said: &[&str], unsaid: &[&str]| {
+        let out = folder.path().join(name);
+        let [.., page] = swept(options, &out);
+        let page = String::from_utf8(page).expect("a page is UTF-8");
+        said.iter().for_each(|part| assert!(page.contains(part), "{name}: no {part:?}"));
+        unsaid.iter().for_each(|part| assert!(!page.contains(part), "{name}: {part:?}"));
+        assert_eq!(out.join("charts/response.svg").exists(), page.contains("id=\"response\""));
+    };
+    let rates = ["--vary", "workload.chat.arrivals.rate=1/s,4/s,90/s"];
+    let replicas = ["--vary", "pool.gpu.replicas=1,2"];
+    let shares = ["--vary", "policy.share=fcfs,priority"];
+    let line = ["A line is a class", "at rate = 90/s", "missed one", "The best cells", "All cells"];
+    check("line", &rates, &line, &["PARTIAL"]);
+    check("lines", &with(&rates, &shares), &["A line is a share", "p99 TTFT of chat"], &[]);
+    check("map", &with(&rates, &replicas), &["The lighter a field"], &["A line is a"]);
+    let drawn = ["--draw", "pool.gpu.replicas=1..9", "--draw", "pool.gpu.engine.seats=4..40"];
+    check("dots", &with(&drawn, &["--draws", "12"]), &["a dot a cell"], &["The lighter a field"]);
+    check("names", &shares, &["priority", "All cells"], &["id=\"response\""]);
 }
 
 #[test]

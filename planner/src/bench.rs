@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use crate::{Replication, StudyError, Watch, simulate};
 
-/// A scenario with what reports know of it. Who held what is not attributed: it costs time, and no
-/// study reads it.
+/// A scenario with what reports know of it. Who held what is not attributed, as it costs time, but
+/// where a page shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub scenario: Scenario,
@@ -20,6 +20,11 @@ pub(crate) struct Cell {
 impl Cell {
     pub fn new(mut scenario: Scenario, seed: u64) -> Cell {
         scenario.model.plan.attribution = Attribution::Off;
+        Cell::attributed(scenario, seed)
+    }
+
+    /// The same with attribution, if the scenario says so.
+    pub fn attributed(scenario: Scenario, seed: u64) -> Cell {
         let plan = crate::plan(&scenario, seed);
         Cell { scenario, plan }
     }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use plimsoll_report::Precision;
 use plimsoll_report::comparison::{
-    Best, COMPARISON_VERSION, CandidateSummary, Comparison, Difference, Evidence, MeasuredValue,
-    ScreenedOut, Unit, sentence,
+    Best, COMPARISON_VERSION, CandidateSummary, Comparison, Difference, Evidence, Exhibit,
+    MeasuredValue, ScreenedOut, Unit, beside, sentence,
 };
 use plimsoll_report::interval::{CONFIDENCE, student_t, student_t_at};
 use plimsoll_report::measure::{self, Measure};
 use plimsoll_report::summary::Estimate;
+use plimsoll_report::{Chart, Ledger, Precision};
 use plimsoll_scenario::Scenario;
 
 use crate::bench::{Bench, Cell, Job};
@@ -56,8 +56,10 @@ pub fn compare(
     watch: &dyn Watch,
 ) -> Result<Comparison, StudyError> {
     let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
+    let shown = candidates.iter().take(EXHIBITS_MAX);
+    let shown = shown.map(|c| Cell::attributed(c.scenario.clone(), settings.seed)).collect();
     let cells = candidates.into_iter().map(|c| Cell::new(c.scenario, settings.seed)).collect();
-    let mut study = Study::new(cells, settings, Bench::new(settings.threads, watch)?);
+    let mut study = Study::new((cells, shown), settings, Bench::new(settings.threads, watch)?);
     let everyone: Vec<usize> = (0..names.len()).collect();
     study.extend(&everyone, settings.replications)?;
     while let Some(more) = study.wanted() {
@@ -79,8 +81,14 @@ pub fn compare(
         differences,
         best: (names.len() > 2).then(|| study.best(&names)).transpose()?,
         separate: false,
+        beside: study.beside(&names),
     })
 }
+
+/// Candidates that the page shows beside each other, and how many of their replications are kept for
+/// that, with attribution: what is kept is some hundred kilobytes a replication.
+const EXHIBITS_MAX: usize = 6;
+const EXHIBIT_RUNS: u32 = 4;
 
 /// What one replication of one candidate left.
 struct Row {
@@ -90,6 +98,9 @@ struct Row {
 
 struct Study<'a> {
     cells: Vec<Cell>,
+    /// The first of them with attribution, and their first replications.
+    shown: Vec<Cell>,
+    kept: Vec<Vec<Ledger>>,
     settings: &'a CompareSettings,
     bench: Bench<'a>,
     /// What is compared, then the score.
@@ -99,12 +110,17 @@ struct Study<'a> {
 }
 
 impl<'a> Study<'a> {
-    fn new(cells: Vec<Cell>, settings: &'a CompareSettings, bench: Bench<'a>) -> Study<'a> {
+    fn new(
+        (cells, shown): (Vec<Cell>, Vec<Cell>),
+        settings: &'a CompareSettings,
+        bench: Bench<'a>,
+    ) -> Study<'a> {
         let plan = &cells[0].plan;
         let mut measures = measure::measures(plan);
         measures.push(measure::score(plan));
         let rows = cells.iter().map(|_| Vec::new()).collect();
-        Study { cells, settings, bench, measures, rows }
+        let kept = shown.iter().map(|_| Vec::new()).collect();
+        Study { cells, shown, kept, settings, bench, measures, rows }
     }
 
     fn done(&self, candidate: usize) -> u32 {
@@ -119,20 +135,35 @@ impl<'a> Study<'a> {
         let mut wanted: Vec<(usize, u32)> = candidates.iter().flat_map(missing).collect();
         wanted.sort_by_key(|&(candidate, replication)| (replication, candidate));
         let seed = self.settings.seed;
-        let job = |&(candidate, replication): &(usize, u32)| Job {
-            cell: &self.cells[candidate],
-            seed,
-            replication,
+        let is_shown =
+            |candidate, replication| candidate < self.shown.len() && replication < EXHIBIT_RUNS;
+        let job = |&(candidate, replication): &(usize, u32)| {
+            let cells = if is_shown(candidate, replication) { &self.shown } else { &self.cells };
+            Job { cell: &cells[candidate], seed, replication }
         };
         let jobs: Vec<Job<'_>> = wanted.iter().map(job).collect();
-        let rows = self.bench.run(&jobs, |job, ledger| Row {
-            values: measure::values(&self.measures, ledger),
-            overloaded: measure::overloaded(&job.cell.plan, ledger),
+        let rows = self.bench.run(&jobs, |job, ledger| {
+            let values = measure::values(&self.measures, ledger);
+            let row = Row { values, overloaded: measure::overloaded(&job.cell.plan, ledger) };
+            let is_shown = self.shown.iter().any(|cell| std::ptr::eq(cell, job.cell));
+            (row, is_shown.then(|| ledger.clone()))
         })?;
-        for ((candidate, _), row) in wanted.into_iter().zip(rows) {
+        for ((candidate, _), (row, kept)) in wanted.into_iter().zip(rows) {
             self.rows[candidate].push(row);
+            if let Some(ledger) = kept {
+                self.kept[candidate].push(ledger);
+            }
         }
         Ok(())
+    }
+
+    /// The charts of the first candidates side by side.
+    fn beside(&self, names: &[String]) -> Vec<Chart> {
+        let shown = self.shown.iter().zip(&self.kept).zip(names);
+        let exhibits: Vec<Exhibit<'_>> = shown
+            .map(|((cell, ledgers), name)| Exhibit { name, plan: &cell.plan, ledgers })
+            .collect();
+        beside(&exhibits)
     }
 
     /// A measure of a candidate in each replication; `None` if it is missing in one.

@@ -1,5 +1,6 @@
 //! Invents a plausible run and writes its whole report: what the pages look like can be seen
-//! without a simulator. `cargo run -p plimsoll-report --example page -- FOLDER [REPLICATIONS]`
+//! without a simulator. `cargo run -p plimsoll-report --example page -- FOLDER [REPLICATIONS [hostile]]`;
+//! with `hostile` its names hold markup, quotes, controls, and more than fits anywhere.
 //!
 //! Three classes share 48 seats first come, first served; batch arrives all at once. The queue is
 //! real, the engine is not: each request computes for a time of its own.
@@ -25,7 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().ok_or("usage: page FOLDER [REPLICATIONS]")?;
     let replications: u32 = arguments.next().map_or(Ok(1), |text| text.parse())?;
-    let plan = plan();
+    let mut plan = plan();
+    if arguments.next().is_some_and(|names| names == "hostile") {
+        plan.names.classes = hostile();
+        plan.names.tenants[1] = hostile()[0].clone();
+        plan.scenario = hostile()[0].clone();
+    }
     let out = OutputFolder::create(folder)?;
     let mut ledgers = Vec::new();
     let mut rows_file = out.begin("requests.csv")?;
@@ -50,6 +56,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         writeln!(std::io::stdout(), "{}", table(&summary, format, 100))?;
     }
     std::process::exit(summary.exit_code().into());
+}
+
+/// Names of classes that no file may have, but a log or another program could.
+fn hostile() -> Vec<String> {
+    vec![
+        "</script><script>alert(1)</script>\"'&".to_owned(),
+        "\u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{202e}a|b `c`\u{1b}[31m".to_owned(),
+        "a-name-that-goes-on-".repeat(20),
+    ]
 }
 
 fn plan() -> Plan {

@@ -48,6 +48,12 @@ pub struct PoolBin {
     pub running: u64,
     /// Requests thrown out of a batch.
     pub preemptions: u64,
+    /// Of `busy`, what computed tokens again: its share of the tokens computed.
+    pub wasted: Span,
+    /// Sum of readings: seats.
+    pub seats: u64,
+    /// Sum of readings: seats that stood free while requests waited for KV memory.
+    pub blocked: u64,
 }
 
 /// A bin that can take in its right neighbour.
@@ -79,6 +85,9 @@ impl Merge for PoolBin {
         self.waiting += later.waiting;
         self.running += later.running;
         self.preemptions += later.preemptions;
+        self.wasted += later.wasted;
+        self.seats += later.seats;
+        self.blocked += later.blocked;
     }
 }
 

@@ -3,7 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::summary::Estimate;
+use crate::charts::{self, Chart};
+use crate::ledger::Ledger;
+use crate::plan::Plan;
+use crate::summarise::summarise;
+use crate::summary::{Estimate, Summary};
 use crate::words;
 
 /// The version of the layout of `comparison.json`.
@@ -38,6 +42,30 @@ pub struct Comparison {
     /// Whether each interval holds with 95 % by itself, instead of all together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub separate: bool,
+    /// Objectives, tails and blame of the candidates side by side, for the page alone.
+    #[serde(skip)]
+    pub beside: Vec<Chart>,
+}
+
+/// A candidate whose runs were kept, to be drawn beside others.
+#[derive(Clone, Copy, Debug)]
+pub struct Exhibit<'a> {
+    /// The candidate.
+    pub name: &'a str,
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// Its first replications.
+    pub ledgers: &'a [Ledger],
+}
+
+/// Objectives, tails and blame of candidates side by side, on the same axes (charts 1, 2 and 8).
+pub fn beside(exhibits: &[Exhibit<'_>]) -> Vec<Chart> {
+    let summaries: Vec<Summary> =
+        exhibits.iter().map(|one| summarise(one.plan, one.ledgers, false)).collect();
+    let candidates: Vec<_> = (exhibits.iter().zip(&summaries))
+        .map(|(one, summary)| (one.name, one.plan, summary, one.ledgers))
+        .collect();
+    charts::beside(&candidates)
 }
 
 /// One of those compared.

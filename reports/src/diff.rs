@@ -101,6 +101,7 @@ pub fn diff(
         best: None,
         notes,
         separate: true,
+        beside: Vec::new(),
     }
 }
 

@@ -71,8 +71,23 @@ const DIFFERS: [(&str, &str); 11] = [
 ];
 
 /// Words that reports and files use beside the definitions.
-const MORE: [(&str, &str); 69] = [
+const MORE: [(&str, &str); 73] = [
     ("total_tps", "input_tps + output_tps"),
+    (
+        "dispersion",
+        "variance / mean of the arrivals counted in windows of one length: 1 of a Poisson process, more \
+         of bursts; look at the window in which a policy or an autoscaler acts",
+    ),
+    ("gap_cv", "standard deviation / mean of the gaps between arrivals; 1 of a Poisson process"),
+    (
+        "known_share",
+        "of all prompt tokens of a trace, those in blocks that an earlier prompt began with as well: \
+         what a prefix cache without limit would save",
+    ),
+    (
+        "blocked_by_memory",
+        "seats that stand free while requests wait for KV memory / seats, at sampling instants",
+    ),
     ("tpot_undefined", "requests that finished with fewer than two tokens: they have no tpot"),
     ("wasted_tokens", "tokens computed for requests that the policy then cut off"),
     ("class", "a group of requests that are owed the same latency"),

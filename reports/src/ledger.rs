@@ -309,7 +309,21 @@ impl Ledger {
         self.series.spread(between, used.observed.nanos(), |series, bin, nanos| {
             series.pool_bin(pool, bin).observed += Span::from_nanos(nanos);
         });
+        if used.recomputed_tokens > 0 {
+            let part = used.recomputed_tokens as f64 / used.computed_tokens.max(1) as f64;
+            let wasted = Span::from_secs_f64(used.busy.secs_f64() * part.min(1.0));
+            self.series.spread(between, wasted.nanos(), |series, bin, nanos| {
+                series.pool_bin(pool, bin).wasted += Span::from_nanos(nanos);
+            });
+        }
+        // An engine lets nobody wait who has a seat and memory; the allocator says what it waits for.
+        let held_back = self.blame.as_ref().is_some_and(|blame| blame.waits_for_memory());
+        let free = sample.seats.saturating_sub(sample.running);
         let bin = self.series.pool(pool);
+        bin.seats += u64::from(sample.seats);
+        if sample.waiting > 0 || held_back {
+            bin.blocked += u64::from(free);
+        }
         bin.preemptions += sample.preemptions - before.preemptions;
         bin.samples += 1;
         bin.waiting += u64::from(sample.waiting);

@@ -42,6 +42,7 @@ mod table;
 mod tally;
 mod timeseries;
 mod trace;
+pub mod traced;
 pub mod validation;
 mod verdict;
 mod words;

@@ -31,7 +31,7 @@ pub(crate) fn markdown(summary: &Summary, baseline: Option<&Comparison>) -> Stri
     lines.extend(told.map(|class| format!("- {}", cell(&class.waiting.sentence))));
     left_out(&mut lines, hurt.len(), SENTENCES_MAX, "classes that waited too long");
     lines.extend(baseline.iter().flat_map(|comparison| against(comparison)));
-    let next = summary.next.iter().take(NEXT_MAX).map(|next| format!("- → {}", cell(next)));
+    let next = summary.next.iter().take(NEXT_MAX).map(|next| format!("- → {}", advice(next)));
     lines.extend(next);
     lines.push(String::new());
     let hash: String = summary.scenario.hash.chars().take(12).collect();
@@ -103,8 +103,14 @@ fn left_out(lines: &mut Vec<String>, all: usize, most: usize, what: &str) {
     }
 }
 
-/// Nothing that a name holds is markup or ends a cell.
-fn cell(text: &str) -> String {
+/// Nothing that a name holds is markup, code or a link, or ends a cell.
+pub(crate) fn cell(text: &str) -> String {
+    let text = advice(text).replace('`', "\\`").replace('[', "\\[");
+    text.replace('*', "\\*")
+}
+
+/// The same of a sentence of ours, which may quote commands.
+fn advice(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('|', "\\|");
-    text.replace(['\n', '\r'], " ")
+    words::harmless(&text.replace(['\n', '\r'], " "))
 }

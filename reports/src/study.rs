@@ -1,4 +1,4 @@
-//! Studies as text, tables and pages: comparisons and capacity plans.
+//! Studies as text, tables and pages: comparisons, capacity plans and what else is a sheet.
 
 use comfy_table::{ContentArrangement, Table, presets};
 use minijinja::context;
@@ -6,6 +6,7 @@ use minijinja::context;
 use crate::capacity::{CapacityPlan, PlanVerdict, Tried, price, share};
 use crate::charts::{self, Chart, standalone};
 use crate::comparison::{Comparison, Difference, Evidence, MeasuredValue, Unit, points, span};
+use crate::markdown::cell;
 use crate::page::{Template, TemplateError, figure, render};
 use crate::table::{Format, wrap};
 use crate::words;
@@ -34,6 +35,8 @@ pub(crate) struct Grid {
 /// What every study has.
 pub(crate) struct Sheet {
     pub title: String,
+    /// Why it is not whole; empty if it is.
+    pub partial: String,
     /// Of the page's colours, and in words.
     pub verdict: Option<(&'static str, &'static str)>,
     pub sentences: Vec<String>,
@@ -98,6 +101,7 @@ impl Comparison {
                 false => format!("{}: comparison", self.scenario),
                 true => format!("{}: difference", self.scenario),
             },
+            partial: String::new(),
             verdict: None,
             sentences,
             cards: self.cards(),
@@ -105,7 +109,7 @@ impl Comparison {
                 Grid { title: "Each candidate".to_owned(), rows: self.values() },
                 Grid { title: "Differences".to_owned(), rows: differences },
             ],
-            charts: vec![charts::differences(self)],
+            charts: std::iter::once(charts::differences(self)).chain(self.beside.clone()).collect(),
             notes: self.notes.clone(),
             method: vec![self.method.clone(), format!("seed {}", self.seed)],
             version: self.plimsoll.clone(),
@@ -262,6 +266,7 @@ impl CapacityPlan {
         method.push(format!("seed {}", self.seed));
         Sheet {
             title: format!("{}: plan", self.scenario),
+            partial: String::new(),
             verdict: Some((class, self.verdict.word())),
             sentences: self.sentences.clone(),
             cards: self.cards(),
@@ -417,7 +422,7 @@ fn text(sheet: &Sheet, format: Format, width: usize) -> String {
     let word = sheet.verdict.map_or(String::new(), |(_, word)| format!("{word}: "));
     for (index, sentence) in sheet.sentences.iter().enumerate() {
         let lead = if index == 0 { word.as_str() } else { "" };
-        text.push_str(&wrap(&format!("{lead}{sentence}"), format, width));
+        text.push_str(&wrap(&format!("{lead}{}", plain(sentence, format)), format, width));
         if format == Format::Md {
             text.push('\n');
         }
@@ -426,13 +431,21 @@ fn text(sheet: &Sheet, format: Format, width: usize) -> String {
         text.push_str(&format!("\n{}\n", table(grid, format)));
     }
     text.push('\n');
-    for line in sheet.notes.iter().map(|note| format!("! {note}")) {
+    for line in sheet.notes.iter().map(|note| format!("! {}", plain(note, format))) {
         text.push_str(&wrap(&line, format, width));
     }
     for line in &sheet.method {
-        text.push_str(&wrap(&format!("± {line}"), format, width));
+        text.push_str(&wrap(&format!("± {}", plain(line, format)), format, width));
     }
-    text
+    words::harmless(&text)
+}
+
+/// Text, whatever it holds.
+fn plain(text: &str, format: Format) -> String {
+    match format {
+        Format::Md => cell(text),
+        Format::Human | Format::Csv => text.to_owned(),
+    }
 }
 
 fn table(grid: &Grid, format: Format) -> String {
@@ -443,16 +456,17 @@ fn table(grid: &Grid, format: Format) -> String {
     });
     table.set_content_arrangement(ContentArrangement::Disabled);
     let mut rows = grid.rows.iter();
-    table.set_header(rows.next().into_iter().flatten());
+    let text = |row: &Vec<String>| row.iter().map(|one| plain(one, format)).collect::<Vec<_>>();
+    table.set_header(rows.next().map(text).unwrap_or_default());
     for row in rows {
-        table.add_row(row);
+        table.add_row(text(row));
     }
     let text = table.to_string();
     let lines = text.lines().map(str::trim_end).filter(|line| !line.starts_with('─'));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn page(sheet: &Sheet, template: Option<&Template>) -> Result<String, TemplateError> {
+pub(crate) fn page(sheet: &Sheet, template: Option<&Template>) -> Result<String, TemplateError> {
     let grid = |grid: &Grid| context! { title => &grid.title, rows => grid.rows.clone() };
     let card = |one: &(&str, String, String)| {
         let (head, value, note) = one.clone();
@@ -468,7 +482,7 @@ fn page(sheet: &Sheet, template: Option<&Template>) -> Result<String, TemplateEr
     let context = context! {
         title => &sheet.title,
         version => &sheet.version,
-        partial => "",
+        partial => &sheet.partial,
         verdict => context! { class, word, symbol, rest => sheet.sentences.first().cloned() },
         cards => sheet.cards.iter().map(card).collect::<Vec<_>>(),
         sentences => sheet.sentences.iter().skip(1).cloned().collect::<Vec<_>>(),

@@ -1,6 +1,9 @@
-//! The results of a sweep: `sweep.json`, `cells.csv` and a table.
+//! The results of a sweep: `sweep.json`, `cells.csv`, a table and a page.
 //!
-//! All three are written cell by cell, so that memory does not grow with their number.
+//! All of them are written cell by cell, so that memory does not grow with their number.
+
+pub(crate) mod axis;
+pub(crate) mod page;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,7 +17,9 @@ use crate::summary::{
     ClassSummary, Counts, Distribution, Estimate, Fate, ObjectiveResult, Proportion, Summary,
     Verdict,
 };
-use crate::{Format, rows, words};
+use crate::{Format, markdown, rows, words};
+
+pub use page::SweepPage;
 
 /// The version of the layout of `sweep.json` and `cells.csv`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -370,7 +375,7 @@ pub fn table(
     if let Some(cell) = shown.first() {
         text += &format!("{}\n", cell.interval_note);
     }
-    text
+    words::harmless(&text)
 }
 
 fn grid(study: &Study, cells: &[CellSummary], (format, columns): (Format, usize)) -> String {
@@ -387,7 +392,8 @@ fn grid(study: &Study, cells: &[CellSummary], (format, columns): (Format, usize)
     head.extend(short(&study.parameters));
     head.push(String::new());
     head.extend(heads.take(columns));
-    table.set_header(head);
+    let text = |one: String| if format == Format::Md { markdown::cell(&one) } else { one };
+    table.set_header(head.into_iter().map(text));
     for cell in cells {
         let mut row = vec![cell.cell.to_string()];
         let set = |path| cell.parameters.get(path).map_or("–".to_owned(), plain);
@@ -398,7 +404,7 @@ fn grid(study: &Study, cells: &[CellSummary], (format, columns): (Format, usize)
             [good, words::latency(&class.ttft.p99)]
         });
         row.extend(numbers.take(columns));
-        table.add_row(row);
+        table.add_row(row.into_iter().map(text));
     }
     for index in study.parameters.len() + 2..study.parameters.len() + 2 + columns {
         if let Some(column) = table.column_mut(index) {

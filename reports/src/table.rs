@@ -111,7 +111,7 @@ fn human(summary: &Summary, sparks: &[String], width: usize) -> String {
     for line in &summary.next {
         text.push_str(&wrap(&format!("→ {line}"), format, width));
     }
-    text
+    words::harmless(&text)
 }
 
 /// The conservation line, and why it counts more than the table does.

@@ -111,6 +111,16 @@ pub(crate) fn conservation(counts: &Counts) -> String {
     format!("offered {} = {}", count(counts.offered), parts.join(" + "))
 }
 
+/// Without what would steer a terminal or turn the direction of the text around: names may hold
+/// anything.
+pub(crate) fn harmless(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace(steers, "\u{fffd}")
+}
+
 /// `a`, `a and b`, `a, b and c`.
 pub(crate) fn list(names: &[String]) -> String {
     match names {

@@ -4,11 +4,11 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use plimsoll_report::OutputFolder;
-use plimsoll_report::sweep::{self, CellSummary, Study, Verdicts};
+use plimsoll_report::sweep::{self, CellSummary, Study, SweepPage, Verdicts};
 
 use super::journal::{FILE, JournalError, Records};
 
-/// Whole results of a sweep, read from journals as they are asked for.
+/// Results of a sweep, read from journals as they are asked for.
 #[derive(Debug)]
 pub struct Collected {
     /// In the order of the shards.
@@ -100,6 +100,14 @@ pub fn merge(folders: &[PathBuf]) -> Result<Collected, MergeError> {
     Ok(Collected::new(journals))
 }
 
+/// What a folder's journal holds, whole or not; `None` where there is none.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn so_far(folder: &Path) -> Result<Option<Collected>, JournalError> {
+    Ok(Records::read(folder)?.map(|records| Collected::new(vec![records])))
+}
+
 fn read(folder: &Path) -> Result<Vec<Records>, MergeError> {
     if let Some(records) = Records::read(folder)? {
         return Ok(vec![records]);
@@ -189,17 +197,31 @@ impl Collected {
 
     /// The result of each cell as JSON, in order.
     fn json(&self) -> impl Iterator<Item = io::Result<Vec<u8>>> {
-        // Cell n is in shard n mod N, and each journal has its cells in order.
-        let shards = self.journals.len() as u64;
-        (0..self.study().cells).map(move |cell| {
-            let records = &self.journals[(cell % shards) as usize];
-            records.json(&records.spots[(cell / shards) as usize])
+        // Each journal has its cells in order.
+        let mut next = vec![0; self.journals.len()];
+        std::iter::from_fn(move || {
+            let cell =
+                |number: usize| self.journals[number].spots.get(next[number]).map(|s| s.cell);
+            let heads = (0..next.len()).filter_map(|number| Some((cell(number)?, number)));
+            let (_, number) = heads.min()?;
+            let records = &self.journals[number];
+            let spot = &records.spots[next[number]];
+            next[number] += 1;
+            Some(records.json(spot))
         })
     }
 
     /// The result of each cell, in order.
     pub fn cells(&self) -> impl Iterator<Item = io::Result<CellSummary>> {
         self.json().map(|json| Ok(serde_json::from_slice(&json?)?))
+    }
+
+    /// What is done, as a page: `PARTIAL` where that is not all.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn page(&self) -> io::Result<SweepPage> {
+        SweepPage::new((self.study(), self.verdicts), self.cells())
     }
 
     /// Writes `sweep.json` and `cells.csv`.

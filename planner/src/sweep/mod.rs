@@ -22,7 +22,7 @@ use plimsoll_scenario::{Cell, Diagnostics, Parameter, Sweep};
 use rayon::prelude::*;
 use twox_hash::xxhash3_128::Hasher;
 
-pub use collect::{Collected, MergeError, merge};
+pub use collect::{Collected, MergeError, merge, so_far};
 pub use journal::{Damage, FILE, Header, Journal, JournalError, Lock, Records};
 pub use shard::Shard;
 

@@ -350,6 +350,12 @@ impl Blame {
         victim.idle + victim.idle_from.map_or(0, |from| free - from)
     }
 
+    /// Whether requests of some class wait in the allocator for KV memory.
+    pub fn waits_for_memory(&self) -> bool {
+        let waits = |victim: &Victim| victim.waiting > 0 && victim.bound == Some(Bound::KvMemory);
+        self.victims.iter().any(waits)
+    }
+
     fn rebind(&mut self, row: usize, bound: Option<Bound>) {
         let Victim { waiting, measured, bound: before, .. } = self.victims[row];
         if bound != before {

@@ -4,10 +4,10 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::canvas::{Area, BAD, DRAWN, anchored, bar, line, svg, text_style, write};
+use super::canvas::{Area, BAD, DRAWN, anchored, bar, fitting, line, svg, text_style, write};
 use super::{Chart, Subject};
 use crate::blame::told;
-use crate::summary::{BlameKind, BlamedPart, ClassSummary};
+use crate::summary::{BlameKind, BlamedPart, ClassSummary, Summary};
 use crate::words;
 
 const LEFT: i32 = 110;
@@ -16,7 +16,7 @@ const HEAD: i32 = 52;
 const ROW: i32 = 74;
 
 /// A column of the matrix.
-enum Column {
+pub(super) enum Column {
     /// A class, which held what was waited for.
     Class(String),
     /// No holder: its own limit, a line of the policy, signals, backends.
@@ -38,11 +38,34 @@ impl Column {
     }
 }
 
-const FORMULA: &str = "a wait falls on those who hold what is waited for, each by its part; share = weight ÷ weights of those who hold or wait; the parts of a row sum to queue_time exactly";
+pub(super) const FORMULA: &str = "a wait falls on those who hold what is waited for, each by its part; share = weight ÷ weights of those who hold or wait; the parts of a row sum to queue_time exactly";
 
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
-    let victims: Vec<&ClassSummary> =
-        subject.summary.classes.iter().filter(|class| !class.waiting.blame.is_empty()).collect();
+    let victims = victims(subject.summary);
+    let columns = columns(subject, &victims);
+    let title = title(&victims);
+    let how = format!(
+        "A row is a class that waited, a column what its waiting falls on: whoever held what \
+         it waited for, or a limit without a holder. {COLOURS} Each row sums to all waiting of its \
+         class, which stands at the left.{}",
+        subject.estimated()
+    );
+    let drawing =
+        svg(height(&victims) as u32, &title, &how, |area| paint(area, &victims, &columns));
+    Chart { name: "blame", svg: drawing, data: data(&victims), title, how, formula: FORMULA }
+}
+
+/// What its colours mean.
+pub(super) const COLOURS: &str = "Orange is what a class held above its share by weight, blue what it \
+    held within it, grey its own requests and its own limits.";
+
+/// The classes that waited.
+pub(super) fn victims(summary: &Summary) -> Vec<&ClassSummary> {
+    summary.classes.iter().filter(|class| !class.waiting.blame.is_empty()).collect()
+}
+
+/// Those on whom any of the victims' waiting falls.
+pub(super) fn columns(subject: &Subject<'_>, victims: &[&ClassSummary]) -> Vec<Column> {
     let mut columns: Vec<Column> =
         subject.classes().map(|(_, name)| Column::Class(name.to_owned())).collect();
     let any = |column: &Column| {
@@ -50,17 +73,12 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     };
     columns.push(Column::Other);
     columns.retain(any);
-    let title = title(&victims);
-    let how = format!(
-        "A row is a class that waited, a column what its waiting falls on: whoever held what \
-               it waited for, or a limit without a holder. Orange is what a class held above \
-               its share by weight, blue what it held within it, grey its own requests and its own \
-               limits. Each row sums to all waiting of its class, which stands at the left.{}",
-        subject.estimated()
-    );
-    let height = (HEAD + ROW * victims.len().max(1) as i32 + 8) as u32;
-    let drawing = svg(height, &title, &how, |area| paint(area, &victims, &columns));
-    Chart { name: "blame", svg: drawing, data: data(&victims), title, how, formula: FORMULA }
+    columns
+}
+
+/// In pixels.
+pub(super) fn height(victims: &[&ClassSummary]) -> i32 {
+    HEAD + ROW * victims.len().max(1) as i32 + 8
 }
 
 fn title(victims: &[&ClassSummary]) -> String {
@@ -84,13 +102,14 @@ fn title(victims: &[&ClassSummary]) -> String {
     }
 }
 
-fn paint(area: &Area<'_>, victims: &[&ClassSummary], columns: &[Column]) {
+pub(super) fn paint(area: &Area<'_>, victims: &[&ClassSummary], columns: &[Column]) {
     let small = || text_style(13);
     let width = (RIGHT - LEFT) / columns.len().max(1) as i32;
     write(area, "who waited", (8, 30), anchored(small(), HPos::Left));
     for (number, column) in columns.iter().enumerate() {
         let x = LEFT + number as i32 * width;
-        write(area, column.head(), (x + 6, 30), anchored(text_style(14), HPos::Left));
+        let head = fitting(column.head(), width - 10, 14);
+        write(area, &head, (x + 6, 30), anchored(text_style(14), HPos::Left));
     }
     write(area, "because of", (LEFT + 6, 12), anchored(small(), HPos::Left));
     if victims.is_empty() {
@@ -100,7 +119,8 @@ fn paint(area: &Area<'_>, victims: &[&ClassSummary], columns: &[Column]) {
         let top = HEAD + number as i32 * ROW;
         line(area, (0, top), (RIGHT, top), BLACK.mix(0.15).stroke_width(1));
         let all: f64 = victim.waiting.blame.iter().map(|part| part.seconds).sum();
-        write(area, &victim.name, (8, top + 22), anchored(text_style(15), HPos::Left));
+        let name = fitting(&victim.name, LEFT - 14, 15);
+        write(area, &name, (8, top + 22), anchored(text_style(15), HPos::Left));
         write(area, &words::secs(all), (8, top + 42), anchored(small(), HPos::Left));
         for (number, column) in columns.iter().enumerate() {
             let parts: Vec<&BlamedPart> =
@@ -161,7 +181,7 @@ pub(super) fn color(kind: BlameKind) -> RGBAColor {
     }
 }
 
-fn data(victims: &[&ClassSummary]) -> Vec<Vec<String>> {
+pub(super) fn data(victims: &[&ClassSummary]) -> Vec<Vec<String>> {
     let head = ["who waited", "for what", "because of", "kind", "time", "of its waiting", "held"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for victim in victims {

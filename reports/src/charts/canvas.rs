@@ -77,7 +77,9 @@ fn adapt(drawing: &str, title: &str, how: &str) -> String {
             .replace("#FFFFFF", "var(--bg)")
             .replace("#0072B2", "var(--blue)")
             .replace(" font-family=\"sans-serif\"", "")
-            .replace(" opacity=\"1\"", "");
+            .replace(" opacity=\"1\"", "")
+            // XML knows no control characters.
+            .replace(char::is_control, "");
         if line.starts_with("<polyline") {
             for (color, dash) in PALETTE.iter().zip(DASHES).filter(|(_, dash)| !dash.is_empty()) {
                 let stroke = format!("stroke=\"#{:02X}{:02X}{:02X}\"", color.0, color.1, color.2);
@@ -91,6 +93,7 @@ fn adapt(drawing: &str, title: &str, how: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -124,6 +127,23 @@ pub(super) fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), style: Sha
     area.draw(&PathElement::new(vec![from, to], style)).expect(DRAWN);
 }
 
+/// A line through several points; a class's colour gets its dashes.
+pub(super) fn dashed(area: &Area<'_>, points: Vec<(i32, i32)>, style: ShapeStyle) {
+    if points.len() > 1 {
+        area.draw(&PathElement::new(points, style)).expect(DRAWN);
+    }
+}
+
+/// As much of a text of `size` pixels as fits into a width; what is cut ends in `…`.
+pub(super) fn fitting(text: &str, width: i32, size: i32) -> String {
+    // Letters are about 0.56 of their height on average.
+    let room = (f64::from(width) / (0.56 * f64::from(size))).max(2.0) as usize;
+    match text.char_indices().nth(room.saturating_sub(1)) {
+        Some((at, _)) if text.chars().count() > room => format!("{}…", &text[..at]),
+        Some(_) | None => text.to_owned(),
+    }
+}
+
 /// A line of text.
 pub(super) fn write(area: &Area<'_>, text: &str, at: (i32, i32), style: TextStyle<'static>) {
     area.draw(&Text::new(text.to_owned(), at, style)).expect(DRAWN);
@@ -149,6 +169,7 @@ pub(super) fn end_labels(
     // The swatch says whose it is: coloured letters would be too pale to read.
     for (y, text, row) in labels {
         line(area, (x, y), (x + 16, y), class_color(row).stroke_width(3));
+        let text = fitting(&text, area.dim_in_pixel().0 as i32 - x - 20, 14);
         write(area, &text, (x + 20, y), anchored(text_style(14), HPos::Left));
     }
 }

@@ -4,6 +4,7 @@
 //! stand. Black and white become the page's foreground and background, so that one drawing serves
 //! dark and light.
 
+mod beside;
 mod blame;
 mod canvas;
 mod capacity;
@@ -16,16 +17,22 @@ mod memory;
 mod percentiles;
 mod phases;
 mod queue;
+mod response;
+mod scale;
 mod scoreboard;
 mod shares;
 mod sparkline;
+mod traced;
 mod utilization;
 mod validation;
 
+pub(crate) use beside::draw as beside;
 pub(crate) use capacity::draw as capacity;
 pub(crate) use differences::draw as differences;
 pub(crate) use frontier::draw as frontier;
+pub(crate) use response::draw as response;
 pub(crate) use sparkline::{spark, sparkline};
+pub(crate) use traced::draw as traced;
 pub(crate) use validation::draw as validation;
 
 use serde::Serialize;
@@ -93,12 +100,16 @@ impl Subject<'_> {
     }
 }
 
-/// The charts of a run, in the order of the page.
-pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Chart> {
+fn subject<'a>(plan: &'a Plan, ledgers: &'a [Ledger], summary: &'a Summary) -> Subject<'a> {
     let tallies: Vec<Vec<Tally>> = ledgers.iter().map(Ledger::tallies).collect();
     let pool = |row: usize| merged(tallies.iter().map(|rows| &rows[row])).into_owned();
     let pooled = (0..plan.classes.len()).map(pool).collect();
-    let subject = Subject { plan, summary, ledgers, tallies, pooled };
+    Subject { plan, summary, ledgers, tallies, pooled }
+}
+
+/// The charts of a run, in the order of the page.
+pub(crate) fn draw(plan: &Plan, ledgers: &[Ledger], summary: &Summary) -> Vec<Chart> {
+    let subject = subject(plan, ledgers, summary);
     let mut charts = vec![scoreboard::draw(&subject)];
     if plan.sees_first_tokens() {
         charts.push(percentiles::draw(&subject));

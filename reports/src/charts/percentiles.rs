@@ -10,13 +10,13 @@ use crate::words;
 
 const HEIGHT: u32 = 340;
 /// From the median's side to four nines, in nines: `-log10(1 - p)`.
-const NINES_MAX: f64 = 4.0;
+pub(super) const NINES_MAX: f64 = 4.0;
 const STEPS: usize = 80;
 
 /// A curve: (nines, seconds).
-type Curve = Vec<(f64, f64)>;
+pub(super) type Curve = Vec<(f64, f64)>;
 
-const FORMULA: &str = "ttft = first token − intended arrival, the queue included; nearest rank over pooled requests; x = −log10(1 − p)";
+pub(super) const FORMULA: &str = "ttft = first token − intended arrival, the queue included; nearest rank over pooled requests; x = −log10(1 − p)";
 
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let curves: Vec<(usize, &str, Curve)> = (subject.classes())
@@ -69,7 +69,7 @@ fn title(subject: &Subject<'_>) -> String {
 }
 
 /// As far as at least one request lies beyond.
-fn curve(tally: &Tally) -> Curve {
+pub(super) fn curve(tally: &Tally) -> Curve {
     let view = View::from(&tally.ttft);
     let count = (tally.ttft.observed.count() + tally.ttft.censored.count()) as f64;
     let far = count.log10().min(NINES_MAX);
@@ -144,7 +144,7 @@ fn band(subject: &Subject<'_>, row: usize, curve: &Curve) -> Curve {
     up.chain(edges.iter().rev().map(|&(nines, _, high)| (nines, high))).collect()
 }
 
-fn data(subject: &Subject<'_>) -> Vec<Vec<String>> {
+pub(super) fn data(subject: &Subject<'_>) -> Vec<Vec<String>> {
     let head = ["class", "requests", "p50", "p75", "p90", "p95", "p99", "p99.9", "max"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for class in &subject.summary.classes {

@@ -17,7 +17,7 @@ const RATIO: (i32, i32) = (520, 760);
 /// The ratio axis: from a tenth of the limit to ten times.
 const DECADES: f64 = 1.0;
 
-const FORMULA: &str = "good of offered = good ÷ offered; refused, expired, failed and unfinished requests are missed; measured ÷ limit at the objective's percentile";
+pub(super) const FORMULA: &str = "good of offered = good ÷ offered; refused, expired, failed and unfinished requests are missed; measured ÷ limit at the objective's percentile";
 
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let summary = subject.summary;
@@ -49,7 +49,7 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     }
 }
 
-fn own<'a>(subject: &'a Subject<'_>, class: &ClassSummary) -> Vec<&'a ObjectiveResult> {
+pub(super) fn own<'a>(subject: &'a Subject<'_>, class: &ClassSummary) -> Vec<&'a ObjectiveResult> {
     subject.summary.objectives.iter().filter(|o| o.class == class.name).collect()
 }
 
@@ -65,23 +65,42 @@ fn ratio(objective: &ObjectiveResult) -> f64 {
 }
 
 fn paint(area: &Area<'_>, subject: &Subject<'_>) {
-    let small = || text_style(13);
+    heads(area, area.dim_in_pixel().1 as i32 - 30);
     let mut y = TOP + ROW / 2;
-    write(area, "good of offered", (SHARE.0, 14), anchored(small(), HPos::Left));
-    write(area, "measured ÷ limit", (RATIO.0, 14), anchored(small(), HPos::Left));
-    let bottom = area.dim_in_pixel().1 as i32 - 30;
-    ratio_axis(area, bottom);
     for class in &subject.summary.classes {
-        write(area, &class.name, (SHARE.0 - 12, y), anchored(text_style(15), HPos::Right));
-        attainment(area, class, y);
-        let objectives = own(subject, class);
-        for (index, objective) in objectives.iter().enumerate() {
-            measured(area, objective, y + ROW * index as i32);
-        }
-        if objectives.is_empty() {
-            write(area, "no objective", (RATIO.0, y), anchored(small(), HPos::Left));
-        }
-        y += ROW * objectives.len().max(1) as i32;
+        row(
+            area,
+            subject,
+            (class, &super::canvas::fitting(&class.name, SHARE.0 - 20, 15)),
+            (y, ROW),
+        );
+        y += ROW * own(subject, class).len().max(1) as i32;
+    }
+}
+
+/// What stands over the two panels, and the axis of the right one down to `bottom`.
+pub(super) fn heads(area: &Area<'_>, bottom: i32) {
+    let small = || anchored(text_style(13), HPos::Left);
+    write(area, "good of offered", (SHARE.0, 14), small());
+    write(area, "measured ÷ limit", (RATIO.0, 14), small());
+    ratio_axis(area, bottom);
+}
+
+/// A class under a label, and its objectives below each other.
+pub(super) fn row(
+    area: &Area<'_>,
+    subject: &Subject<'_>,
+    (class, label): (&ClassSummary, &str),
+    (y, apart): (i32, i32),
+) {
+    write(area, label, (SHARE.0 - 12, y), anchored(text_style(15), HPos::Right));
+    attainment(area, class, y);
+    let objectives = own(subject, class);
+    for (index, objective) in objectives.iter().enumerate() {
+        measured(area, objective, y + apart * index as i32);
+    }
+    if objectives.is_empty() {
+        write(area, "no objective", (RATIO.0, y), anchored(text_style(13), HPos::Left));
     }
 }
 
@@ -152,7 +171,7 @@ fn measured(area: &Area<'_>, objective: &ObjectiveResult, y: i32) {
     write(area, &value, (RATIO.1 + 8, y), anchored(text_style(14), HPos::Left));
 }
 
-fn data(subject: &Subject<'_>) -> Vec<Vec<String>> {
+pub(super) fn data(subject: &Subject<'_>) -> Vec<Vec<String>> {
     let head = ["class", "metric", "measured", "limit", "interval", "result"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for class in &subject.summary.classes {

@@ -3,11 +3,19 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::canvas::{DRAWN, anchored, bar, class_color, mesh, svg, text_style, write};
+use super::canvas::{
+    BAD, DRAWN, anchored, bar, class_color, fitting, line, mesh, svg, text_style, write,
+};
+use super::scale::{Scale, upward};
 use super::{Chart, Subject};
+use crate::bins::PoolBin;
 use crate::words;
 
 const HEIGHT: u32 = 300;
+/// The panel of the seats.
+const SEATS: u32 = 150;
+/// Between the lines of a hatching, in pixels.
+const HATCH: i32 = 6;
 /// Bars over time at most.
 const BARS: usize = 120;
 
@@ -16,19 +24,30 @@ struct Stretch {
     from: f64,
     to: f64,
     shares: Vec<f64>,
+    /// Of the engines' time, what was computed again.
+    wasted: f64,
+    /// Of the seats: taken, and free while requests waited for KV memory.
+    taken: f64,
+    blocked: f64,
 }
 
-const FORMULA: &str = "busy = time computing ÷ time there is; of a step, prefill goes by marginal cost, the rest in equal parts to the sequences that decode";
+const FORMULA: &str = "busy = time computing ÷ time there is; of a step, prefill goes by marginal cost, the rest in equal parts to the sequences that decode; work done twice = busy × recomputed tokens ÷ computed tokens; blocked by memory = seats that stand free while requests wait for KV memory ÷ seats";
 
 pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let stretches = stretches(subject);
     let title = title(subject);
     let how = format!(
-        "Height is the share of all replicas' time that each class used; what is empty was idle. A \
-         replica is busy while it holds any request: busy is not full.{}",
+        "Above: height is the share of all replicas' time that each class used; what is empty was \
+         idle, what is hatched was computed a second time. A replica is busy while it holds any \
+         request: busy is not full. Below: of the seats of all replicas, blue those taken, orange \
+         those blocked by memory: free, while requests waited for KV memory.{}",
         subject.which_replication()
     );
-    let drawing = svg(HEIGHT, &title, &how, |area| paint(area, subject, &stretches));
+    let drawing = svg(HEIGHT + SEATS, &title, &how, |area| {
+        let (time, seats) = area.split_vertically(HEIGHT);
+        paint(&time, subject, &stretches);
+        paint_seats(&seats, subject, &stretches);
+    });
     Chart {
         name: "utilization",
         svg: drawing,
@@ -52,7 +71,19 @@ fn stretches(subject: &Subject<'_>) -> Vec<Stretch> {
             series.class_bins(row)[first..last].iter().map(|bin| bin.busy.secs_f64()).sum()
         };
         let length = (to - from).max(1e-9) * replicas;
-        Stretch { from, to, shares: subject.classes().map(|(row, _)| busy(row) / length).collect() }
+        let shares = subject.classes().map(|(row, _)| busy(row) / length).collect();
+        let pools =
+            (0..subject.plan.pools.len()).flat_map(|pool| &series.pool_bins(pool)[first..last]);
+        let sum = |of: fn(&PoolBin) -> f64| pools.clone().map(of).sum::<f64>();
+        let seats = sum(|bin| bin.seats as f64).max(1.0);
+        Stretch {
+            from,
+            to,
+            shares,
+            wasted: sum(|bin| bin.wasted.secs_f64()) / length,
+            taken: sum(|bin| bin.running as f64) / seats,
+            blocked: sum(|bin| bin.blocked as f64) / seats,
+        }
     };
     let drawn = (0..bins).step_by(step).map(stretch);
     drawn.filter(|stretch| stretch.to > stretch.from).collect()
@@ -122,6 +153,13 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Str
             labels.push((name.to_owned(), chart.backend_coord(&(middle, height))));
         }
     }
+    for stretch in stretches.iter().filter(|stretch| stretch.wasted > 0.002) {
+        let top = stretch.shares.iter().sum::<f64>().min(1.0);
+        let corner = |at: f64, height: f64| chart.backend_coord(&(at / scale, height));
+        let (from, to) =
+            (corner(stretch.from, top), corner(stretch.to, (top - stretch.wasted).max(0.0)));
+        hatch(area, from, to);
+    }
     for (name, at) in labels {
         let style = ("sans-serif", 15).into_font().color(&RGBColor(0x11, 0x11, 0x11));
         write(area, &name, at, anchored(style, HPos::Center));
@@ -129,8 +167,48 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Str
     let mut x = 72;
     for (row, name) in subject.classes() {
         bar(area, (x, 4), (x + 14, 16), &class_color(row).to_rgba());
-        write(area, name, (x + 20, 10), anchored(text_style(14), HPos::Left));
+        let name = fitting(name, 160, 14);
+        write(area, &name, (x + 20, 10), anchored(text_style(14), HPos::Left));
         x += 40 + 8 * name.chars().count() as i32;
+    }
+}
+
+/// Slanted lines over what was done twice; they meet those of the stretch beside it.
+fn hatch(area: &super::canvas::Area<'_>, (left, top): (i32, i32), (right, bottom): (i32, i32)) {
+    let ink = RGBColor(0x11, 0x11, 0x11).stroke_width(1);
+    let first = (left + top).div_euclid(HATCH) * HATCH;
+    for sum in (first..=right + bottom).step_by(HATCH as usize) {
+        // Points whose x and y add up to `sum`, within the corners.
+        let (start, end) = ((sum - bottom).max(left), (sum - top).min(right));
+        if end > start {
+            line(area, (start, sum - start), (end, sum - end), ink);
+        }
+    }
+}
+
+fn paint_seats(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Stretch]) {
+    let (_, scale, end) = subject.time_axis();
+    let across = Scale::linear((0.0, end), (72, super::canvas::WIDTH as i32 - 24));
+    let floor = SEATS as i32 - 14;
+    let up = Scale::linear((0.0, 1.0), (floor, 26));
+    upward(area, &up, (72, super::canvas::WIDTH as i32 - 24), &words::percent);
+    let blue = RGBColor(0x56, 0xB4, 0xE9).mix(0.55);
+    for stretch in stretches {
+        let (left, right) = (across.at(stretch.from / scale), across.at(stretch.to / scale));
+        let (taken, blocked) = (up.at(stretch.taken), up.at(stretch.taken + stretch.blocked));
+        bar(area, (left, taken), (right, floor), &blue);
+        bar(area, (left, blocked), (right, taken), &BAD.mix(0.9));
+    }
+    line(
+        area,
+        (72, floor),
+        (super::canvas::WIDTH as i32 - 24, floor),
+        BLACK.mix(0.5).stroke_width(1),
+    );
+    let keys = [(72, "seats taken", blue), (190, "blocked by memory", BAD.mix(0.9))];
+    for (x, name, color) in keys {
+        bar(area, (x, 4), (x + 14, 16), &color);
+        write(area, name, (x + 20, 10), anchored(text_style(14), HPos::Left));
     }
 }
 
@@ -151,13 +229,14 @@ fn data(subject: &Subject<'_>, stretches: &[Stretch]) -> Vec<Vec<String>> {
     const ROWS: usize = 40;
     let mut head = vec!["from".to_owned()];
     head.extend(subject.classes().map(|(_, name)| name.to_owned()));
-    head.push("idle".to_owned());
+    head.extend(["idle", "done twice", "seats taken", "blocked by memory"].map(str::to_owned));
     let mut rows = vec![head];
     for stretch in stretches.iter().step_by(stretches.len().div_ceil(ROWS).max(1)) {
         let mut row = vec![words::secs(stretch.from)];
         row.extend(stretch.shares.iter().map(|share| words::percent(*share)));
         let idle = (1.0 - stretch.shares.iter().sum::<f64>()).max(0.0);
-        row.push(words::percent(idle));
+        let more = [idle, stretch.wasted, stretch.taken, stretch.blocked];
+        row.extend(more.map(words::percent));
         rows.push(row);
     }
     rows

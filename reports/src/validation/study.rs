@@ -49,6 +49,7 @@ impl Validation {
         };
         Sheet {
             title: format!("{}: validation", self.scenario),
+            partial: String::new(),
             verdict: Some((class, self.verdict.word())),
             sentences: self.sentences.clone(),
             cards: self.cards(),

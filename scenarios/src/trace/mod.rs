@@ -5,6 +5,7 @@ mod lines;
 mod mooncake;
 mod open;
 mod reader;
+mod rows;
 mod timestamp;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use plimsoll_base::{ClassId, SourceId, Span, TenantId, Time};
 
 pub use reader::{TraceCounts, TraceSource, TraceTotals};
+pub use rows::{TraceRow, TraceRows};
 
 /// What to replay, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +61,26 @@ pub enum Format {
     AzureCsv,
     /// Mooncake JSON lines: timestamp in milliseconds, input_length, output_length.
     MooncakeJsonl,
+}
+
+/// Tokens of a block of Mooncake's `hash_ids`: see the trace's own README.
+const MOONCAKE_BLOCK: u32 = 512;
+
+impl Format {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::AzureCsv => "Azure CSV",
+            Format::MooncakeJsonl => "Mooncake JSON lines",
+        }
+    }
+    /// Tokens of a block of prompt whose hash it states; `None` if it states none.
+    pub const fn block_tokens(self) -> Option<u32> {
+        match self {
+            Format::AzureCsv => None,
+            Format::MooncakeJsonl => Some(MOONCAKE_BLOCK),
+        }
+    }
 }
 
 /// Who pays for a row and which class it claims.

@@ -53,6 +53,22 @@ pub(super) fn row(lines: &Lines) -> Result<Row, Mistake> {
     })
 }
 
+/// The hashes of the blocks of a row's prompt, if it states any.
+pub(super) fn blocks(lines: &Lines) -> Result<Option<Vec<u64>>, Mistake> {
+    #[derive(Deserialize)]
+    struct Blocks {
+        hash_ids: Option<Vec<u64>>,
+    }
+    let parsed: Result<Blocks, _> = serde_json::from_slice(lines.line());
+    parsed.map(|blocks| blocks.hash_ids).map_err(|_| Mistake {
+        code: Code::TraceNumber,
+        bytes: value(lines.line(), "hash_ids"),
+        message: "`hash_ids` is no list of hashes".to_owned(),
+        label: String::new(),
+        help: "write a list of whole numbers, or leave `hash_ids` out".into(),
+    })
+}
+
 /// The bytes of a key's value, to mark them in a message.
 pub(super) fn value(line: &[u8], key: &str) -> Range<usize> {
     let quoted = format!("\"{key}\"");

@@ -1,6 +1,7 @@
 //! A trace as a [`Source`] of requests.
 
 use std::ops::Range;
+use std::path::Path;
 
 use plimsoll_base::{ClassId, Span, Stream, StreamKey, TenantId, Time};
 use plimsoll_config::{Code, Diagnostic, Diagnostics};
@@ -65,7 +66,7 @@ pub struct TraceSource {
     over: bool,
 }
 
-struct Rows {
+pub(super) struct Rows {
     lines: Lines,
     parser: Parser,
     /// Whether the current line is a row that was not taken yet.
@@ -97,7 +98,7 @@ impl TraceSource {
         let shares = 0..trace.assign.len() as u64;
         let assign = format!("workload.{name}.assign");
         Ok(TraceSource {
-            rows: Rows::open(trace).map_err(|fault| fault as SourceError)?,
+            rows: Rows::open(&trace.path, trace.format).map_err(|fault| fault as SourceError)?,
             draws: Draws {
                 tenants: stream(&format!("workload.{name}.tenants"), 0),
                 shares: shares.map(|entity| stream(&assign, entity)).collect(),
@@ -138,7 +139,8 @@ impl TraceSource {
                 return if self.counts.emitted == 0 { Err(self.empty()) } else { Ok(()) };
             };
             self.counts.read += 1;
-            self.sorted(&row)?;
+            self.rows.in_order(self.last, &row)?;
+            self.last = row.nanos;
             let origin = *self.origin.get_or_insert(row.nanos);
             let offset = Span::from_nanos(row.nanos - origin);
             if offset < self.trace.from {
@@ -168,21 +170,6 @@ impl TraceSource {
         self.counts.after += 1;
         self.over = true;
         if self.counts.emitted == 0 { Err(self.empty()) } else { Ok(()) }
-    }
-
-    fn sorted(&mut self, row: &Row) -> Result<(), Fault> {
-        if row.nanos < self.last {
-            let early = Span::from_nanos(self.last - row.nanos);
-            return Err(self.rows.lines.fault(Mistake {
-                code: Code::TraceUnsorted,
-                bytes: row.time_bytes.clone(),
-                message: format!("this row is {early} earlier than the row before it"),
-                label: "out of order".into(),
-                help: "sort the file by its timestamp".into(),
-            }));
-        }
-        self.last = row.nanos;
-        Ok(())
     }
 
     /// Whether the row can be a request; counts or refuses it if not.
@@ -309,8 +296,8 @@ impl Source for TraceSource {
 }
 
 impl Rows {
-    fn open(trace: &Trace) -> Result<Rows, Fault> {
-        let mut lines = Lines::open(&trace.path)?;
+    pub(super) fn open(path: &Path, format: Option<Format>) -> Result<Rows, Fault> {
+        let mut lines = Lines::open(path)?;
         if !lines.advance()? {
             let message = format!("`{}` is empty", lines.path());
             return Err(Box::new(Diagnostics::bare(
@@ -319,7 +306,7 @@ impl Rows {
             )));
         }
         let first = lines.line().first().copied();
-        let detected = match trace.format {
+        let detected = match format {
             Some(format) => format,
             None if first == Some(b'{') => Format::MooncakeJsonl,
             None if azure::is_header(lines.line()) => Format::AzureCsv,
@@ -342,7 +329,39 @@ impl Rows {
         Ok(Rows { lines, parser, pending })
     }
 
-    fn next(&mut self) -> Result<Option<Row>, Fault> {
+    pub(super) fn format(&self) -> Format {
+        match self.parser {
+            Parser::Azure(_) => Format::AzureCsv,
+            Parser::Mooncake => Format::MooncakeJsonl,
+        }
+    }
+
+    /// Refuses a row that is earlier than `last`, the one before it.
+    pub(super) fn in_order(&self, last: u64, row: &Row) -> Result<(), Fault> {
+        if row.nanos >= last {
+            return Ok(());
+        }
+        let early = Span::from_nanos(last - row.nanos);
+        Err(self.lines.fault(Mistake {
+            code: Code::TraceUnsorted,
+            bytes: row.time_bytes.clone(),
+            message: format!("this row is {early} earlier than the row before it"),
+            label: "out of order".into(),
+            help: "sort the file by its timestamp".into(),
+        }))
+    }
+
+    /// What the prompt of the row that was read last begins with.
+    pub(super) fn blocks(&self) -> Result<Option<Vec<u64>>, Fault> {
+        match self.parser {
+            Parser::Azure(_) => Ok(None),
+            Parser::Mooncake => {
+                mooncake::blocks(&self.lines).map_err(|mistake| self.lines.fault(mistake))
+            }
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Row>, Fault> {
         if !std::mem::take(&mut self.pending) && !self.lines.advance()? {
             return Ok(None);
         }
