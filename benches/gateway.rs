@@ -189,13 +189,13 @@ async fn ask(stream: &mut TcpStream, request: &[u8], end: &[u8]) -> Duration {
     }
 }
 
-/// An open loop to an address: its connections, the times to first token, and the CPU that the load,
-/// the gateway and the backend have taken meanwhile.
+/// An open loop to an address: its connections, the times to first token of each turn, and the CPU that
+/// the load, the gateway and the backend have taken meanwhile.
 struct Loop {
     address: SocketAddr,
     /// Those used longest ago first: none is idle long enough to be closed.
     kept: Arc<Mutex<VecDeque<TcpStream>>>,
-    times: Vec<Duration>,
+    times: Vec<Vec<Duration>>,
     cpu: [f64; 3],
 }
 
@@ -226,21 +226,32 @@ impl Loop {
                 first
             }));
         }
-        for (number, task) in (0..rate).zip(tasks) {
-            let first = task.await.expect("it does not panic");
-            if number >= rate / START {
-                self.times.push(first);
-            }
+        let mut times = Vec::new();
+        for task in tasks {
+            times.push(task.await.expect("it does not panic"));
         }
+        times.drain(..(rate / START) as usize);
+        times.sort_unstable();
+        self.times.push(times);
         for ((sum, after), before) in self.cpu.iter_mut().zip(cpu()).zip(before) {
             *sum += after - before;
         }
     }
+
+    /// A quantile of each turn, in ms.
+    fn quantiles(&self, part: f64) -> impl Iterator<Item = f64> {
+        self.times.iter().map(move |times| {
+            let at = ((times.len() as f64 * part) as usize).min(times.len() - 1);
+            times[at].as_secs_f64() * 1e3
+        })
+    }
 }
 
-fn quantile(times: &mut [Duration], part: f64) -> Duration {
-    times.sort_unstable();
-    times[((times.len() as f64 * part) as usize).min(times.len() - 1)]
+/// The least, the median and the most.
+fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
 
 /// With a chunk a token, and with chunks of as many as engines under load are told to send at once
@@ -258,17 +269,22 @@ async fn streams(sides: &Sides) {
             }
         }
         println!(
-            "{rate} streams/s of {TOKENS} tokens in chunks of {interval}, {TURNS} turns of a second, \
-             time to first token"
+            "{rate} streams/s of {TOKENS} tokens in chunks of {interval}, time to first token: the \
+             median of {TURNS} turns of a second (the least and the most)"
         );
         for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-            let [direct, through, least] =
-                loops.each_mut().map(|one| quantile(&mut one.times, part).as_secs_f64() * 1e3);
+            let [direct, gateway, relay] = loops.each_ref().map(|one| one.quantiles(part));
+            let direct: Vec<f64> = direct.collect();
+            let added = |other: &mut dyn Iterator<Item = f64>| {
+                let [least, median, most] =
+                    spread(other.zip(&direct).map(|(it, direct)| it - direct));
+                format!("{median:.3} ms ({least:.3} to {most:.3})")
+            };
             println!(
-                "  {name}: direct {direct:.2} ms, gateway {through:.2} ms, added {:.3} ms; a relay \
-                 that copies bytes adds {:.3} ms",
-                through - direct,
-                least - direct
+                "  {name}: direct {:.2} ms; the gateway adds {}, a relay that copies bytes {}",
+                spread(direct.iter().copied())[1],
+                added(&mut { gateway }),
+                added(&mut { relay })
             );
         }
         for (name, one) in ["direct", "gateway", "relay"].iter().zip(&loops) {

@@ -236,7 +236,8 @@ impl<B: Batch> Unit<B> {
         while let Some(key) = self.link.land(now) {
             self.land(key, now, ear);
         }
-        while let Some((key, _)) = self.doomed.pop_front_if(|(_, at)| *at <= now) {
+        while let Some((key, _)) = self.doomed.front().copied().filter(|(_, at)| *at <= now) {
+            self.doomed.pop_front();
             self.drop_doomed(key, now, ear);
         }
     }
@@ -391,7 +392,7 @@ impl<B: Batch> Unit<B> {
 }
 
 fn add(all: &mut BackendSample, one: &BackendSample, delivers: u64) {
-    all.busy = all.busy + one.busy;
+    all.busy += one.busy;
     all.steps += one.steps;
     all.prefill_tokens += one.prefill_tokens;
     all.output_tokens += one.output_tokens * delivers;

@@ -8,7 +8,8 @@ use crate::kernel::Agenda;
 use crate::model::Pool;
 use crate::unit::Unit;
 
-/// A machine without a clock.
+/// A machine without a clock. Most are whole, and are found without a further look into memory.
+#[expect(clippy::large_enum_variant)]
 pub(super) enum Machine<B> {
     /// One engine computes prompts and decodes.
     Whole(Engine<B>),
