@@ -239,17 +239,15 @@ impl Loop {
     }
 
     /// A quantile of each turn, in ms.
-    fn quantiles(&self, part: f64) -> impl Iterator<Item = f64> {
-        self.times.iter().map(move |times| {
-            let at = ((times.len() as f64 * part) as usize).min(times.len() - 1);
-            times[at].as_secs_f64() * 1e3
-        })
+    fn quantiles(&self, part: f64) -> Vec<f64> {
+        let one =
+            |times: &Vec<Duration>| times[(times.len() as f64 * part) as usize].as_secs_f64() * 1e3;
+        self.times.iter().map(one).collect()
     }
 }
 
 /// The least, the median and the most.
-fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut values: Vec<f64> = values.collect();
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_unstable_by(f64::total_cmp);
     [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
@@ -274,17 +272,16 @@ async fn streams(sides: &Sides) {
         );
         for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
             let [direct, gateway, relay] = loops.each_ref().map(|one| one.quantiles(part));
-            let direct: Vec<f64> = direct.collect();
-            let added = |other: &mut dyn Iterator<Item = f64>| {
-                let [least, median, most] =
-                    spread(other.zip(&direct).map(|(it, direct)| it - direct));
+            let added = |other: &[f64]| {
+                let more = other.iter().zip(&direct).map(|(other, direct)| other - direct);
+                let [least, median, most] = spread(more.collect());
                 format!("{median:.3} ms ({least:.3} to {most:.3})")
             };
             println!(
                 "  {name}: direct {:.2} ms; the gateway adds {}, a relay that copies bytes {}",
-                spread(direct.iter().copied())[1],
-                added(&mut { gateway }),
-                added(&mut { relay })
+                spread(direct.clone())[1],
+                added(&gateway),
+                added(&relay)
             );
         }
         for (name, one) in ["direct", "gateway", "relay"].iter().zip(&loops) {

@@ -63,10 +63,10 @@ fn engine(scenario: &Scenario, name: Option<&str>) -> Result<EngineModel, Failur
     };
     let pool = &scenario.model.pools[index];
     if pool.split.is_some() {
+        let name = &names[index];
         let message = format!(
-            "`{}` is disaggregated, and a test backend is one engine: \
-             `--set pool.{}.disaggregated.on=false` makes it one",
-            names[index], names[index]
+            "`{name}` is disaggregated, and a test backend is one engine: \
+             `--set pool.{name}.disaggregated.on=false` makes it one"
         );
         return Err(Failure::Usage(message));
     }

@@ -13,10 +13,10 @@ use plimsoll_probe::calibrate::{
 use plimsoll_probe::device::{Device, DeviceError, Limits, Remote, RemoteOptions};
 
 use crate::arguments::{CalibrateOptions, ServerKind};
+use crate::run::INTERRUPTED;
 use crate::{Failure, interrupt};
 
 const INCONCLUSIVE: u8 = 4;
-const INTERRUPTED: u8 = 130;
 
 /// Measures a device, or reads a log, and writes a profile.
 pub fn calibrate(options: &CalibrateOptions) -> Result<ExitCode, Failure> {

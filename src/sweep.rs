@@ -18,12 +18,11 @@ use plimsoll_scenario::{SweepArguments, load_sweep, sweep_of};
 
 use crate::arguments::{CheckOptions, Format, MergeOptions, SweepOptions};
 use crate::progress::{Quiet, SweepBar};
-use crate::run::{bad_template, file_name, locate, read_template};
+use crate::run::{INTERRUPTED, bad_template, file_name, locate, read_template};
 use crate::{Failure, emit, interrupt};
 
 /// What the page is called.
 const PAGE: &str = "sweep.html";
-const INTERRUPTED: u8 = 130;
 /// How often it is looked whether another process has left the folder.
 const PATIENCE: Duration = Duration::from_millis(200);
 

@@ -63,8 +63,8 @@ impl Wake for Bell {
         self.wake_by_ref();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        let (before, after) = (Ordering::SeqCst, Ordering::SeqCst);
-        if self.state.compare_exchange(POLLED, RUNG, before, after) == Err(IDLE) {
+        let order = Ordering::SeqCst;
+        if self.state.compare_exchange(POLLED, RUNG, order, order) == Err(IDLE) {
             self.task.wake();
         }
     }

@@ -220,12 +220,7 @@ fn paint(
     };
     upward(area, &up, PLOT, &|value| panel.kind.tick(value));
     line(area, (PLOT.0, floor), (PLOT.1, floor), BLACK.mix(0.5).stroke_width(1));
-    let places: Vec<(i32, String)> = numbers
-        .iter()
-        .zip(&x.texts)
-        .map(|(number, text)| (across.at(*number), text.clone()))
-        .collect();
-    tried(area, &places, floor);
+    tried(area, &places(&across, x), floor);
     let mut labels = Vec::new();
     for (name, number, points) in drawn {
         trace(area, &up, &points, number);
@@ -234,6 +229,13 @@ fn paint(
         }
     }
     end_labels(area, (PLOT.1 + 12, floor), labels);
+}
+
+/// Where the values of a path stand, and what they are called.
+fn places(across: &Scale, x: &Varied) -> Vec<(i32, String)> {
+    let numbers = x.numbers.as_deref().unwrap_or_default();
+    let place = |(number, text): (&f64, &String)| (across.at(*number), text.clone());
+    numbers.iter().zip(&x.texts).map(place).collect()
 }
 
 /// What fits beside a line.
@@ -441,10 +443,5 @@ fn scatter(area: &Area<'_>, top: i32, response: &Response<'_>, x: &Varied) {
         let dot = Circle::new((at, up.at(share)), 4, color.filled());
         area.draw(&dot).expect(super::canvas::DRAWN);
     }
-    let places: Vec<(i32, String)> = numbers
-        .iter()
-        .zip(&x.texts)
-        .map(|(number, text)| (across.at(*number), text.clone()))
-        .collect();
-    tried(area, &places, floor);
+    tried(area, &places(&across, x), floor);
 }

@@ -11,6 +11,9 @@ use crate::device::{Clock, DeviceError, Step};
 /// How often its clock is read beside. It takes a fraction of a millisecond each time.
 const CLOCK_READINGS: usize = 16;
 
+/// The number of a step that there will never be.
+const NEVER: u64 = i64::MAX as u64;
+
 /// Where reading them stands.
 pub(super) struct Steps {
     clock: Clock,
@@ -43,7 +46,7 @@ impl Steps {
     pub async fn take(&self, client: &Client) -> Result<Vec<Step>, DeviceError> {
         let mut reading = self.reading.lock().await;
         for _ in 0..CLOCK_READINGS {
-            self.page(client, (&mut reading, u64::MAX >> 1)).await?;
+            self.page(client, (&mut reading, NEVER)).await?;
         }
         let after = reading.next;
         let page = self.page(client, (&mut reading, after)).await?;
