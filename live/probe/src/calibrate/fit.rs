@@ -2,7 +2,8 @@
 //!
 //! Errors are relative: a row is divided by its measured time. Outliers, which are steps that
 //! somebody else interrupted, are weighted down as Huber (1964) does, by iterated reweighting; each
-//! cell has the same weight, however often it was measured. Coefficients may not be negative (a
+//! cell has the same weight, however often it was measured, and traffic, whose steps count the same,
+//! has twice that of all cells. Coefficients may not be negative (a
 //! step takes no less time for more work): with as few as there are, the optimum is found by
 //! trying every set of coefficients that may be positive (the active sets of Lawson and Hanson
 //! 1974, chapter 23, all of them).
@@ -20,6 +21,8 @@ const REWEIGHTINGS: usize = 12;
 const FOLDS: usize = 5;
 /// A kind with more coefficients must err by this much less on held-out cells.
 const BETTER: f64 = 0.9;
+/// What traffic weighs beside all cells.
+const TRAFFIC: f64 = 2.0;
 /// The most coefficients a kind has.
 const TERMS_MAX: usize = 8;
 
@@ -189,13 +192,21 @@ fn predict(coefficients: &[f64; Feature::COUNT], observation: &Observation) -> f
     coefficients.iter().zip(&observation.sums).map(|(each, sum)| each * sum).sum()
 }
 
+/// What each observation counts.
+fn weights(observations: &[Observation]) -> Vec<f64> {
+    let mut counts = std::collections::BTreeMap::new();
+    for one in observations.iter().filter(|one| !one.traffic) {
+        *counts.entry(one.cell).or_insert(0.0) += 1.0;
+    }
+    let steps = observations.iter().filter(|one| one.traffic).count();
+    let of_traffic = TRAFFIC * counts.len().max(1) as f64 / steps.max(1) as f64;
+    let weight = |one: &Observation| if one.traffic { of_traffic } else { 1.0 / counts[&one.cell] };
+    observations.iter().map(weight).collect()
+}
+
 /// The robust non-negative fit of one kind.
 fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
     let features = kind.features();
-    let mut counts = std::collections::BTreeMap::new();
-    for one in observations {
-        *counts.entry(one.cell).or_insert(0.0) += 1.0;
-    }
     // Columns of about the same size, so that the normal equations keep their digits.
     let scales: Vec<f64> = features
         .iter()
@@ -214,7 +225,7 @@ fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
             scaled.collect()
         })
         .collect();
-    let cell_weights: Vec<f64> = observations.iter().map(|one| 1.0 / counts[&one.cell]).collect();
+    let cell_weights = weights(observations);
     let mut weights = cell_weights.clone();
     let mut found = vec![0.0; features.len()];
     for _ in 0..REWEIGHTINGS {

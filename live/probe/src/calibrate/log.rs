@@ -170,7 +170,7 @@ fn summed(
         sums[square as usize] = if steps > 0.0 { sum * sum / steps } else { 0.0 };
     }
     let nanos = if steps > 0.0 { (to - from) * 1e9 } else { 0.0 };
-    Observation { cell, sums, nanos }
+    Observation { sums, nanos, ..Observation::of(cell) }
 }
 
 /// Which part of the second interval lies within the first.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plimsoll_base::Time;
 use plimsoll_sim::engine::BatchShape;
 
-use super::observation::{Feature, Observation, size_class};
+use super::observation::{Feature, Observation};
 use super::plan::{Cell, Pace, Plan, STEPS};
 use super::profile::{Assumed, Overheads};
 use super::statistics::{half_width, median, relative_spread};
@@ -49,6 +49,8 @@ struct Delays {
     first_byte: Vec<(usize, f64)>,
     chunk: Vec<f64>,
     told: Vec<f64>,
+    /// Of prompts alone, from sending to the first token without the steps that were told.
+    request: Vec<f64>,
 }
 
 impl<'a> Measured<'a> {
@@ -170,7 +172,21 @@ impl<'a> Measured<'a> {
         let steps = self.device.take_steps()?.unwrap_or_default();
         self.steps.extend(steps.iter().filter_map(|step| Observation::of_step(index, step)));
         self.note_delivery(&steps, &answers);
+        if let (Cell::Prefill { .. }, [answer]) = (cell, &answers[..]) {
+            self.note_request(&steps, answer);
+        }
         Ok(values)
+    }
+
+    /// What a request that was alone cost beside its steps until its first token, where steps are
+    /// told: what a step-time model leaves over is its error as well.
+    fn note_request(&mut self, steps: &[Step], answer: &Answer) {
+        let Some(first) = answer.first_token() else { return };
+        let before = steps.iter().filter(|step| answer.sent <= step.start && step.end <= first);
+        let spans: Vec<f64> = before.map(|step| nanos(step.start, step.end)).collect();
+        if !spans.is_empty() {
+            self.delays.request.push(nanos(answer.sent, first) - spans.iter().sum::<f64>());
+        }
     }
 
     /// How long after the end of a step its tokens were there.
@@ -198,9 +214,7 @@ impl<'a> Measured<'a> {
             false => steps_of(&answers, (step_tokens_max, seats)),
         };
         let plan = self.values.len();
-        let all = steps
-            .iter()
-            .filter_map(|step| Observation::of_step(plan + size_class(step.shape), step));
+        let all = steps.iter().filter_map(|step| Observation::of_traffic(plan, step));
         match self.tells_steps {
             true => self.steps.extend(all),
             false => self.seen.extend(all),
@@ -378,8 +392,10 @@ impl<'a> Measured<'a> {
     /// What a request costs beside steps, where steps cost what `predict` says.
     pub fn overheads(&self, predict: impl Fn(&Observation) -> f64) -> Overheads {
         let alone = |one: &&Observation| one.sums[Feature::Requests as usize] > 0.0;
-        let request: Vec<f64> =
-            self.seen.iter().filter(alone).map(|one| one.nanos - predict(one)).collect();
+        let request: Vec<f64> = match self.delays.request.is_empty() {
+            true => self.seen.iter().filter(alone).map(|one| one.nanos - predict(one)).collect(),
+            false => self.delays.request.clone(),
+        };
         let first_byte = self.delays.first_byte.iter();
         let first_byte: Vec<f64> =
             first_byte.map(|(index, nanos)| nanos - predict(&self.seen[*index])).collect();

@@ -25,7 +25,6 @@ use crate::device::{Device, DeviceError, Limits};
 
 pub use fit::{Fit, Kind, fit};
 pub use log::{BadLog, LoggedRequest, from_log, parse_log, replayed};
-pub(crate) use observation::size_class;
 pub use observation::{Feature, Observation};
 pub use plan::{Cell, Plan};
 pub(crate) use profile::today;
@@ -124,20 +123,9 @@ pub fn calibrate(
     measured.traffic(settings.budget.mul_f64(TRAFFIC), watch)?;
     let noise = noise(&rounds, measured.spread())?;
     let kv_tokens = measured.kv_tokens(&plan)?;
-    dump(measured.observations());
     let fitted = fit(measured.observations()).map_err(CalibrateError::TooLittle)?;
     let assumed = measured.assumed(kv_tokens);
     Ok(Profile::new(device.description().clone(), &plan, (fitted, noise, assumed), &measured))
-}
-
-fn dump(all: &[Observation]) {
-    if let Ok(path) = std::env::var("PLIMSOLL_DUMP") {
-        let mut t = String::new();
-        for o in all {
-            t += &format!("{},{:?},{}\n", o.cell, o.sums, o.nanos);
-        }
-        let _ = std::fs::write(path, t.replace(['[', ']', ' '], ""));
-    }
 }
 
 /// How much equal measurements differ.

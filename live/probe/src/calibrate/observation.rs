@@ -37,8 +37,11 @@ impl Feature {
 /// A time that was measured, and what was computed in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observation {
-    /// Which cell of the plan it is of.
+    /// Which cell of the plan it is of, or which size of traffic.
     pub cell: usize,
+    /// Whether it is a step of traffic, which comes as often as it comes, and not of a cell that was
+    /// laid out.
+    pub traffic: bool,
     /// Sums over the steps in it, indexed by [`Feature`].
     pub sums: [f64; Feature::COUNT],
     /// How long it took, in ns.
@@ -47,7 +50,7 @@ pub struct Observation {
 
 /// Which steps of traffic are of about the same size: those that decode by half octaves of their
 /// sequences, those that compute prompts by octaves of prompt tokens.
-pub(crate) fn size_class(shape: BatchShape) -> usize {
+fn size_class(shape: BatchShape) -> usize {
     match shape.prefill {
         0 => (2.0 * (shape.sequences.max(1) as f64).log2()) as usize,
         prefill => 48 + prefill.ilog2() as usize,
@@ -55,6 +58,13 @@ pub(crate) fn size_class(shape: BatchShape) -> usize {
 }
 
 impl Observation {
+    /// A step of traffic; cells of its sizes are those from `cells` on. `None` as of
+    /// [`of_step`](Observation::of_step).
+    pub fn of_traffic(cells: usize, step: &Step) -> Option<Observation> {
+        let one = Observation::of_step(cells + size_class(step.shape), step)?;
+        Some(Observation { traffic: true, ..one })
+    }
+
     /// A step; `None` where it takes no time or the engine does not know what it computed.
     pub fn of_step(cell: usize, step: &Step) -> Option<Observation> {
         let nanos = step.end.saturating_since(step.start).nanos() as f64;

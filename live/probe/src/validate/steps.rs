@@ -8,7 +8,7 @@ use plimsoll_scenario::calibration::CalibrationRangeSpec;
 use plimsoll_sim::engine::{BatchShape, StepCost, StepTimes};
 use plimsoll_sim::model::StepCostSpec;
 
-use crate::calibrate::{Fit, Observation, fit, size_class};
+use crate::calibrate::{Fit, Observation, fit};
 use crate::device::Step;
 
 /// Measured steps to either side of an instant among which the most alike is sought.
@@ -52,7 +52,7 @@ impl Model {
 }
 
 fn observed(shape: BatchShape) -> Observation {
-    let mut one = Observation::of(size_class(shape));
+    let mut one = Observation::default();
     one.add(shape);
     one
 }
@@ -64,9 +64,8 @@ fn nanos(step: &Step) -> f64 {
 impl Measured {
     /// Of steps in order of time; `None` if there are none of known shape.
     pub fn new(steps: &[Step], profile: StepCostSpec) -> Option<Measured> {
-        let observed = steps
-            .iter()
-            .filter_map(|step| Some((step, Observation::of_step(size_class(step.shape), step)?)));
+        let observed =
+            steps.iter().filter_map(|step| Some((step, Observation::of_traffic(0, step)?)));
         let (known, sample): (Vec<&Step>, Vec<Observation>) = observed.unzip();
         let every = known.len().div_ceil(FIT_MAX).max(1);
         let sample: Vec<Observation> = sample.into_iter().step_by(every).collect();
