@@ -11,6 +11,7 @@ use plimsoll_probe::calibrate::{
     CalibrateError, Method, Profile, Settings, Watch, from_log, parse_log,
 };
 use plimsoll_probe::device::{Device, DeviceError, Limits, Remote, RemoteOptions};
+use plimsoll_probe::telemetry;
 
 use crate::arguments::{CalibrateOptions, ServerKind};
 use crate::run::INTERRUPTED;
@@ -39,12 +40,15 @@ pub fn calibrate(options: &CalibrateOptions) -> Result<ExitCode, Failure> {
     let effort = if options.quick { Settings::quick() } else { Settings::full() };
     let settings = Settings { seed: options.seed, known, ..effort };
     let bar = Bar::new(options.quiet);
-    let result = plimsoll_probe::calibrate::calibrate(&*device, &settings, &bar);
+    let gauge = telemetry::find(device.description());
+    let measure = || plimsoll_probe::calibrate::calibrate(&*device, &settings, &bar);
+    let gauge = gauge.as_deref().map_err(Clone::clone);
+    let (result, remarks) = telemetry::remarked(gauge, measure);
     bar.0.finish_and_clear();
     match result {
         Ok(profile) => {
-            write(&options.out, &profile)?;
-            tell(&profile, &options.out)?;
+            write(&options.out, &profile, &remarks)?;
+            tell(&profile, &options.out, &remarks)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(CalibrateError::Interrupted) => {
@@ -77,8 +81,8 @@ fn read(log: &Path, known: Limits, out: &Path) -> Result<ExitCode, Failure> {
     let name = log.file_name().unwrap_or_default().to_string_lossy();
     match from_log(&requests, limits, &name) {
         Ok(profile) => {
-            write(out, &profile)?;
-            tell(&profile, out)?;
+            write(out, &profile, &[])?;
+            tell(&profile, out, &[])?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -157,14 +161,16 @@ pub fn failure(error: DeviceError) -> Failure {
     }
 }
 
-/// Writes the profile under a temporary name first.
-fn write(path: &Path, profile: &Profile) -> Result<(), Failure> {
+/// Writes the profile under a temporary name first, with remarks at its head.
+fn write(path: &Path, profile: &Profile, remarks: &[String]) -> Result<(), Failure> {
+    let line = |remark: &String| format!("# {}.\n", remark.replace(char::is_control, " "));
+    let text: String = remarks.iter().map(line).chain([profile.to_toml()]).collect();
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     };
     let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
-        file.write_all(profile.to_toml().as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.persist(path).map_err(|error| error.error)
     });
     written.with_context(|| format!("writing {}", path.display()))?;
@@ -172,7 +178,7 @@ fn write(path: &Path, profile: &Profile) -> Result<(), Failure> {
 }
 
 /// Says what was found.
-fn tell(profile: &Profile, path: &Path) -> Result<(), Failure> {
+fn tell(profile: &Profile, path: &Path, remarks: &[String]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", profile.provenance())?;
     writeln!(out)?;
@@ -211,6 +217,9 @@ fn tell(profile: &Profile, path: &Path) -> Result<(), Failure> {
     }
     for note in &profile.assumed.notes {
         writeln!(out, "assumed: {note}")?;
+    }
+    for remark in remarks {
+        writeln!(out, "{remark}")?;
     }
     if let Some(warning) = profile.noise.warning() {
         writeln!(out, "warning: {warning}")?;

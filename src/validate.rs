@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use plimsoll_probe::device::Device;
+use plimsoll_probe::telemetry;
 use plimsoll_probe::validate::{Study, ValidateError, Validated};
 use plimsoll_report::OutputFolder;
 use plimsoll_scenario::{OWN, Scenario};
@@ -38,6 +39,7 @@ pub fn validate(options: &ValidateOptions) -> Result<ExitCode, Failure> {
         token_env: options.token_env.as_deref(),
     };
     let device: Arc<dyn Device> = Arc::from(open(&target)?);
+    let gauge = telemetry::find(device.description());
     let path = folder(options.out.as_deref(), &first.name, "validate");
     let out =
         OutputFolder::create(&path).with_context(|| format!("writing to {}", path.display()))?;
@@ -50,6 +52,7 @@ pub fn validate(options: &ValidateOptions) -> Result<ExitCode, Failure> {
         repetitions: options.repetitions,
         within: options.within.0.max(1e-6),
         logs: logs.path(),
+        gauge: gauge.as_deref().map_err(Clone::clone),
     };
     interrupt::listen();
     let bar = Bar::new(options.quiet);
@@ -83,6 +86,9 @@ fn keep(out: &OutputFolder, logs: &Path, made: &Validated) -> std::io::Result<()
     out.write("requests.csv", made.requests.as_bytes())?;
     if let Some(steps) = &made.steps {
         out.write("steps.csv", steps.as_bytes())?;
+    }
+    if let Some(gpus) = &made.gpus {
+        out.write("gpus.csv", gpus.as_bytes())?;
     }
     let place = out.path().join("decisions");
     match std::fs::remove_dir_all(&place) {

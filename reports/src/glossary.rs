@@ -71,7 +71,7 @@ const DIFFERS: [(&str, &str); 11] = [
 ];
 
 /// Words that reports and files use beside the definitions.
-const MORE: [(&str, &str); 73] = [
+const MORE: [(&str, &str); 94] = [
     ("total_tps", "input_tps + output_tps"),
     (
         "dispersion",
@@ -180,6 +180,98 @@ const MORE: [(&str, &str); 73] = [
         "inconclusive",
         "the interval holds the limit, too few samples, or a metric was never measured: exit code 4",
     ),
+    (
+        "agrees",
+        "validate: the interval of each judged error is within the limit (--within), or within the live noise where that is more: exit code 0",
+    ),
+    (
+        "disagrees",
+        "validate: the interval of an error is outside, policies rank the other way round, or a decision log does not replay: exit code 3",
+    ),
+    (
+        "device_saturated",
+        "validate: what was in the device grew to the end of the arrivals beyond its seats; its latencies then only say how long that went on: exit code 4",
+    ),
+    (
+        "client_too_slow",
+        "validate: the p99 of send_lag is more than 1 ms, and its p90 more than a quarter of the error that is allowed of the least median TTFT: exit code 4",
+    ),
+    (
+        "too_noisy",
+        "validate: two live runs with the same arrivals differ by more than twice the limit, so that nothing can be told: exit code 4",
+    ),
+    (
+        "profile_out_of_range",
+        "validate: an error is outside, and more than 5 % of the time was in steps larger than the profile was fitted to: exit code 4",
+    ),
+    (
+        "unclear",
+        "validate: the interval of an error reaches over its limit, which is INCONCLUSIVE: exit code 4",
+    ),
+    (
+        "too_few",
+        "validate: fewer than ten values beyond every percentile, so that none is judged: exit code 4",
+    ),
+    (
+        "live_noise",
+        "validate: the noise floor, how much two live runs with the same arrivals differ, as a part of the number",
+    ),
+    (
+        "noise_floor",
+        "calibrate: the spread of equal measurements as a part of their median (normalised median deviation); of validate it is live_noise",
+    ),
+    (
+        "scheduler",
+        "validate, a part of an error: what is left when steps are as long as they were measured: which requests share a step, and when they enter",
+    ),
+    (
+        "step_times",
+        "validate, a part of an error: what changes when steps are as long as the profile says and not as they were measured",
+    ),
+    (
+        "client",
+        "validate, a part of an error: what the engine's own steps do not show, beside what the profile allows for it: the way there and back",
+    ),
+    (
+        "scheduler_alone",
+        "validate: the scheduler's error as a part of what the engine did, without the client",
+    ),
+    (
+        "ks",
+        "validate: Kolmogorov and Smirnov's distance, the largest gap between the shares of live and of simulated values up to any value; 0 is the same, 1 is apart",
+    ),
+    ("ks_floor", "validate: ks of two live runs with the same arrivals"),
+    ("send_lag", "validate: sent - arrival - what the policy held the request back for"),
+    (
+        "held_out",
+        "calibrate: the held-out error, of the model on cells it was not fitted to, each as a part of what was measured",
+    ),
+    (
+        "by_the_profile",
+        "validate: by which part all steps together would be longer by the profile than they were",
+    ),
+    (
+        "throttled",
+        "validate, calibrate: the part of the time in which a GPU said that power, heat or another GPU held its clocks down; clocks that somebody set are named and not counted",
+    ),
+    (
+        "gpu_utilization",
+        "validate: the part of its driver's sampling period in which any kernel ran on a GPU, however little of it; not the simulator's utilization",
+    ),
+];
+
+/// What reports call a word in other places.
+const ALIASES: [(&str, &str); 10] = [
+    ("too_noisy_to_tell", "too_noisy"),
+    ("noisy", "too_noisy"),
+    ("too_few_requests", "too_few"),
+    ("scheduler_part", "scheduler"),
+    ("step_time_part", "step_times"),
+    ("step_times_part", "step_times"),
+    ("client_part", "client"),
+    ("ks_distance", "ks"),
+    ("held_out_error", "held_out"),
+    ("live_noise_floor", "live_noise"),
 ];
 
 /// All words: the definitions, then the others.
@@ -194,7 +286,14 @@ pub fn glossary() -> impl Iterator<Item = Word> {
 /// The word of a name, whatever its case; percentiles (`p99`, `ttft_p99_s`) are told by what they
 /// are percentiles of.
 pub fn explained(name: &str) -> Option<Word> {
-    let find = |name: &str| glossary().find(|word| word.name.eq_ignore_ascii_case(name));
+    // `DEVICE SATURATED`, `held-out error`.
+    let joined = |name: &str| name.to_ascii_lowercase().replace([' ', '-'], "_");
+    let meant = |name: &str| {
+        let name = joined(name);
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+        alias.map_or(name, |(_, word)| (*word).to_owned())
+    };
+    let find = |name: &str| glossary().find(|word| word.name == meant(name));
     let bare = name.trim_end_matches("_low").trim_end_matches("_high").trim_end_matches("_s");
     // P0102 is the code of an error.
     let is_percentile = |text: &str| {
@@ -237,6 +336,50 @@ mod tests {
         }
         assert_eq!((explained("pretty"), explained("P0001")), (None, None));
         assert_eq!(explained("ttft_p99_s").map(|word| word.name), Some("ttft"));
+    }
+
+    #[test]
+    fn every_word_of_a_validation_is_explained() {
+        use crate::validation::{Agreement, Fault, ValidationVerdict};
+        let json = |value: serde_json::Value| value.as_str().expect("a word").to_owned();
+        let verdicts = [
+            ValidationVerdict::Agrees,
+            ValidationVerdict::Disagrees,
+            ValidationVerdict::DeviceSaturated,
+            ValidationVerdict::ClientTooSlow,
+            ValidationVerdict::TooNoisy,
+            ValidationVerdict::ProfileOutOfRange,
+            ValidationVerdict::Unclear,
+            ValidationVerdict::TooFew,
+        ];
+        let faults = [Fault::Scheduler, Fault::StepTimes, Fault::Client];
+        let results =
+            [Agreement::Agrees, Agreement::Disagrees, Agreement::Unclear, Agreement::Noisy];
+        let mut names = Vec::new();
+        for verdict in verdicts {
+            names.push(verdict.word().to_owned());
+            names.push(json(serde_json::to_value(verdict).expect("it is JSON")));
+        }
+        names.extend(faults.map(|fault| json(serde_json::to_value(fault).expect("it is JSON"))));
+        names.extend(results.map(|result| result.word().to_owned()));
+        let parts = serde_json::to_value(crate::validation::Parts {
+            client: 0.0,
+            scheduler: 0.0,
+            step_times: 0.0,
+            scheduler_alone: 0.0,
+        });
+        names.extend(parts.expect("it is JSON").as_object().expect("an object").keys().cloned());
+        let others = ["noise floor", "live noise", "KS distance", "send lag", "held-out error"];
+        names.extend(others.map(str::to_owned));
+        names.extend(["scheduler part", "step-time part", "client part"].map(str::to_owned));
+        for name in names {
+            let word = explained(&name).unwrap_or_else(|| panic!("{name} is not explained"));
+            let of_all = word.name == "inconclusive" || word.formula.starts_with("calibrate");
+            assert!(of_all || word.formula.contains("validate"), "{name}: {}", word.formula);
+        }
+        assert!(ALIASES.iter().all(|(_, name)| glossary().any(|word| word.name == *name)));
+        assert!(ALIASES.iter().all(|(alias, _)| glossary().all(|word| word.name != *alias)));
+        assert_eq!(explained("TTFT p99").map(|word| word.name), Some("ttft"));
     }
 
     #[test]

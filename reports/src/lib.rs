@@ -40,6 +40,7 @@ mod survival;
 pub mod sweep;
 mod table;
 mod tally;
+pub mod telemetry;
 mod timeseries;
 mod trace;
 pub mod traced;

@@ -2,6 +2,7 @@
 
 use plimsoll_base::{Stream, StreamKey};
 use plimsoll_report::Format;
+use plimsoll_report::telemetry::{Gpu, Reading, Sample, Sampled, Telemetry, Throttle};
 use plimsoll_report::validation::{
     Fault, LogCheck, Repetition, RunSample, SettingSample, StepCheck, Timed, VALIDATION_VERSION,
     Validation, ValidationVerdict, validation,
@@ -61,6 +62,7 @@ fn open() -> Validation {
         settings: Vec::new(),
         rankings: Vec::new(),
         logs: vec![LogCheck { file: "a".into(), inputs: 10, decisions: 5, difference: None }],
+        telemetry: Telemetry::Absent("no GPU was looked at: there is none".into()),
         notes: vec!["a note".into()],
         method: vec!["a method".into()],
     }
@@ -200,4 +202,72 @@ fn it_is_shown_as_text_json_and_page() {
     }
     let names: Vec<String> = study.charts().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["qq.svg", "error-by-quantile.svg", "errors.svg", "send-lag.svg"]);
+}
+
+/// Two GPUs over a run, the first throttled from `from` to `to` seconds.
+fn samples((from, to): (f64, f64)) -> Vec<Sample> {
+    let reading = |busy: f64, throttles: Vec<Throttle>| Reading {
+        utilization: Some(busy),
+        memory_bytes: Some(24e9),
+        power_w: Some(60.0 + busy * 300.0),
+        clock_mhz: Some(if throttles.is_empty() { 1_980.0 } else { 1_410.0 }),
+        memory_clock_mhz: Some(2_619.0),
+        throttles: Some(throttles),
+    };
+    let sample = |step: u32| {
+        let at = f64::from(step) * 0.1;
+        let held = if (from..to).contains(&at) { vec![Throttle::PowerCap] } else { Vec::new() };
+        let wave = 0.75 + 0.2 * (at * 0.7).sin();
+        Sample { at, readings: vec![reading(wave, held), reading(wave * 0.5, Vec::new())] }
+    };
+    (0..300).map(sample).collect()
+}
+
+fn watched(throttled: (f64, f64)) -> Validation {
+    let gpu = |index: u32| Gpu { index, name: "NVIDIA <H100>".into(), ..Gpu::default() };
+    let mut sampled = Sampled::new(&[gpu(0), gpu(1)]);
+    sampled.add("fcfs at 60 %, 1.1".into(), &samples((0.0, 0.0)));
+    sampled.add("fcfs at 60 %, 1.2".into(), &samples(throttled));
+    let open = Validation { telemetry: Telemetry::Sampled(sampled), ..open() };
+    validation(open, &["chat".to_owned()], &[setting([1.0, 1.0, 1.0], 0.01)])
+}
+
+#[test]
+fn gpus_are_shown_where_they_were_sampled_and_a_sentence_says_why_where_not() {
+    let show = |it: &Validation| {
+        let study = it.study(&[1e-4]);
+        let page = study.page(None).expect("our own template renders");
+        (study.text(Format::Human, 120), page, study.json().to_owned())
+    };
+    let (text, page, json) = show(&judged(&[setting([1.0, 1.0, 1.0], 0.01)]));
+    for shown in [&text, &page, &json] {
+        assert!(shown.contains("no GPU was looked at: there is none"), "{shown}");
+    }
+    assert!(!page.contains("id=\"gpus\"") && !page.contains("GPUs beside"));
+
+    let throttled = watched((6.0, 12.0));
+    let (text, page, json) = show(&throttled);
+    let note = "fcfs at 60 %, 1.2: GPU 0 (NVIDIA <H100>) was throttled 20 % of the time: power cap";
+    assert!(text.contains(note), "{text}");
+    for wanted in ["0 NVIDIA <H100>", "power cap 20 %", "MHz (min 1410)", "22.4 GiB"] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert!(page.contains("id=\"gpus\"") && !page.contains("NVIDIA <H100>"), "it is escaped");
+    assert!(page.contains("GPUs beside the live runs"));
+    assert!(page.contains("of 2 runs the one throttled the most"));
+    assert!(!text.contains("no GPU was looked at"));
+    let again: Validation = serde_json::from_str(&json).expect("it is JSON");
+    let Telemetry::Sampled(sampled) = again.telemetry else { panic!("it was sampled") };
+    assert_eq!((sampled.drawn, sampled.runs.len(), sampled.stretches[0].len()), (1, 2, 150));
+
+    let chart = |it: &Validation| {
+        let charts = it.study(&[1e-4]).charts();
+        charts.into_iter().find(|(name, _)| name == "gpus.svg").expect("it is drawn").1
+    };
+    let ground = "fill=\"#D55E01\"";
+    // A stretch each 0.2 s, in each of three panels.
+    assert_eq!(chart(&throttled).matches(ground).count(), 30 * 3);
+    let free = watched((0.0, 0.0));
+    assert_eq!(chart(&free).matches(ground).count(), 0);
+    assert!(chart(&free).contains("No GPU was throttled in any run"));
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use plimsoll_probe::calibrate::Watch;
 use plimsoll_probe::device::{
     Answering, Ask, Clock, Description, Device, DeviceError, Prompt, Remote, RemoteOptions, Step,
 };
+use plimsoll_probe::telemetry::{Absent, Gauge};
 use plimsoll_probe::validate::{Study, ValidateError, Validated, validate};
+use plimsoll_report::telemetry::{Gpu, Reading, Telemetry, Throttle};
 use plimsoll_report::validation::{Fault, Setting, Validation, ValidationVerdict};
 use plimsoll_scenario::Scenario;
 use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
@@ -141,6 +144,7 @@ fn run(
         seed: 3,
         within,
         logs: logs.path(),
+        gauge: Err(Absent::NoGpu),
     };
     validate(device, &study, &Quiet)
 }
@@ -344,4 +348,63 @@ fn what_stands_against_it_is_named() {
     drop(backend);
     let error = run(&device, own(scenario(&[])), (&[], NARROW)).expect_err("nobody is there");
     assert!(matches!(error, ValidateError::Device(DeviceError::NotThere { .. })), "{error}");
+}
+
+/// A GPU that is throttled at every other reading.
+#[derive(Debug, Default)]
+struct Scripted {
+    gpus: [Gpu; 1],
+    reads: AtomicU64,
+}
+
+impl Gauge for Scripted {
+    fn gpus(&self) -> &[Gpu] {
+        &self.gpus
+    }
+    fn read(&self) -> Vec<Reading> {
+        let number = self.reads.fetch_add(1, Ordering::Relaxed);
+        let throttles = if number.is_multiple_of(2) { vec![Throttle::Thermal] } else { Vec::new() };
+        vec![Reading { power_w: Some(100.0), throttles: Some(throttles), ..Reading::default() }]
+    }
+}
+
+#[test]
+fn gpus_are_read_beside_each_live_run() {
+    let (_backend, device) = started(Steps::Told);
+    let gauge = Scripted::default();
+    let logs = tempfile::tempdir().expect("a folder can be made");
+    let study = Study {
+        policies: own(scenario(&[("\"8s\"", "\"2s\"")])),
+        loads: Vec::new(),
+        repetitions: 1,
+        seed: 3,
+        within: NARROW,
+        logs: logs.path(),
+        gauge: Ok(&gauge),
+    };
+    let made = validate(&device, &study, &Quiet).expect("it runs");
+    let Telemetry::Sampled(sampled) = &made.validation.telemetry else { panic!("it was sampled") };
+    let names: Vec<&str> = sampled.runs.iter().map(|run| &run.name[..]).collect();
+    let [first, second] = names[..] else { panic!("two live runs: {names:?}") };
+    assert!(first.ends_with("repetition 1, run 1") && second.ends_with("repetition 1, run 2"));
+    let rows = made.gpus.expect("they were sampled");
+    let times: Vec<f64> = (rows.lines().skip(1))
+        .map(|row| row.split(',').nth(4).and_then(|at| at.parse().ok()).expect("a time"))
+        .collect();
+    let counted: u64 = sampled.runs.iter().map(|run| run.gpus[0].samples).sum();
+    assert_eq!(times.len() as u64, counted);
+    // Every 100 ms while a run of about 2 s goes on, the first soon after its start.
+    assert!((10..400).contains(&counted), "{counted}");
+    assert!(times[0] < 1.0 && times.iter().all(|at| *at >= 0.0), "{times:?}");
+    for run in &sampled.runs {
+        let gpu = &run.gpus[0];
+        let throttled = gpu.throttled.expect("it was told");
+        assert!((0.05..0.95).contains(&throttled), "{throttled}");
+        assert_eq!(gpu.reasons.len(), 1);
+    }
+    // Nothing is read where there is nothing to read, and the reason stands there.
+    let without = run(&device, own(scenario(&[("\"8s\"", "\"1s\"")])), (&[], NARROW));
+    let without = without.expect("it runs");
+    let why = Telemetry::Absent(Absent::NoGpu.to_string());
+    assert_eq!((without.validation.telemetry, without.gpus), (why, None));
 }

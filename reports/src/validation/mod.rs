@@ -14,6 +14,8 @@ mod study;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::Telemetry;
+
 pub use judge::validation;
 pub use measure::{Repetition, RunSample, SettingSample};
 pub use numbers::Timed;
@@ -54,6 +56,8 @@ pub struct Validation {
     pub rankings: Vec<Ranking>,
     /// The decision log of each live run.
     pub logs: Vec<LogCheck>,
+    /// What the device's GPUs said of themselves meanwhile.
+    pub telemetry: Telemetry,
     /// What to know.
     pub notes: Vec<String>,
     /// How it was found.

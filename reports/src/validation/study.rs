@@ -4,6 +4,7 @@ use super::{Agreement, Point, Setting, Validation};
 use crate::charts;
 use crate::rows;
 use crate::study::{Grid, Sheet, Study, json};
+use crate::telemetry::Telemetry;
 use crate::words;
 
 const POINTS_HEAD: [&str; 13] = [
@@ -42,6 +43,9 @@ impl Validation {
         if !self.rankings.is_empty() {
             grids.push(Grid { title: "Policies by p90 TTFT".to_owned(), rows: self.ranks() });
         }
+        if let Telemetry::Sampled(sampled) = &self.telemetry {
+            grids.push(sampled.grid());
+        }
         let class = match self.verdict.exit_code() {
             0 => "pass",
             3 => "fail",
@@ -54,8 +58,11 @@ impl Validation {
             sentences: self.sentences.clone(),
             cards: self.cards(),
             grids,
-            charts: charts::validation(self, lags),
-            notes: self.notes.clone(),
+            charts: charts::validation(self, lags)
+                .into_iter()
+                .chain(charts::gpus(&self.telemetry))
+                .collect(),
+            notes: self.notes.iter().cloned().chain(self.telemetry.notes()).collect(),
             method: self.method.clone(),
             version: self.plimsoll.clone(),
         }

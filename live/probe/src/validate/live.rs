@@ -47,6 +47,8 @@ pub(super) struct LiveRun {
     pub steps: Option<Vec<Step>>,
     /// The decision log.
     pub log: PathBuf,
+    /// The run's zero on the device's clock.
+    pub zero: Time,
 }
 
 /// A request, in times since the run's zero.
@@ -94,7 +96,7 @@ pub(super) fn run(
     let within = |step: &Step| step.start >= going.zero;
     let shifted = |step: Step| Step { start: since(step.start), end: since(step.end), ..step };
     let steps = steps.map(|steps| steps.into_iter().filter(within).map(shifted).collect());
-    Ok(LiveRun { requests, steps, log: plan.log.join("decisions-000001.plog") })
+    Ok(LiveRun { requests, steps, log: plan.log.join("decisions-000001.plog"), zero: going.zero })
 }
 
 /// Starts the driver, with the device as its one backend.

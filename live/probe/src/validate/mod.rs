@@ -8,6 +8,7 @@
 
 mod arrivals;
 mod check;
+mod gpus;
 mod live;
 mod sample;
 mod simulated;
@@ -29,7 +30,9 @@ use thiserror::Error;
 
 use crate::calibrate::{Watch, today};
 use crate::device::{Device, DeviceError};
+use crate::telemetry::{Absent, Gauge};
 use arrivals::{Arrival, capacity, draw};
+use gpus::Gpus;
 use live::LiveRun;
 use sample::{Lens, Origin};
 use simulated::simulate;
@@ -53,6 +56,8 @@ pub struct Study<'a> {
     pub within: f64,
     /// Where decision logs go.
     pub logs: &'a Path,
+    /// What is read beside the live runs, or why nothing is.
+    pub gauge: Result<&'a dyn Gauge, Absent>,
 }
 
 /// What came of it.
@@ -66,6 +71,8 @@ pub struct Validated {
     pub requests: String,
     /// A row a step, as CSV; `None` where the device tells none.
     pub steps: Option<String>,
+    /// A row a sample of a GPU, as CSV; `None` where none was looked at.
+    pub gpus: Option<String>,
 }
 
 /// Why nothing was found.
@@ -110,6 +117,7 @@ pub fn validate(
     let mut bench = Bench::new(device, study, calibration, watch)?;
     bench.run()?;
     notes.append(&mut bench.notes);
+    let (telemetry, gpus) = bench.gpus.end();
     let description = device.description();
     let version = description.version.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
     let open = Validation {
@@ -131,6 +139,7 @@ pub fn validate(
         settings: Vec::new(),
         rankings: Vec::new(),
         logs: bench.logs,
+        telemetry,
         notes,
         method: method(study, bench.capacity, first),
     };
@@ -141,6 +150,7 @@ pub fn validate(
         lags,
         requests: bench.requests,
         steps: bench.tells_steps.then_some(bench.steps),
+        gpus,
     })
 }
 
@@ -182,6 +192,7 @@ struct Bench<'a> {
     settings: Vec<SettingSample>,
     checks: Vec<Check>,
     logs: Vec<LogCheck>,
+    gpus: Gpus<'a>,
     notes: Vec<String>,
     requests: String,
     steps: String,
@@ -220,6 +231,7 @@ impl<'a> Bench<'a> {
             settings: Vec::new(),
             checks: Vec::new(),
             logs: Vec::new(),
+            gpus: Gpus::new(study.gauge.clone()),
             notes: Vec::new(),
             requests: sample::REQUESTS_HEAD.to_owned(),
             steps: sample::STEPS_HEAD.to_owned(),
@@ -319,7 +331,12 @@ impl<'a> Bench<'a> {
             log: &self.study.logs.join(&folder),
             seed: self.study.seed.wrapping_add(u64::from(repetition) << 32 | u64::from(take)),
         };
-        let run = live::run(self.device, &plan, self.watch)?;
+        let live = || live::run(self.device, &plan, self.watch);
+        let (run, taken) = self.gpus.beside(live);
+        let run = run?;
+        let zero = self.device.clock().instant(run.zero);
+        let origin = Origin { policy: name.clone(), load, repetition, take };
+        self.gpus.take_down(&origin, (&taken, zero));
         let (inputs, decisions, difference) = live::replays(&run.log)?;
         let name = run.log.file_name().unwrap_or_default().to_string_lossy();
         let file = format!("decisions/{folder}/{name}");

@@ -128,7 +128,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    fn columns(&self) -> String {
+    pub fn columns(&self) -> String {
         let Origin { policy, load, repetition, take } = self;
         let policy = match policy.contains([',', '"', '\n']) {
             true => format!("\"{}\"", policy.replace('"', "\"\"")),
