@@ -102,6 +102,7 @@ fn engine(seats: u32) -> EngineModel {
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
             base: 1e6,
+            prefill_step: 0.0,
             prefill: 10.0,
             sequence: 10.0,
             context: 0.0,

@@ -288,6 +288,7 @@ fn three_per_cent_are_found() {
     let engine = &mut slower.model.pools[0].engine;
     engine.step_cost = plimsoll_sim::model::StepCostSpec::Affine {
         base: 1.03e6,
+        prefill_step: 0.0,
         prefill: 0.0,
         sequence: 0.0,
         context: 0.0,

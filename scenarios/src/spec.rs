@@ -449,10 +449,13 @@ pub enum AdmissionSpec {
 #[serde(rename = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[schemars(rename = "StepTimeSpec", tag = "kind")]
 pub enum StepTimeSpec {
-    /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`.
+    /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`, and
+    /// `prefill_step` where the step computes prompt tokens.
     Affine {
         /// Every step.
         base: CoefficientValue,
+        /// A step that computes prompt tokens, beside the base.
+        prefill_step: Option<CoefficientValue>,
         /// A prompt token.
         prefill_token: Option<CoefficientValue>,
         /// A decoding sequence.

@@ -164,9 +164,20 @@ impl EngineModel {
         let most =
             |[linear, square]: [f64; 2], x: f64| linear.max(0.0) * x + square.max(0.0) * x * x;
         let nanos = match self.step_cost {
-            StepCostSpec::Affine { base, prefill: token, sequence, context: kv, pair } => {
+            StepCostSpec::Affine {
+                base,
+                prefill_step,
+                prefill: token,
+                sequence,
+                context: kv,
+                pair,
+            } => {
                 let pairs = prefill * f64::from(self.context_max);
-                base + token * prefill + sequence * sequences + kv * context + pair * pairs
+                base + prefill_step
+                    + token * prefill
+                    + sequence * sequences
+                    + kv * context
+                    + pair * pairs
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {
                 base.max(0.0) + most(p, prefill) + most(s, sequences) + most(c, context)
@@ -193,10 +204,14 @@ pub enum Admission {
 /// token each for `sequences` decoding sequences whose contexts sum to `context` tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepCostSpec {
-    /// `base + prefill·p + sequence·n + context·c + pair·q`, all in ns.
+    /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
+    /// 0, all in ns.
     Affine {
         /// Every step.
         base: f64,
+        /// A step that computes prompt tokens, beside the base: kernels for prompts are launched
+        /// beside those that decode.
+        prefill_step: f64,
         /// A prompt token.
         prefill: f64,
         /// A decoding sequence.

@@ -94,6 +94,7 @@ fn case(seed: u64, affine: bool) -> Case {
     let step_cost = if affine {
         StepCostSpec::Affine {
             base: 1e3 + 1e5 * s.uniform(),
+            prefill_step: if s.below(2) == 0 { 0.0 } else { 5e4 * s.uniform() },
             prefill: 100.0 * s.uniform(),
             sequence: 50.0 * s.uniform(),
             context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },

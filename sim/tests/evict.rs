@@ -25,6 +25,7 @@ fn model(feedback: Vec<Feedback>, stepping: Stepping) -> Model {
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
             base: 5e6,
+            prefill_step: 0.0,
             prefill: 20_000.0,
             sequence: 30_000.0,
             context: 40.0,

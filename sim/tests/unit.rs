@@ -22,6 +22,7 @@ fn engine() -> EngineModel {
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
             base: 1e6,
+            prefill_step: 0.0,
             prefill: 1e4,
             sequence: 0.0,
             context: 0.0,
@@ -280,6 +281,7 @@ fn case(seed: u64) -> (EngineModel, Split, Vec<(Time, Act)>) {
             admission: if s.below(2) == 0 { Admission::Fcfs } else { Admission::Priority },
             step_cost: StepCostSpec::Affine {
                 base: 1e3 + 1e5 * s.uniform(),
+                prefill_step: 0.0,
                 prefill: 100.0 * s.uniform(),
                 sequence: 50.0 * s.uniform(),
                 context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },

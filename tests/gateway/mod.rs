@@ -228,6 +228,7 @@ pub fn engine(seats: u32) -> EngineModel {
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
             base: 10e6,
+            prefill_step: 0.0,
             prefill: 10e3,
             sequence: 100e3,
             context: 100.0,

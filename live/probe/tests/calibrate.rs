@@ -29,6 +29,7 @@ fn model() -> EngineModel {
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
             base: 3e6,
+            prefill_step: 4e6,
             prefill: 40e3,
             sequence: 250e3,
             context: 800.0,
@@ -61,7 +62,8 @@ fn alone(profile: &Profile, (prompt, output): (u32, u32)) -> f64 {
 
 /// What is wrong with the coefficients that were found.
 fn faults(profile: &Profile) -> Vec<String> {
-    let StepCostSpec::Affine { base, prefill, sequence, context, pair } = profile.fit.step_cost()
+    let StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } =
+        profile.fit.step_cost()
     else {
         return vec![format!("{:?}", profile.fit)];
     };
@@ -73,6 +75,7 @@ fn faults(profile: &Profile) -> Vec<String> {
         }
     };
     check("base", base, 3e6, 0.1);
+    check("prefill step", prefill_step, 4e6, 0.4);
     check("prefill", prefill, 40e3, 0.1);
     check("sequence", sequence, 250e3, 0.1);
     check("context", context, 800.0, 0.2);
@@ -129,8 +132,8 @@ fn a_scenario_extends(profile: &Profile) {
     let scenario = scenario.unwrap_or_else(|found| panic!("{}", found.render(false)));
     let (read, fitted) = (scenario.model.pools[0].engine.clone(), profile.engine());
     let cost = |model: &EngineModel| match model.step_cost {
-        StepCostSpec::Affine { base, prefill, sequence, context, pair } => {
-            [base, prefill, sequence, context, pair]
+        StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } => {
+            [base, prefill_step, prefill, sequence, context, pair]
         }
         StepCostSpec::Polynomial { .. } => panic!("{model:?}"),
     };

@@ -39,6 +39,7 @@ fn model() -> EngineModel {
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
             base: 20e6,
+            prefill_step: 0.0,
             prefill: 150e3,
             sequence: 1e6,
             context: 800.0,

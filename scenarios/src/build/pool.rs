@@ -236,15 +236,21 @@ fn kv_blocks(at: &At<EngineSpec>, block_tokens: u32, found: &mut Vec<Diagnostic>
 fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
     let nanos = |coefficient: &Option<CoefficientValue>| coefficient.map_or(0.0, |value| value.0);
     match spec {
-        StepTimeSpec::Affine { base, prefill_token, sequence, context_token, attention_pair } => {
-            StepCostSpec::Affine {
-                base: base.0,
-                prefill: nanos(prefill_token),
-                sequence: nanos(sequence),
-                context: nanos(context_token),
-                pair: nanos(attention_pair),
-            }
-        }
+        StepTimeSpec::Affine {
+            base,
+            prefill_step,
+            prefill_token,
+            sequence,
+            context_token,
+            attention_pair,
+        } => StepCostSpec::Affine {
+            base: base.0,
+            prefill_step: nanos(prefill_step),
+            prefill: nanos(prefill_token),
+            sequence: nanos(sequence),
+            context: nanos(context_token),
+            pair: nanos(attention_pair),
+        },
         StepTimeSpec::Polynomial { base, prefill, sequence, context } => StepCostSpec::Polynomial {
             base: *base,
             prefill: prefill.unwrap_or_default(),

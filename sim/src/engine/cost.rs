@@ -26,6 +26,8 @@ pub enum StepCost {
     Affine {
         /// Every step.
         base: u64,
+        /// A step that computes prompt tokens, beside the base.
+        prefill_step: u64,
         /// A prompt token.
         prefill: u64,
         /// A decoding sequence.
@@ -58,13 +60,16 @@ impl StepCost {
         let ticks = |nanos: f64| math::round(nanos * Ticks::PER_NANO as f64) as u64;
         let fixed = |nanos: f64| math::round(nanos * (1u64 << 32) as f64) as i128;
         match spec {
-            StepCostSpec::Affine { base, prefill, sequence, context, pair } => StepCost::Affine {
-                base: ticks(base).max(STEP_MIN),
-                prefill: ticks(prefill),
-                sequence: ticks(sequence),
-                context: ticks(context),
-                pair: ticks(pair),
-            },
+            StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } => {
+                StepCost::Affine {
+                    base: ticks(base).max(STEP_MIN),
+                    prefill_step: ticks(prefill_step),
+                    prefill: ticks(prefill),
+                    sequence: ticks(sequence),
+                    context: ticks(context),
+                    pair: ticks(pair),
+                }
+            }
             StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {
                 base: fixed(base),
                 prefill: prefill.map(fixed),
@@ -78,10 +83,9 @@ impl StepCost {
     /// series holds for (each decoding step adds `sequences` to the context).
     pub fn series(&self, shape: BatchShape) -> (Series, u64) {
         match self {
-            StepCost::Affine { base, prefill, sequence, context, pair } => {
+            StepCost::Affine { base, sequence, context, .. } => {
                 let first = base
-                    + prefill * shape.prefill
-                    + pair * shape.pairs
+                    + self.prefill_part(shape)
                     + sequence * shape.sequences
                     + context * shape.context;
                 (Series { first, increment: context * shape.sequences }, u64::MAX)
@@ -108,11 +112,12 @@ impl StepCost {
         // Contexts of prompt, prompt + 1, …, and their squares.
         let contexts = decodes * prompt + decodes * (decodes - 1) / 2;
         let ticks = match *self {
-            StepCost::Affine { base, prefill, sequence, context, pair } => {
+            StepCost::Affine { base, prefill_step, prefill, sequence, context, pair } => {
                 let pairs = prompt * (prompt + 1) / 2;
-                let [base, prefill, sequence, context, pair] =
-                    [base, prefill, sequence, context, pair].map(i128::from);
+                let [base, prefill_step, prefill, sequence, context, pair] =
+                    [base, prefill_step, prefill, sequence, context, pair].map(i128::from);
                 steps * base
+                    + prefill_step * (steps - decodes)
                     + prefill * prompt
                     + pair * pairs
                     + sequence * decodes
@@ -138,7 +143,10 @@ impl StepCost {
     /// The part of a step that its prompt tokens cause, in ticks.
     pub fn prefill_part(&self, shape: BatchShape) -> u64 {
         match self {
-            StepCost::Affine { prefill, pair, .. } => prefill * shape.prefill + pair * shape.pairs,
+            StepCost::Affine { prefill_step, prefill, pair, .. } => {
+                let step = if shape.prefill > 0 { *prefill_step } else { 0 };
+                step + prefill * shape.prefill + pair * shape.pairs
+            }
             StepCost::Polynomial { prefill, .. } => {
                 let whole = self.series(shape).0.first;
                 to_ticks(quadratic(*prefill, shape.prefill)).min(whole)
@@ -165,6 +173,7 @@ mod tests {
     fn affine_steps_form_the_series_of_single_steps() {
         let cost = StepCost::new(StepCostSpec::Affine {
             base: 8e6,
+            prefill_step: 0.0,
             prefill: 33_000.5,
             sequence: 40_000.0,
             context: 0.0391,
@@ -198,6 +207,7 @@ mod tests {
     fn alone_is_the_sum_of_its_steps() {
         let affine = StepCostSpec::Affine {
             base: 8e6,
+            prefill_step: 2.5e6,
             prefill: 33_000.5,
             sequence: 40_000.0,
             context: 39.1,

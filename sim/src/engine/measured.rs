@@ -91,6 +91,7 @@ mod tests {
     fn steps_take_as_long_as_they_took() {
         let step_cost = StepCostSpec::Affine {
             base: 1e6,
+            prefill_step: 0.0,
             prefill: 1e3,
             sequence: 0.0,
             context: 0.0,

@@ -210,9 +210,17 @@ impl Naive<'_> {
             }
         }
         match self.model.step_cost {
-            StepCostSpec::Affine { base, prefill: p, sequence: s, context: c, pair } => {
+            StepCostSpec::Affine {
+                base,
+                prefill_step,
+                prefill: p,
+                sequence: s,
+                context: c,
+                pair,
+            } => {
                 let tick = |nanos: f64| (nanos * TICKS as f64).round() as i128;
                 let sum = tick(base)
+                    + tick(prefill_step) * i128::from(prefill > 0)
                     + tick(p) * prefill
                     + tick(s) * sequences
                     + tick(c) * context

@@ -26,6 +26,7 @@ pub fn engine(speed: f64) -> backend::Running {
         admission: Admission::Fcfs,
         step_cost: StepCostSpec::Affine {
             base: 10e6,
+            prefill_step: 0.0,
             prefill: 10e3,
             sequence: 100e3,
             context: 100.0,

@@ -26,9 +26,9 @@ const TERMS_MAX: usize = 8;
 /// A kind of step-time model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `base + prefill + sequence + context`, without attention pairs.
+    /// `base + prefill step + prefill + sequence + context`, without attention pairs.
     Linear,
-    /// `base + prefill + sequence + context + pair`.
+    /// `base + prefill step + prefill + sequence + context + pair`.
     Affine,
     /// Linear and quadratic in prompt tokens, sequences and context.
     Polynomial,
@@ -49,12 +49,12 @@ impl Kind {
 
     fn features(self) -> &'static [Feature] {
         use Feature::{
-            Context, ContextSquare, Pairs, Prefill, PrefillSquare, Requests, Sequences,
-            SequencesSquare, Steps,
+            Context, ContextSquare, Pairs, Prefill, PrefillSquare, PrefillSteps, Requests,
+            Sequences, SequencesSquare, Steps,
         };
         match self {
-            Kind::Linear => &[Steps, Prefill, Sequences, Context, Requests],
-            Kind::Affine => &[Steps, Prefill, Sequences, Context, Pairs, Requests],
+            Kind::Linear => &[Steps, PrefillSteps, Prefill, Sequences, Context, Requests],
+            Kind::Affine => &[Steps, PrefillSteps, Prefill, Sequences, Context, Pairs, Requests],
             Kind::Polynomial => &[
                 Steps,
                 Prefill,
@@ -101,6 +101,7 @@ impl Fit {
         match self.kind {
             Kind::Linear | Kind::Affine => StepCostSpec::Affine {
                 base: at(Feature::Steps),
+                prefill_step: at(Feature::PrefillSteps),
                 prefill: at(Feature::Prefill),
                 sequence: at(Feature::Sequences),
                 context: at(Feature::Context),
@@ -346,8 +347,9 @@ mod tests {
         Stream::new(StreamKey { seed: 1, replication: 0, name: "fit", entity: 0 })
     }
 
-    const AFFINE: [f64; Feature::COUNT] = [8e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 2e6];
-    const POLYNOMIAL: [f64; Feature::COUNT] = [8e6, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 2e6];
+    const AFFINE: [f64; Feature::COUNT] = [8e6, 1e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 2e6];
+    const POLYNOMIAL: [f64; Feature::COUNT] =
+        [8e6, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 2e6];
 
     fn furthest(fit: &Fit, truth: &[f64; Feature::COUNT]) -> f64 {
         let away = fit.coefficients.iter().zip(truth).map(|(found, truth)| match *truth > 0.0 {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use plimsoll_base::Time;
 use plimsoll_sim::engine::BatchShape;
 
-use super::observation::{Feature, Observation};
+use super::observation::{Feature, Observation, size_class};
 use super::plan::{Cell, Pace, Plan, STEPS};
 use super::profile::{Assumed, Overheads};
 use super::statistics::{half_width, median, relative_spread};
-use super::{CalibrateError, ROUNDS_MIN, Settings};
-use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, Prompt};
+use super::traffic::{Room, steps_of, traffic};
+use super::{CalibrateError, ROUNDS_MIN, Settings, Watch};
+use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, Prompt, Step};
 
 /// Decode steps that make one observation: enough that the client's jitter at its two ends is
 /// small, few enough that there are several a run.
@@ -100,7 +101,7 @@ impl<'a> Measured<'a> {
     /// What to measure.
     pub fn plan(&mut self) -> Result<Plan, CalibrateError> {
         let rounds = u32::try_from(ROUNDS_MIN).unwrap_or(u32::MAX);
-        let plan = Plan::new(&self.pace, self.settings.budget, rounds);
+        let plan = Plan::new(&self.pace, self.settings.rounds(), rounds);
         if plan.cells.is_empty() {
             let what = "every cell of the plan would take too long on this device";
             return Err(CalibrateError::TooLittle(what.into()));
@@ -167,15 +168,13 @@ impl<'a> Measured<'a> {
             Cell::Mixed { sequences, prompt } => self.mixed(index, sequences, prompt)?,
         };
         let steps = self.device.take_steps()?.unwrap_or_default();
-        for step in &steps {
-            let mut one = Observation::of(index);
-            one.add(step.shape);
-            one.nanos = nanos(step.start, step.end);
-            // A step of which the engine does not know what it computed has no shape.
-            if one.nanos > 0.0 && step.shape != BatchShape::default() {
-                self.steps.push(one);
-            }
-        }
+        self.steps.extend(steps.iter().filter_map(|step| Observation::of_step(index, step)));
+        self.note_delivery(&steps, &answers);
+        Ok(values)
+    }
+
+    /// How long after the end of a step its tokens were there.
+    fn note_delivery(&mut self, steps: &[Step], answers: &[Answer]) {
         let ends: Vec<Time> = steps.iter().map(|step| step.end).collect();
         for token in answers.iter().filter_map(Answer::tokens).flatten() {
             let step = ends.partition_point(|end| *end <= token);
@@ -183,7 +182,30 @@ impl<'a> Measured<'a> {
                 self.delays.told.push(nanos(ends[step - 1], token));
             }
         }
-        Ok(values)
+    }
+
+    /// Runs traffic for so long. Its steps are cells behind those of the plan, steps of about the
+    /// same size one.
+    pub fn traffic(&mut self, time: Duration, watch: &dyn Watch) -> Result<(), CalibrateError> {
+        self.device.take_steps()?;
+        let Pace { seats, context_max, kv_tokens, step_tokens_max, .. } = self.pace;
+        let room = Room { seats, context_max, kv_tokens, seed: self.settings.seed };
+        let answers = traffic(self.device, room, time, watch)?;
+        let told = self.device.take_steps()?.unwrap_or_default();
+        self.note_delivery(&told, &answers);
+        let steps = match self.tells_steps {
+            true => told,
+            false => steps_of(&answers, (step_tokens_max, seats)),
+        };
+        let plan = self.values.len();
+        let all = steps
+            .iter()
+            .filter_map(|step| Observation::of_step(plan + size_class(step.shape), step));
+        match self.tells_steps {
+            true => self.steps.extend(all),
+            false => self.seen.extend(all),
+        }
+        Ok(())
     }
 
     fn prefill(&mut self, index: usize, prompt: u32) -> Result<Seen, CalibrateError> {

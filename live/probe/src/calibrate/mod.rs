@@ -3,7 +3,8 @@
 //! A [`Plan`] is a list of cells: prompts alone, batches that decode, and prompts that arrive
 //! while a batch decodes. Cells are measured in rounds, until the interval of each is narrow or
 //! the time is up; a reference cell in every round shows noise and drift. Every measurement is a
-//! sum over steps whose shapes are known ([`Observation`]), so that one non-negative robust least
+//! sum over steps whose shapes are known ([`Observation`]). Behind the rounds traffic is measured:
+//! requests of all lengths that come and go ([`traffic`]). One non-negative robust least
 //! squares ([`fit`]) finds the coefficients, whether steps are told one by one or only the times
 //! of tokens are seen. The kind of model is chosen by its error on cells that it was not fitted to.
 
@@ -14,6 +15,7 @@ mod observation;
 mod plan;
 mod profile;
 mod statistics;
+mod traffic;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,7 @@ use crate::device::{Device, DeviceError, Limits};
 
 pub use fit::{Fit, Kind, fit};
 pub use log::{BadLog, LoggedRequest, from_log, parse_log, replayed};
+pub(crate) use observation::size_class;
 pub use observation::{Feature, Observation};
 pub use plan::{Cell, Plan};
 pub(crate) use profile::today;
@@ -36,11 +39,13 @@ use statistics::{median, relative_spread};
 const NOISE_MAX: f64 = 0.25;
 /// Rounds before intervals are believed.
 const ROUNDS_MIN: usize = 3;
+/// The part of the time that is given to traffic.
+const TRAFFIC: f64 = 0.3;
 
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long rounds may go on.
+    /// How long measuring may go on.
     pub budget: Duration,
     /// The half-width of a cell's 95 % interval, as a part of its median, at which it is left.
     pub narrow: f64,
@@ -54,7 +59,7 @@ impl Settings {
     /// In less than two minutes.
     pub fn quick() -> Settings {
         Settings {
-            budget: Duration::from_secs(75),
+            budget: Duration::from_secs(90),
             narrow: 0.03,
             seed: 1,
             known: Limits::default(),
@@ -63,6 +68,11 @@ impl Settings {
     /// In less than fifteen.
     pub fn full() -> Settings {
         Settings { budget: Duration::from_secs(720), narrow: 0.01, ..Settings::quick() }
+    }
+
+    /// The part of the budget that is for rounds.
+    fn rounds(&self) -> Duration {
+        self.budget.mul_f64(1.0 - TRAFFIC)
     }
 }
 
@@ -88,7 +98,7 @@ pub enum CalibrateError {
 }
 
 /// Follows the measuring.
-pub trait Watch {
+pub trait Watch: Sync {
     /// Whether to stop now.
     fn stop(&self) -> bool;
     /// What is done: a sentence, and which part of the time is over.
@@ -111,11 +121,23 @@ pub fn calibrate(
     measured.warm_up()?;
     let plan = measured.plan()?;
     let rounds = rounds(&mut measured, &plan, (began, settings, watch))?;
+    measured.traffic(settings.budget.mul_f64(TRAFFIC), watch)?;
     let noise = noise(&rounds, measured.spread())?;
     let kv_tokens = measured.kv_tokens(&plan)?;
+    dump(measured.observations());
     let fitted = fit(measured.observations()).map_err(CalibrateError::TooLittle)?;
     let assumed = measured.assumed(kv_tokens);
     Ok(Profile::new(device.description().clone(), &plan, (fitted, noise, assumed), &measured))
+}
+
+fn dump(all: &[Observation]) {
+    if let Ok(path) = std::env::var("PLIMSOLL_DUMP") {
+        let mut t = String::new();
+        for o in all {
+            t += &format!("{},{:?},{}\n", o.cell, o.sums, o.nanos);
+        }
+        let _ = std::fs::write(path, t.replace(['[', ']', ' '], ""));
+    }
 }
 
 /// How much equal measurements differ.
@@ -156,7 +178,7 @@ fn rounds(
     let mut kept = vec![true; plan.cells.len()];
     for round in 0.. {
         if round == 1 {
-            let left = settings.budget.saturating_sub(began.elapsed());
+            let left = settings.rounds().saturating_sub(began.elapsed());
             keep_affordable(&mut kept, &took, left / (ROUNDS_MIN as u32 - 1));
         }
         let is_open = |index: &usize| {
@@ -170,7 +192,7 @@ fn rounds(
             if watch.stop() {
                 return Err(CalibrateError::Interrupted);
             }
-            let part = began.elapsed().as_secs_f64() / settings.budget.as_secs_f64();
+            let part = began.elapsed().as_secs_f64() / settings.rounds().as_secs_f64();
             if part >= 1.0 && round > 0 {
                 return Ok(reference);
             }

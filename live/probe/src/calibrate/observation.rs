@@ -2,11 +2,15 @@
 
 use plimsoll_sim::engine::BatchShape;
 
+use crate::device::Step;
+
 /// What a step-time model may be linear in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
     /// Steps.
     Steps,
+    /// Steps that compute prompt tokens.
+    PrefillSteps,
     /// Prompt tokens.
     Prefill,
     /// Their squares, step by step.
@@ -27,7 +31,7 @@ pub enum Feature {
 
 impl Feature {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 }
 
 /// A time that was measured, and what was computed in it.
@@ -41,7 +45,24 @@ pub struct Observation {
     pub nanos: f64,
 }
 
+/// Which steps of traffic are of about the same size: those that decode by half octaves of their
+/// sequences, those that compute prompts by octaves of prompt tokens.
+pub(crate) fn size_class(shape: BatchShape) -> usize {
+    match shape.prefill {
+        0 => (2.0 * (shape.sequences.max(1) as f64).log2()) as usize,
+        prefill => 48 + prefill.ilog2() as usize,
+    }
+}
+
 impl Observation {
+    /// A step; `None` where it takes no time or the engine does not know what it computed.
+    pub fn of_step(cell: usize, step: &Step) -> Option<Observation> {
+        let nanos = step.end.saturating_since(step.start).nanos() as f64;
+        let mut one = Observation { nanos, ..Observation::of(cell) };
+        one.add(step.shape);
+        (nanos > 0.0 && step.shape != BatchShape::default()).then_some(one)
+    }
+
     /// Nothing yet, of a cell.
     pub fn of(cell: usize) -> Observation {
         Observation { cell, ..Observation::default() }
@@ -53,6 +74,7 @@ impl Observation {
             [shape.prefill, shape.sequences, shape.context, shape.pairs].map(|count| count as f64);
         for (feature, value) in [
             (Feature::Steps, 1.0),
+            (Feature::PrefillSteps, if shape.prefill > 0 { 1.0 } else { 0.0 }),
             (Feature::Prefill, prefill),
             (Feature::PrefillSquare, prefill * prefill),
             (Feature::Sequences, sequences),

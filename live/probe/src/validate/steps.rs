@@ -8,7 +8,7 @@ use plimsoll_scenario::calibration::CalibrationRangeSpec;
 use plimsoll_sim::engine::{BatchShape, StepCost, StepTimes};
 use plimsoll_sim::model::StepCostSpec;
 
-use crate::calibrate::{Fit, Observation, fit};
+use crate::calibrate::{Fit, Observation, fit, size_class};
 use crate::device::Step;
 
 /// Measured steps to either side of an instant among which the most alike is sought.
@@ -44,20 +44,15 @@ enum Model {
 impl Model {
     fn predict(&self, shape: BatchShape) -> f64 {
         let nanos = match self {
-            Model::Own(fit) => fit.predict(&observed(shape, 0.0)),
+            Model::Own(fit) => fit.predict(&observed(shape)),
             Model::Profile(cost) => by_profile(cost, shape),
         };
         nanos.max(1.0)
     }
 }
 
-fn observed(shape: BatchShape, nanos: f64) -> Observation {
-    // Steps of about the same size are a cell.
-    let cell = match shape.prefill {
-        0 => shape.sequences.max(1).ilog2() as usize,
-        prefill => 32 + prefill.ilog2() as usize,
-    };
-    let mut one = Observation { nanos, ..Observation::of(cell) };
+fn observed(shape: BatchShape) -> Observation {
+    let mut one = Observation::of(size_class(shape));
     one.add(shape);
     one
 }
@@ -69,11 +64,12 @@ fn nanos(step: &Step) -> f64 {
 impl Measured {
     /// Of steps in order of time; `None` if there are none of known shape.
     pub fn new(steps: &[Step], profile: StepCostSpec) -> Option<Measured> {
-        let known = |step: &&Step| step.shape != BatchShape::default() && step.end > step.start;
-        let known: Vec<&Step> = steps.iter().filter(known).collect();
+        let observed = steps
+            .iter()
+            .filter_map(|step| Some((step, Observation::of_step(size_class(step.shape), step)?)));
+        let (known, sample): (Vec<&Step>, Vec<Observation>) = observed.unzip();
         let every = known.len().div_ceil(FIT_MAX).max(1);
-        let sample: Vec<Observation> =
-            known.iter().step_by(every).map(|step| observed(step.shape, nanos(step))).collect();
+        let sample: Vec<Observation> = sample.into_iter().step_by(every).collect();
         let model = match fit(&sample) {
             Ok(fit) => Model::Own(Box::new(fit)),
             Err(_) => Model::Profile(StepCost::new(profile)),

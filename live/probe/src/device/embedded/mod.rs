@@ -76,6 +76,7 @@ impl EmbeddedOptions {
             admission: self.admission,
             step_cost: StepCostSpec::Affine {
                 base: 1e6,
+                prefill_step: 0.0,
                 prefill: 1e5,
                 sequence: 1e5,
                 context: 100.0,
