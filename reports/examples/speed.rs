@@ -1,194 +1,54 @@
 //! How long a report takes and how large it is: `cargo run --release -p plimsoll-report --example speed
-//! -- 100000 10000000` folds so many invented requests, and prints the time of the fold, of the numbers
-//! and of the page, and the size of the page.
-//!
-//! Three classes stand in one queue before 64 seats; each request computes for a time of its own.
+//! -- 100000 10000000` invents so many requests twice, once for nobody and once for a report, and prints
+//! how much longer the second took (the fold), the time of the numbers and of the page, and its size.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-use std::time::Instant;
+mod invented;
 
-use plimsoll_base::{
-    BackendId, Bound, ClassId, ClassSample, End, Fact, Names, Observer, Outcome, Phases, PoolId,
-    RequestId, RequestRecord, Span, Stream, StreamKey, TenantId, Time,
-};
-use plimsoll_report::{ClassPlan, Ledger, Metric, Objective, Plan, PoolPlan, page, summarise};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-const SEATS: usize = 64;
+use plimsoll_base::{Fact, Observer, RequestRecord, Time};
+use plimsoll_report::{Ledger, page, summarise};
+
+/// Hears every fact and keeps nothing.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn observe(&mut self, now: Time, fact: &Fact) {
+        black_box((now, fact));
+    }
+    fn close(&mut self, now: Time, record: &RequestRecord) {
+        black_box((now, record));
+    }
+}
 
 fn main() {
     for argument in std::env::args().skip(1) {
         let requests: u64 = argument.parse().expect("a number of requests");
-        let plan = plan();
+        let plan = invented::plan();
+        let (invented, ()) = timed(|| invented::run(requests, &mut Nobody));
         let mut ledger = Ledger::new(&plan);
-        let begun = Instant::now();
-        run(requests, &mut ledger);
-        let folded = begun.elapsed();
+        let (told, ()) = timed(|| invented::run(requests, &mut ledger));
         let ledgers = [ledger];
-        let begun = Instant::now();
-        let summary = summarise(&plan, &ledgers, false);
-        let summed = begun.elapsed();
-        let begun = Instant::now();
-        let page = page(&plan, &summary, &ledgers, None).expect("our own template renders");
+        let (numbers, summary) = timed(|| summarise(&plan, &ledgers, false));
+        let (rendered, page) = timed(|| page(&plan, &summary, &ledgers, None));
+        let page = page.expect("our own template renders");
+        let fold = told.saturating_sub(invented);
         println!(
-            "{requests} requests: fold {:.2} s, numbers {:.3} s, page {:.3} s, {:.2} MB",
-            folded.as_secs_f64(),
-            summed.as_secs_f64(),
-            begun.elapsed().as_secs_f64(),
-            page.len() as f64 / 1e6
+            "{requests} requests: report {:.2} s (fold {:.2} s, numbers {:.3} s, page {:.3} s), \
+             {:.2} MB; to invent them {:.2} s",
+            (fold + numbers + rendered).as_secs_f64(),
+            fold.as_secs_f64(),
+            numbers.as_secs_f64(),
+            rendered.as_secs_f64(),
+            page.len() as f64 / 1e6,
+            invented.as_secs_f64()
         );
     }
 }
 
-fn plan() -> Plan {
-    let objective =
-        Objective { metric: Metric::Ttft, percentile: 99.0, limit: 2.0, text: "ttft_p99".into() };
-    let class =
-        |weight| ClassPlan { weight, objectives: vec![objective.clone()], ..ClassPlan::default() };
-    Plan {
-        attribution: plimsoll_base::Attribution::On,
-        one_queue: true,
-        scenario: "invented".to_owned(),
-        names: Names {
-            tenants: vec!["all".to_owned()],
-            classes: ["chat", "agents", "batch"].map(str::to_owned).to_vec(),
-            pools: vec!["gpu".to_owned()],
-            sources: vec!["all".to_owned()],
-        },
-        classes: vec![class(8), class(4), class(1)],
-        pools: vec![PoolPlan {
-            replicas: 1,
-            seats: SEATS as u32,
-            kv_tokens: 1 << 20,
-            ..PoolPlan::default()
-        }],
-        backends: vec![PoolId(0)],
-        ..Plan::default()
-    }
-}
-
-fn run(requests: u64, facts: &mut Ledger) {
-    let mut draw = Stream::new(StreamKey { seed: 1, replication: 0, name: "speed", entity: 0 });
-    let mut queue: VecDeque<RequestRecord> = VecDeque::new();
-    let mut running: BinaryHeap<Reverse<(Time, RequestId)>> = BinaryHeap::new();
-    let mut records = std::collections::BTreeMap::<RequestId, RequestRecord>::new();
-    let mut told = [false; 3];
-    let mut next_sample = Time::ZERO;
-    let mut now = Time::ZERO;
-    facts.observe(now, &Fact::WarmedUp);
-    for number in 0..requests {
-        // 64 seats at 5 s each serve 12.8 a second; 12 arrive.
-        let arrival = now + Span::from_secs_f64(-(1.0 - draw.uniform()).ln() / 12.0);
-        while let Some(Reverse((at, id))) =
-            running.peek().copied().filter(|next| next.0.0 <= arrival)
-        {
-            running.pop();
-            let mut record = records.remove(&id).expect("who runs is known");
-            record.closed = at;
-            record.last_token = Some(at);
-            record.phases.decode = at - record.first_token.expect("it has begun");
-            facts.close(at, &record);
-            if let Some(record) = queue.pop_front() {
-                start(at, record, &mut draw, (&mut running, &mut records, facts));
-            }
-            bounds(at, &queue, &mut told, facts);
-        }
-        now = arrival;
-        let class = ClassId((draw.uniform() * 3.0) as u16);
-        let mut record = RequestRecord::new(RequestId(number), now);
-        record.class = Some(class);
-        record.prompt_tokens = 1 + (draw.uniform() * 2_000.0) as u32;
-        let (id, prompt_tokens) = (record.id, record.prompt_tokens);
-        let fact = Fact::Arrived {
-            id,
-            tenant: TenantId(0),
-            class: Some(class),
-            arrived: now,
-            prompt_tokens,
-        };
-        facts.observe(now, &fact);
-        if running.len() < SEATS {
-            start(now, record, &mut draw, (&mut running, &mut records, facts));
-        } else {
-            queue.push_back(record);
-        }
-        bounds(now, &queue, &mut told, facts);
-        if now >= next_sample {
-            next_sample = now + Span::from_secs(10);
-            sample(now, &queue, facts);
-        }
-    }
-    facts.observe(now, &Fact::ArrivalsEnded);
-    for record in records.into_values().chain(queue) {
-        let mut record = RequestRecord { outcome: Outcome::Unfinished, closed: now, ..record };
-        if record.started.is_none() {
-            record.phases.queue = now - record.arrived;
-        }
-        facts.close(now, &record);
-    }
-    facts.observe(now, &Fact::RunEnded);
-}
-
-type Engine<'a> = (
-    &'a mut BinaryHeap<Reverse<(Time, RequestId)>>,
-    &'a mut std::collections::BTreeMap<RequestId, RequestRecord>,
-    &'a mut Ledger,
-);
-
-fn start(now: Time, mut record: RequestRecord, draw: &mut Stream, engine: Engine<'_>) {
-    let (running, records, facts) = engine;
-    let class = record.class.expect("every request has a class");
-    let backend = BackendId::first(0);
-    let (id, arrived, prompt_tokens) = (record.id, record.arrived, record.prompt_tokens);
-    record.dispatched = Some(now);
-    record.started = Some(now);
-    record.backend = Some(backend);
-    record.outcome = Outcome::Ended(End::Finished);
-    record.output_tokens = 2 + (draw.uniform() * 400.0) as u32;
-    record.tokens = u64::from(prompt_tokens) + 400;
-    let prefill = Span::from_secs_f64(0.05 + 0.1 * draw.uniform());
-    record.first_token = Some(now + prefill);
-    record.phases = Phases { queue: now - arrived, prefill, ..Phases::default() };
-    facts.observe(
-        now,
-        &Fact::Dispatched {
-            id,
-            tenant: TenantId(0),
-            class,
-            backend,
-            reason: plimsoll_base::Reason::ArrivalOrder,
-            bound: (arrived < now).then_some(Bound::Seats),
-            arrived,
-            prompt_tokens,
-            tokens: record.tokens,
-        },
-    );
-    facts.observe(now, &Fact::Started { id, class, backend, arrived });
-    let end = now + prefill + Span::from_secs_f64(9.8 * draw.uniform());
-    running.push(Reverse((end, id)));
-    records.insert(id, record);
-}
-
-/// Says who waits for seats where that has changed.
-fn bounds(now: Time, queue: &VecDeque<RequestRecord>, told: &mut [bool; 3], facts: &mut Ledger) {
-    // Whoever waits at all waits for seats; the queue is short but for its bursts.
-    for (class, told) in (0..).map(ClassId).zip(told) {
-        let waits = queue.iter().any(|record| record.class == Some(class));
-        if waits != *told {
-            *told = waits;
-            facts.observe(now, &Fact::Bound { class, bound: waits.then_some(Bound::Seats) });
-        }
-    }
-}
-
-fn sample(now: Time, queue: &VecDeque<RequestRecord>, facts: &mut Ledger) {
-    for class in (0..3).map(ClassId) {
-        let own = || queue.iter().filter(|record| record.class == Some(class));
-        let sample = ClassSample {
-            queued: own().count() as u32,
-            oldest_wait: own().next().map_or(Span::ZERO, |record| now - record.arrived),
-            ..ClassSample::default()
-        };
-        facts.observe(now, &Fact::ClassSampled { class, sample });
-    }
+fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
+    let begun = Instant::now();
+    let made = what();
+    (begun.elapsed(), made)
 }

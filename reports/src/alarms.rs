@@ -69,8 +69,12 @@ fn sentence(plan: &Plan, at: Time, alarm: &Alarm) -> String {
 
 /// The first alarms in words, and how many more there are.
 pub(crate) fn lines(alarms: &[AlarmSummary]) -> Vec<String> {
-    let mut lines: Vec<String> =
-        alarms.iter().take(TOLD_MAX).map(|alarm| alarm.sentence.clone()).collect();
+    let several = alarms.iter().any(|alarm| alarm.replication > 0);
+    let told = |alarm: &AlarmSummary| match several {
+        true => format!("replication {}, {}", alarm.replication + 1, alarm.sentence),
+        false => alarm.sentence.clone(),
+    };
+    let mut lines: Vec<String> = alarms.iter().take(TOLD_MAX).map(told).collect();
     if alarms.len() > TOLD_MAX {
         let more = (alarms.len() - TOLD_MAX) as u64;
         lines.push(format!("{} more are in summary.json", words::count(more)));

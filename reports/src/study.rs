@@ -126,16 +126,13 @@ impl Comparison {
             .filter(|candidate| !candidate.overloaded.is_empty())
             .map(|one| format!("{} ({})", one.name, words::list(&one.overloaded)))
             .collect();
-        let best = self.best.as_ref().and_then(|best| best.candidate.clone());
-        let best = best.unwrap_or_else(|| match self.best {
-            Some(_) => "undecided".to_owned(),
-            None => "two: see the chart".to_owned(),
-        });
-        let told = self.best.as_ref().map_or("no single score was asked for".to_owned(), |best| {
-            format!("by {}, at {}", best.score, words::percent(best.confidence))
+        // Two are told apart number by number: no score says which is best.
+        let best = self.best.as_ref().map(|best| {
+            let name = best.candidate.clone().unwrap_or("undecided".to_owned());
+            ("best", name, format!("by {}, at {}", best.score, words::percent(best.confidence)))
         });
         let all = self.differences.len();
-        vec![
+        let compared = [
             ("compared", names.len().to_string(), words::list(&names)),
             (
                 "evidence",
@@ -146,13 +143,13 @@ impl Comparison {
                     count(Evidence::Worse)
                 ),
             ),
-            ("best", best, told),
-            (
-                "overloaded",
-                overloaded.len().to_string(),
-                if overloaded.is_empty() { "none".to_owned() } else { words::list(&overloaded) },
-            ),
-        ]
+        ];
+        let overload = (
+            "overloaded",
+            overloaded.len().to_string(),
+            if overloaded.is_empty() { "none".to_owned() } else { words::list(&overloaded) },
+        );
+        compared.into_iter().chain(best).chain([overload]).collect()
     }
 
     /// A row a number, a column a candidate.
@@ -226,7 +223,8 @@ pub(crate) fn difference_row(one: &Difference) -> Vec<String> {
         one.measure.clone(),
         one.reference.map_or("–".to_owned(), value),
         one.difference.map_or("–".to_owned(), |_| format!("{sign}{}", one.amount())),
-        one.relative.map_or("–".to_owned(), |part| format!("{:+.1} %", 100.0 * part)),
+        one.relative
+            .map_or("–".to_owned(), |part| format!("{:+.1} %", 100.0 * part).replace('-', "−")),
         one.evidence.words().to_owned(),
     ]
 }
@@ -466,6 +464,11 @@ fn table(grid: &Grid, format: Format) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// What stands between backticks, as code.
+fn coded(lines: &[String]) -> Vec<minijinja::Value> {
+    lines.iter().map(|line| crate::page::code(line)).collect()
+}
+
 pub(crate) fn page(sheet: &Sheet, template: Option<&Template>) -> Result<String, TemplateError> {
     let grid = |grid: &Grid| context! { title => &grid.title, rows => grid.rows.clone() };
     let card = |one: &(&str, String, String)| {
@@ -488,8 +491,8 @@ pub(crate) fn page(sheet: &Sheet, template: Option<&Template>) -> Result<String,
         sentences => sheet.sentences.iter().skip(1).cloned().collect::<Vec<_>>(),
         grids => sheet.grids.iter().map(grid).collect::<Vec<_>>(),
         charts => sheet.charts.iter().map(figure).collect::<Vec<_>>(),
-        notes => sheet.notes.clone(),
-        method => sheet.method.clone(),
+        notes => coded(&sheet.notes),
+        method => coded(&sheet.method),
         glossary => crate::page::glossary(),
         island => "",
     };

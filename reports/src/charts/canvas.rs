@@ -144,6 +144,13 @@ pub(super) fn fitting(text: &str, width: i32, size: i32) -> String {
     }
 }
 
+/// Where an axis begins that has names at its left, right-aligned: as far left as they let it, and
+/// no further right than `most`.
+pub(super) fn beside(names: impl Iterator<Item = String>, size: i32, most: i32) -> i32 {
+    let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+    (24 + (longest as f64 * 0.6 * f64::from(size)) as i32).min(most)
+}
+
 /// A line of text.
 pub(super) fn write(area: &Area<'_>, text: &str, at: (i32, i32), style: TextStyle<'static>) {
     area.draw(&Text::new(text.to_owned(), at, style)).expect(DRAWN);

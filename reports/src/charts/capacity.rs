@@ -5,7 +5,8 @@ use plotters::style::text_anchor::HPos;
 
 use super::Chart;
 use super::canvas::{
-    Area, DRAWN, GOOD, anchored, class_color, end_labels, mesh, svg, text_style, write,
+    Area, DRAWN, GOOD, WIDTH, anchored, class_color, end_labels, fitting, mesh, svg, text_style,
+    write,
 };
 use crate::capacity::{CapacityPlan, Curve, CurvePoint};
 use crate::summary::Estimate;
@@ -72,18 +73,18 @@ fn panel(area: &Area<'_>, curves: &[Curve], (name, of): (&str, fn(&CurvePoint) -
         .draw()
         .expect(DRAWN);
     let mut labels = Vec::new();
-    let mut safe_labels: Vec<(i32, String)> = Vec::new();
+    let mut safe: Vec<(i32, String, f64)> = Vec::new();
     for (row, curve) in curves.iter().enumerate() {
         let color = class_color(row);
-        if let Some(safe) = curve.safe_load {
+        if let Some(load) = curve.safe_load {
             let upright = |x: f64| [(x, 0.0), (x, high)];
-            let kept = PathElement::new(upright(safe.kept), GOOD.stroke_width(2));
+            let kept = PathElement::new(upright(load.kept), GOOD.stroke_width(2));
             chart.draw_series([kept]).expect(DRAWN);
             if share {
-                let (x, _) = chart.backend_coord(&(safe.kept, high));
-                safe_labels.push((x, format!("{} safe: {:.2}×", curve.policy, safe.kept)));
+                let (x, _) = chart.backend_coord(&(load.kept, high));
+                safe.push((x, curve.policy.clone(), load.kept));
             }
-            if let Some(not) = safe.not_kept.filter(|&not| not <= far) {
+            if let Some(not) = load.not_kept.filter(|&not| not <= far) {
                 let style = BLACK.mix(0.5).stroke_width(1);
                 let dashed = DashedLineSeries::new(upright(not), 4, 4, style);
                 chart.draw_series(dashed).expect(DRAWN);
@@ -110,17 +111,29 @@ fn panel(area: &Area<'_>, curves: &[Curve], (name, of): (&str, fn(&CurvePoint) -
     }
     end_labels(area, (area.dim_in_pixel().0 as i32 - 140, PANEL as i32 - 20), labels);
     write(area, name, (64, 14), anchored(text_style(14), HPos::Left));
-    label_safe_loads(area, safe_labels);
+    label_safe_loads(area, safe);
 }
 
-/// Each line by its name at its head, left of it, the next one right of it: two lines seldom stand
-/// far apart.
-fn label_safe_loads(area: &Area<'_>, mut labels: Vec<(i32, String)>) {
-    labels.sort_by_key(|label| label.0);
-    let last = labels.len().saturating_sub(1);
-    for (number, (x, text)) in labels.into_iter().enumerate() {
-        let side = if number == last && number > 0 { HPos::Left } else { HPos::Right };
-        write(area, &text, (x, 14), anchored(text_style(12), side));
+/// Lines at the same load have one name, and names that would overlap stand above each other in one,
+/// which keeps off the panel's own.
+fn label_safe_loads(area: &Area<'_>, mut safe: Vec<(i32, String, f64)>) {
+    safe.sort_by_key(|(x, ..)| *x);
+    let mut labels: Vec<(i32, Vec<String>, f64)> = Vec::new();
+    for (x, name, load) in safe {
+        match labels.last_mut() {
+            Some((_, names, same)) if (load - *same).abs() < 0.005 => names.push(name),
+            Some(_) | None => labels.push((x, vec![name], load)),
+        }
+    }
+    // Two lines seldom stand far apart: the last one's name is right of it, the others' left.
+    let (mut free, last) = (160, labels.len().saturating_sub(1));
+    for (number, (x, names, load)) in labels.into_iter().enumerate() {
+        let text = fitting(&format!("{} safe: {load:.2}×", words::list(&names)), 400, 12);
+        let length = 7 * text.chars().count() as i32;
+        let from = if number == last && number > 0 { x } else { x - length };
+        let from = from.max(free).min(WIDTH as i32 - length);
+        write(area, &text, (from, 14), anchored(text_style(12), HPos::Left));
+        free = from + length + 12;
     }
 }
 

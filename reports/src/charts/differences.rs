@@ -4,12 +4,14 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::Chart;
-use super::canvas::{Area, BAD, GOOD, anchored, bar, line, svg, text_style, write};
+use super::canvas::{
+    Area, BAD, GOOD, anchored, bar, beside, fitting, line, svg, text_style, write,
+};
 use crate::comparison::{Comparison, Difference, Evidence};
 
 const ROW: i32 = 26;
 const TOP: i32 = 36;
-/// The axis, in pixels.
+/// The axis, in pixels, where names are as long as may be.
 const AXIS: (i32, i32) = (300, 680);
 const ROWS_MAX: usize = 60;
 
@@ -48,12 +50,17 @@ fn ratio(one: &Difference, difference: f64) -> Option<f64> {
 }
 
 fn paint(area: &Area<'_>, shown: &[&Difference], many: bool) {
+    let label = |one: &Difference| match many {
+        true => format!("{}: {}", one.candidate, one.name()),
+        false => one.name(),
+    };
+    let axis = (beside(shown.iter().map(|one| label(one)), 13, AXIS.0), AXIS.1);
     // As far as the furthest value and half as far again, the two sides alike; whiskers end there.
     let middles = shown.iter().filter_map(|one| ratio(one, one.difference?));
     let reach = middles.map(|ratio| ratio.log10().abs()).fold(0.03, f64::max).min(3.0) * 1.5;
     let x = |ratio: f64| {
         let part = (ratio.log10() / reach).clamp(-1.0, 1.0) * 0.5 + 0.5;
-        AXIS.0 + (part * f64::from(AXIS.1 - AXIS.0)).round() as i32
+        axis.0 + (part * f64::from(axis.1 - axis.0)).round() as i32
     };
     let bottom = TOP + ROW * shown.len() as i32;
     for at in ticks(reach) {
@@ -64,11 +71,8 @@ fn paint(area: &Area<'_>, shown: &[&Difference], many: bool) {
     }
     for (index, one) in shown.iter().enumerate() {
         let y = TOP + ROW * index as i32 + ROW / 2 - 4;
-        let name = match many {
-            true => format!("{}: {}", one.candidate, one.name()),
-            false => one.name(),
-        };
-        write(area, &name, (AXIS.0 - 14, y), anchored(text_style(13), HPos::Right));
+        let name = fitting(&label(one), axis.0 - 20, 13);
+        write(area, &name, (axis.0 - 14, y), anchored(text_style(13), HPos::Right));
         row(area, one, (y, &x));
     }
 }
@@ -85,12 +89,14 @@ fn row(area: &Area<'_>, one: &Difference, (y, x): (i32, &dyn Fn(f64) -> i32)) {
         Evidence::Better | Evidence::Worse => format!("{}{}", sign(one), one.amount()),
     };
     write(area, &label, (AXIS.1 + 12, y), anchored(text_style(12), HPos::Left));
-    let (Some(difference), Some([low, high])) = (one.difference, one.interval) else { return };
-    let ends = (ratio(one, low), ratio(one, high), ratio(one, difference));
-    let (Some(low), Some(high), Some(middle)) = ends else { return };
-    line(area, (x(low), y), (x(high), y), color.stroke_width(3));
-    for end in [low, high] {
-        line(area, (x(end), y - 5), (x(end), y + 5), color.stroke_width(2));
+    let Some(middle) = one.difference.and_then(|difference| ratio(one, difference)) else { return };
+    // One run a candidate has a difference, but no interval.
+    let ends = one.interval.map(|ends| ends.map(|end| ratio(one, end)));
+    if let Some([Some(low), Some(high)]) = ends {
+        line(area, (x(low), y), (x(high), y), color.stroke_width(3));
+        for end in [low, high] {
+            line(area, (x(end), y - 5), (x(end), y + 5), color.stroke_width(2));
+        }
     }
     bar(area, (x(middle) - 4, y - 4), (x(middle) + 4, y + 4), &color);
 }

@@ -25,9 +25,14 @@ pub(super) fn draw(subject: &Subject<'_>) -> Chart {
     let worst = (summary.objectives.iter())
         .filter(|o| o.result == ObjectiveVerdict::Fail)
         .max_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+    let is_undecided = |o: &&ObjectiveResult| o.result == ObjectiveVerdict::Inconclusive;
+    let undecided = summary.objectives.iter().filter(is_undecided).count();
     let title = match (summary.objectives.len(), worst) {
         (0, _) => "No objective was stated; good means finished".to_owned(),
-        (all, None) => format!("No objective of {all} is missed"),
+        (all, None) => match undecided {
+            0 => format!("No objective of {all} is missed"),
+            some => format!("No objective of {all} is missed, {some} cannot be told"),
+        },
         (all, Some(worst)) => format!(
             "{missed} of {all} objectives missed; furthest: {} {}",
             worst.class,

@@ -16,6 +16,10 @@ const HEIGHT: u32 = 300;
 const SEATS: u32 = 150;
 /// Between the lines of a hatching, in pixels.
 const HATCH: i32 = 6;
+/// Of the hatching, over colours that are the same dark and light.
+const HATCHED: RGBColor = RGBColor(0x11, 0x11, 0x11);
+/// Of a stretch, what is hatched at least.
+const WASTED_LEAST: f64 = 0.002;
 /// Bars over time at most.
 const BARS: usize = 120;
 
@@ -153,7 +157,7 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Str
             labels.push((name.to_owned(), chart.backend_coord(&(middle, height))));
         }
     }
-    for stretch in stretches.iter().filter(|stretch| stretch.wasted > 0.002) {
+    for stretch in stretches.iter().filter(|stretch| stretch.wasted > WASTED_LEAST) {
         let top = stretch.shares.iter().sum::<f64>().min(1.0);
         let corner = |at: f64, height: f64| chart.backend_coord(&(at / scale, height));
         let (from, to) =
@@ -171,11 +175,17 @@ fn paint(area: &super::canvas::Area<'_>, subject: &Subject<'_>, stretches: &[Str
         write(area, &name, (x + 20, 10), anchored(text_style(14), HPos::Left));
         x += 40 + 8 * name.chars().count() as i32;
     }
+    let work_done_twice = stretches.iter().any(|stretch| stretch.wasted > WASTED_LEAST);
+    if work_done_twice && x < super::canvas::WIDTH as i32 - 150 {
+        bar(area, (x, 4), (x + 14, 16), &RGBColor(0xB8, 0xBE, 0xC4).to_rgba());
+        hatch(area, (x, 4), (x + 14, 16));
+        write(area, "computed twice", (x + 20, 10), anchored(text_style(14), HPos::Left));
+    }
 }
 
 /// Slanted lines over what was done twice; they meet those of the stretch beside it.
 fn hatch(area: &super::canvas::Area<'_>, (left, top): (i32, i32), (right, bottom): (i32, i32)) {
-    let ink = RGBColor(0x11, 0x11, 0x11).stroke_width(1);
+    let ink = HATCHED.stroke_width(1);
     let first = (left + top).div_euclid(HATCH) * HATCH;
     for sum in (first..=right + bottom).step_by(HATCH as usize) {
         // Points whose x and y add up to `sum`, within the corners.

@@ -6,14 +6,16 @@ use plotters::style::text_anchor::HPos;
 
 use super::Chart;
 use super::canvas::{
-    Area, BAD, DRAWN, GOOD, anchored, bar, class_color, end_labels, line, mesh, svg, text_style,
-    write,
+    Area, BAD, DRAWN, GOOD, WIDTH, anchored, bar, beside, class_color, fitting, line, mesh, svg,
+    text_style, write,
 };
 use crate::validation::{Agreement, MetricAgreement, Setting, Validation};
 use crate::words;
 
 /// What has a panel of its own.
 const PANELS: [(&str, &str); 3] = [("ttft", "TTFT"), ("itl", "ITL"), ("e2e", "E2E")];
+/// The height of what says which colour is whose.
+const KEY: u32 = 24;
 const ROW: i32 = 20;
 const TOP: i32 = 30;
 /// The axis of all errors, in pixels.
@@ -72,13 +74,30 @@ fn qq(validation: &Validation, setting: &Setting) -> Chart {
         words::percent(validation.within),
         which(validation, setting)
     );
-    let drawing = svg(320, &title, &how, |area| {
-        for (panel, (name, label)) in area.split_evenly((1, PANELS.len())).iter().zip(PANELS) {
+    let drawing = svg(KEY + 320, &title, &how, |area| {
+        let (head, body) = area.split_vertically(KEY);
+        key(&head, setting);
+        for (panel, (name, label)) in body.split_evenly((1, PANELS.len())).iter().zip(PANELS) {
             qq_panel(panel, &of_metric(setting, name), (label, validation.within));
         }
     });
     let formula = "percentile q of all simulated requests against percentile q of all live ones";
     Chart { name: "qq", svg: drawing, data: data(validation), title, how, formula }
+}
+
+/// Which colour is whose, above the panels, where no curve can pass.
+fn key(area: &Area<'_>, setting: &Setting) {
+    let mut x = 62;
+    for (row, class) in setting.classes.iter().enumerate() {
+        let name = fitting(&class.class, 160, 14);
+        let length = 24 + 9 * name.chars().count() as i32;
+        if x + length > WIDTH as i32 {
+            break;
+        }
+        line(area, (x, 12), (x + 16, 12), class_color(row).stroke_width(3));
+        write(area, &name, (x + 20, 12), anchored(text_style(14), HPos::Left));
+        x += length + 16;
+    }
 }
 
 /// "3.1 % too long".
@@ -127,14 +146,11 @@ fn qq_panel(area: &Area<'_>, drawn: &[Drawn<'_>], (label, within): (&str, f64)) 
     chart
         .draw_series([PathElement::new(vec![(low, low), (high, high)], BLACK.mix(0.5))])
         .expect(DRAWN);
-    let mut labels = Vec::new();
-    for (row, name, metric) in drawn {
+    for (row, _, metric) in drawn {
         let color = class_color(*row);
         let points = metric.quantiles.iter().map(|&[live, simulated]| (live, simulated));
         chart.draw_series(points.map(|at| Circle::new(at, 2, color.filled()))).expect(DRAWN);
-        labels.push((labels.len() as i32 * 16 + 44, (*name).to_owned(), *row));
     }
-    end_labels(area, (70, 400), labels);
 }
 
 fn by_quantile(validation: &Validation, setting: &Setting) -> Chart {
@@ -162,8 +178,10 @@ fn by_quantile(validation: &Validation, setting: &Setting) -> Chart {
     );
     let most = panels.iter().flatten().flat_map(|(.., metric)| errors(metric));
     let most = most.map(|(_, error)| error.abs()).fold(validation.within * 1.5, f64::max).min(1.0);
-    let drawing = svg(300, &title, &how, |area| {
-        let areas = area.split_evenly((1, PANELS.len()));
+    let drawing = svg(KEY + 300, &title, &how, |area| {
+        let (head, body) = area.split_vertically(KEY);
+        key(&head, setting);
+        let areas = body.split_evenly((1, PANELS.len()));
         for ((panel, drawn), (_, label)) in areas.iter().zip(&panels).zip(PANELS) {
             let curves: Vec<Curve<'_>> =
                 drawn.iter().map(|(row, name, metric)| (*row, *name, errors(metric))).collect();
@@ -194,14 +212,11 @@ fn error_panel(area: &Area<'_>, curves: &[Curve<'_>], (label, within, most): (&s
     chart.draw_series([Rectangle::new(corners, BLACK.mix(0.08).filled())]).expect(DRAWN);
     let zero = vec![(0.0, 0.0), (100.0, 0.0)];
     chart.draw_series([PathElement::new(zero, BLACK.mix(0.5))]).expect(DRAWN);
-    let mut labels = Vec::new();
-    for (row, name, curve) in curves {
+    for (row, _, curve) in curves {
         let clamped = curve.iter().map(|&(part, error)| (part, error.clamp(-most, most)));
         let style = class_color(*row).stroke_width(2);
         chart.draw_series(LineSeries::new(clamped, style)).expect(DRAWN);
-        labels.push((labels.len() as i32 * 16 + 44, (*name).to_owned(), *row));
     }
-    end_labels(area, (70, 400), labels);
 }
 
 /// "+10 %"; nought has no sign.
@@ -224,9 +239,16 @@ fn errors(validation: &Validation) -> Chart {
     judged.sort_by(|a, b| b.3.error.abs().total_cmp(&a.3.error.abs()));
     judged.truncate(ROWS_MAX);
     let reach = judged.iter().map(|it| it.3.error.abs()).fold(validation.within, f64::max) * 1.4;
+    let names: Vec<String> = (judged.iter())
+        .map(|(setting, class, metric, point)| {
+            let metric = metric.metric.to_uppercase();
+            format!("{}: {} {metric} {}", setting.name(), class.class, point.at)
+        })
+        .collect();
+    let axis = (beside(names.iter().cloned(), 12, AXIS.0), AXIS.1);
     let x = |error: f64| {
         let part = (error / reach).clamp(-1.0, 1.0) * 0.5 + 0.5;
-        AXIS.0 + (part * f64::from(AXIS.1 - AXIS.0)).round() as i32
+        axis.0 + (part * f64::from(axis.1 - axis.0)).round() as i32
     };
     let bottom = TOP + ROW * judged.len() as i32;
     let drawing = svg((bottom + 30) as u32, &title, &how, |area| {
@@ -237,16 +259,15 @@ fn errors(validation: &Validation) -> Chart {
             let label = label_of(at);
             write(area, &label, (x(at), bottom + 12), anchored(text_style(12), HPos::Center));
         }
-        for (index, (setting, class, metric, point)) in judged.iter().enumerate() {
+        for (index, ((.., point), name)) in judged.iter().zip(&names).enumerate() {
             let y = TOP + ROW * index as i32 + ROW / 2 - 4;
             let color = match point.result {
                 Some(Agreement::Agrees) => GOOD.to_rgba(),
                 Some(Agreement::Disagrees) => BAD.to_rgba(),
                 Some(Agreement::Unclear | Agreement::Noisy) | None => BLACK.mix(0.4),
             };
-            let metric = metric.metric.to_uppercase();
-            let name = format!("{}: {} {metric} {}", setting.name(), class.class, point.at);
-            write(area, &name, (AXIS.0 - 14, y), anchored(text_style(12), HPos::Right));
+            let name = fitting(name, axis.0 - 20, 12);
+            write(area, &name, (axis.0 - 14, y), anchored(text_style(12), HPos::Right));
             let label = format!("{:+.1} %", point.error * 100.0);
             write(area, &label, (AXIS.1 + 12, y), anchored(text_style(12), HPos::Left));
             if let Some([low, high]) = point.interval {

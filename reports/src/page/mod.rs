@@ -6,6 +6,7 @@ mod template;
 mod workload;
 mod worst;
 
+pub(crate) use run::code;
 pub use run::page;
 pub(crate) use template::render;
 pub use template::{Template, TemplateError};

@@ -155,7 +155,7 @@ fn intervals(summary: &Summary) -> Vec<Vec<String>> {
 }
 
 /// A sentence as HTML: what stands between backticks is code.
-fn code(line: &str) -> Value {
+pub(crate) fn code(line: &str) -> Value {
     let mut html = String::new();
     for (index, part) in line.split('`').enumerate() {
         let part = part.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -445,7 +445,13 @@ fn provenance(summary: &Summary) -> Vec<(String, String)> {
     let scenario = &summary.scenario;
     let measured = summary.measured_s.value.map_or("–".to_owned(), words::secs);
     let mut rows = vec![
-        ("scenario".to_owned(), format!("{}: {}", scenario.name, scenario.description)),
+        (
+            "scenario".to_owned(),
+            match scenario.description.as_str() {
+                "" => scenario.name.clone(),
+                said => format!("{}: {said}", scenario.name),
+            },
+        ),
         ("scenario hash".to_owned(), scenario.hash.clone()),
         ("policy".to_owned(), scenario.policy.clone()),
     ];

@@ -8,9 +8,9 @@
   if (!data.starts.length || !data.classes.length) return;
   const colors = ["var(--blue)", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"];
   const dashes = ["", "7 3", "2 3", "9 3 2 3", "4 2", "1 2"];
-  const W = 860, LEFT = 64, RIGHT = W - 16, HEIGHT = 130, PANELS = ["waiting", "oldest wait", "KV memory held"];
+  const LEFT = 64, HEIGHT = 130, PANELS = ["waiting", "oldest wait", "KV memory held"];
   const hidden = new Set();
-  let view = [0, data.end], picked = null, cursor = null, dragged = null;
+  let W = 860, RIGHT = W - 16, view = [0, data.end], picked = null, cursor = null, dragged = null;
 
   function text(tag, words, parent) {
     const node = document.createElement(tag);
@@ -59,7 +59,7 @@
   const panels = data.pools.some(function (pool) { return Math.max.apply(null, pool.kv) > 0; }) ? 3 : 2;
   const scroll = text("div", "", tools);
   scroll.className = "scroll";
-  const plot = shape("svg", { viewBox: "0 0 " + W + " " + (panels * (HEIGHT + 34) + 20), tabindex: 0, role: "application",
+  const plot = shape("svg", { tabindex: 0, role: "application",
     "aria-label": "Waiting over time", "aria-describedby": "explore-help" }, scroll);
   const said = text("output", "", tools);
   said.setAttribute("aria-live", "polite");
@@ -87,6 +87,12 @@
   }
   function label(panel, value) { return panel === 0 ? count(value) : panel === 1 ? span(value) : (100 * value).toFixed(0) + " %"; }
 
+  // On a narrow screen there is less of it, and what is written stays legible.
+  function fit() {
+    W = Math.min(860, Math.max(320, scroll.clientWidth || 860));
+    RIGHT = W - 16;
+    plot.setAttribute("viewBox", "0 0 " + W + " " + (panels * (HEIGHT + 34) + 20));
+  }
   function draw() {
     plot.textContent = "";
     const first = bin(view[0]), last = bin(view[1]);
@@ -111,9 +117,10 @@
       });
     }
     const foot = panels * (HEIGHT + 34) - 12;
-    for (let part = 0; part <= 4; part++) {
-      const at = view[0] + (view[1] - view[0]) * part / 4;
-      shape("text", { x: x(at), y: foot + 18, "text-anchor": part === 4 ? "end" : part ? "middle" : "start", fill: "var(--fg)", "font-size": 12 }, plot).textContent = span(at);
+    const parts = W < 500 ? 2 : 4;
+    for (let part = 0; part <= parts; part++) {
+      const at = view[0] + (view[1] - view[0]) * part / parts;
+      shape("text", { x: x(at), y: foot + 18, "text-anchor": part === parts ? "end" : part ? "middle" : "start", fill: "var(--fg)", "font-size": 12 }, plot).textContent = span(at);
     }
     if (picked) {
       const from = x(Math.max(picked[0], view[0])), to = x(Math.min(picked[1], view[1]));
@@ -231,5 +238,7 @@
       plot.focus({ preventScroll: true });
     });
   });
+  window.addEventListener("resize", function () { fit(); draw(); });
+  fit();
   pick(0, 0);
 })();
