@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::cell::RefCell;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use plimsoll_probe::backend::{Backend, Running, Settings as BackendSettings};
@@ -162,18 +162,19 @@ fn a_device_in_use_is_not_measured() {
 
 #[test]
 fn who_asks_to_stop_is_heard() {
-    struct Stop(RefCell<Vec<String>>);
+    struct Stop(Mutex<Vec<String>>);
     impl Watch for Stop {
         fn stop(&self) -> bool {
-            self.0.borrow().len() > 2
+            self.0.lock().expect("nobody panics").len() > 2
         }
         fn progress(&self, what: &str, _part: f64) {
-            self.0.borrow_mut().push(what.to_owned());
+            self.0.lock().expect("nobody panics").push(what.to_owned());
         }
     }
     let (_backend, device) = started(&model());
-    let stop = Stop(RefCell::default());
+    let stop = Stop(Mutex::default());
     let result = calibrate(&device, &settings(60), &stop);
     assert!(matches!(result, Err(CalibrateError::Interrupted)), "{result:?}");
-    assert!(stop.0.borrow().iter().any(|what| what.contains("round 1")), "{:?}", stop.0);
+    let said = stop.0.into_inner().expect("nobody panics");
+    assert!(said.iter().any(|what| what.contains("round 1")), "{said:?}");
 }

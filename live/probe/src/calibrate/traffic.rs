@@ -194,3 +194,76 @@ fn ends(all: &[Seen]) -> Vec<Time> {
     }
     ends
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Carries, Chunk, Usage};
+
+    fn at(millis: u64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    fn answer(sent: u64, prompt_tokens: u32, tokens: &[u64]) -> Answer {
+        let chunk = |millis: &u64| Chunk { at: at(*millis), carries: Carries::Text };
+        let output_tokens = tokens.len() as u32;
+        Answer {
+            sent: at(sent),
+            accepted: at(sent),
+            first_byte: at(tokens[0]),
+            chunks: tokens.iter().map(chunk).collect(),
+            ended: at(tokens[tokens.len() - 1]),
+            usage: Usage { prompt_tokens, output_tokens, ..Usage::default() },
+        }
+    }
+
+    fn seen(answers: &[Answer], limits: (u32, u32)) -> Vec<(u64, u64, [u64; 4])> {
+        let millis = |time: Time| time.nanos() / 1_000_000;
+        let steps = steps_of(answers, limits).into_iter().map(|Step { start, end, shape }| {
+            let BatchShape { prefill, pairs, sequences, context } = shape;
+            (millis(start), millis(end), [prefill, pairs, sequences, context])
+        });
+        steps.collect()
+    }
+
+    #[test]
+    fn tokens_show_what_steps_computed() {
+        let first = answer(80, 10, &[100, 110, 120, 150, 160]);
+        // It comes while the step to 120 runs, and enters the next; its tokens are read a little later.
+        let second = answer(115, 20, &[151, 161, 171]);
+        let wanted = [
+            (100, 110, [0, 0, 1, 10]),
+            (110, 120, [0, 0, 1, 11]),
+            (120, 150, [20, 210, 1, 12]),
+            (150, 160, [0, 0, 2, 13 + 20]),
+            (160, 171, [0, 0, 1, 21]),
+        ];
+        assert_eq!(seen(&[first.clone(), second.clone()], (512, 8)), wanted);
+        // A prompt that may have been computed in part leaves two steps unknown.
+        let early = answer(105, 20, &[151, 161, 171]);
+        let without: Vec<_> = wanted.into_iter().filter(|step| step.0 != 110).collect();
+        assert_eq!(seen(&[first.clone(), early.clone()], (512, 8)), without);
+        // Unless every seat was taken.
+        assert_eq!(seen(&[first.clone(), early], (512, 1)), wanted);
+        // More than a step holds, it was computed in several.
+        let without: Vec<_> = wanted.into_iter().filter(|step| step.0 != 120).collect();
+        assert_eq!(seen(&[first.clone(), second], (20, 8)), without);
+        // A sequence that misses a step was thrown out, or its token was read with the next.
+        let missed = answer(90, 10, &[100, 120, 150]);
+        let known = [(150, 160, [0, 0, 1, 13])];
+        assert_eq!(seen(&[first, missed], (512, 8)), known);
+    }
+
+    #[test]
+    fn lengths_stay_within_the_room() {
+        let room = Room { seats: 4, context_max: 100, kv_tokens: Some(320), seed: 1 };
+        assert_eq!((room.lanes(), room.prompt_max(), room.output_max()), (4, 40, 25));
+        let key = StreamKey { seed: 1, replication: 0, name: "lengths", entity: 0 };
+        let mut stream = Stream::new(key);
+        let drawn: Vec<u32> = (0..1_000).map(|_| length(&mut stream, [16, 512])).collect();
+        assert!(drawn.iter().all(|length| (16..=512).contains(length)));
+        // Each of the five octaves has a fifth.
+        let short = drawn.iter().filter(|length| **length < 32).count();
+        assert!((150..250).contains(&short), "{short}");
+    }
+}
