@@ -32,7 +32,7 @@ pub fn random_model(seed: u64) -> Model {
         admission: if draw(0, 1) == 0 { Admission::Fcfs } else { Admission::Priority },
         step_cost: StepCostSpec::Affine {
             base: 5e6,
-            prefill_step: 1e6 * draw(0, 3) as f64,
+            prefill_step: 0.0,
             prefill: 20_000.0,
             sequence: 30_000.0,
             context: 40.0,
