@@ -13,6 +13,8 @@ use crate::words;
 const PANEL: u32 = 130;
 /// Above the panels.
 const LEGEND: u32 = 26;
+/// Where an axis ends at least.
+const TOP_MIN: f64 = 1.0;
 /// GPUs drawn at most: the busiest.
 const GPUS_MAX: usize = 4;
 
@@ -21,8 +23,6 @@ struct Panel {
     label: &'static str,
     value: fn(&Stretch) -> Option<f64>,
     tick: fn(f64) -> String,
-    /// Where the axis ends at least.
-    top: f64,
 }
 
 const PANELS: [Panel; 3] = [
@@ -30,19 +30,16 @@ const PANELS: [Panel; 3] = [
         label: "utilization",
         value: |stretch| stretch.utilization,
         tick: |value| words::percent(value),
-        top: 1.0,
     },
     Panel {
         label: "power",
         value: |stretch| stretch.power_w,
         tick: |value| format!("{value:.0} W"),
-        top: 1.0,
     },
     Panel {
         label: "clock",
         value: |stretch| stretch.clock_mhz,
         tick: |value| format!("{value:.0} MHz"),
-        top: 1.0,
     },
 ];
 
@@ -129,7 +126,7 @@ fn name(area: &Area<'_>, lines: &[Line<'_>]) {
 fn paint(area: &Area<'_>, panel: &Panel, lines: &[Line<'_>]) {
     let all = || lines.iter().flat_map(|(.., stretches)| stretches.iter());
     let end = all().map(|stretch| stretch.to).fold(0.1, f64::max);
-    let top = all().filter_map(panel.value).fold(panel.top / 1.05, f64::max) * 1.05;
+    let top = all().filter_map(panel.value).fold(TOP_MIN / 1.05, f64::max) * 1.05;
     let (unit, scale) = words::axis_unit(end);
     let mut chart = ChartBuilder::on(area)
         .margin_top(20)

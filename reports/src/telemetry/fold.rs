@@ -59,15 +59,12 @@ impl Telemetry {
 pub fn throttled_words(gpu: &Gpu, summary: &GpuSummary) -> Option<String> {
     let part = summary.throttled.filter(|part| *part > 0.0)?;
     let slows = summary.reasons.iter().filter(|(reason, _)| reason.slows());
-    let reasons: Vec<String> = slows
-        .map(|(reason, part)| format!("{} {}", reason.word(), words::percent(*part)))
-        .collect();
     Some(format!(
         "{} ({}) was throttled {} of the time: {}",
         gpu.label(),
         gpu.name,
         words::percent(part),
-        reasons.join(", ")
+        listed(slows)
     ))
 }
 
@@ -77,6 +74,12 @@ pub fn in_words(gpu: &Gpu, summary: &GpuSummary) -> String {
         Some(_) => format!("{} ({}) was not throttled", gpu.label(), gpu.name),
         None => format!("{} ({}) does not say whether it was throttled", gpu.label(), gpu.name),
     })
+}
+
+/// "power cap 12 %, heat 3 %".
+pub(super) fn listed<'a>(reasons: impl Iterator<Item = &'a (Throttle, f64)>) -> String {
+    let each = reasons.map(|(reason, part)| format!("{} {}", reason.word(), words::percent(*part)));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// A GPU over a run, by its place among the readings. Each sample stands for the time to the next,

@@ -1,5 +1,6 @@
 //! As a table.
 
+use super::fold::listed;
 use super::{Gpu, GpuSummary, Level, Sampled};
 use crate::study::Grid;
 use crate::words;
@@ -29,10 +30,7 @@ pub fn row(run: &str, gpu: &Gpu, summary: &GpuSummary) -> Vec<String> {
         level.map_or("–".to_owned(), |it| format!("{:.0} MHz (min {:.0})", it.mean, it.min))
     };
     let gibibytes = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
-    let reasons = summary.reasons.iter();
-    let reasons =
-        reasons.map(|(reason, part)| format!("{} {}", reason.word(), words::percent(*part)));
-    let reasons: Vec<String> = reasons.collect();
+    let reasons = listed(summary.reasons.iter());
     vec![
         run.to_owned(),
         format!("{} {}", gpu.index, gpu.name),
@@ -42,7 +40,7 @@ pub fn row(run: &str, gpu: &Gpu, summary: &GpuSummary) -> Vec<String> {
         least(summary.clock_mhz),
         least(summary.memory_clock_mhz),
         summary.throttled.map_or("–".to_owned(), words::percent),
-        if reasons.is_empty() { "–".to_owned() } else { reasons.join(", ") },
+        if reasons.is_empty() { "–".to_owned() } else { reasons },
     ]
 }
 

@@ -22,7 +22,7 @@ const FOLDS: usize = 5;
 /// A kind with more coefficients must err by this much less on held-out cells.
 const BETTER: f64 = 0.9;
 /// What traffic weighs beside all cells.
-const TRAFFIC: f64 = 2.0;
+const TRAFFIC_WEIGHT: f64 = 2.0;
 /// The most coefficients a kind has.
 const TERMS_MAX: usize = 8;
 
@@ -199,7 +199,7 @@ fn weights(observations: &[Observation]) -> Vec<f64> {
         *counts.entry(one.cell).or_insert(0.0) += 1.0;
     }
     let steps = observations.iter().filter(|one| one.traffic).count();
-    let of_traffic = TRAFFIC * counts.len().max(1) as f64 / steps.max(1) as f64;
+    let of_traffic = TRAFFIC_WEIGHT * counts.len().max(1) as f64 / steps.max(1) as f64;
     let weight = |one: &Observation| if one.traffic { of_traffic } else { 1.0 / counts[&one.cell] };
     observations.iter().map(weight).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plimsoll_base::Time;
 use plimsoll_sim::engine::BatchShape;
 
-use super::observation::{Feature, Observation};
+use super::observation::{Feature, Observation, nanos};
 use super::plan::{Cell, Pace, Plan, STEPS};
 use super::profile::{Assumed, Overheads};
 use super::statistics::{half_width, median, relative_spread};
@@ -422,10 +422,6 @@ fn or(first: Limits, second: Limits) -> Limits {
         context_max: first.context_max.or(second.context_max),
         priorities: first.priorities.or(second.priorities),
     }
-}
-
-fn nanos(from: Time, to: Time) -> f64 {
-    to.saturating_since(from).nanos() as f64
 }
 
 /// Listens until a token is there; returns what was heard.

@@ -1,5 +1,6 @@
 //! A measured time, as a sum over steps whose shapes are known.
 
+use plimsoll_base::Time;
 use plimsoll_sim::engine::BatchShape;
 
 use crate::device::Step;
@@ -48,6 +49,11 @@ pub struct Observation {
     pub nanos: f64,
 }
 
+/// From one instant to another, in ns.
+pub(super) fn nanos(from: Time, to: Time) -> f64 {
+    to.saturating_since(from).nanos() as f64
+}
+
 /// Which steps of traffic are of about the same size: those that decode by half octaves of their
 /// sequences, those that compute prompts by octaves of prompt tokens.
 fn size_class(shape: BatchShape) -> usize {
@@ -67,7 +73,7 @@ impl Observation {
 
     /// A step; `None` where it takes no time or the engine does not know what it computed.
     pub fn of_step(cell: usize, step: &Step) -> Option<Observation> {
-        let nanos = step.end.saturating_since(step.start).nanos() as f64;
+        let nanos = nanos(step.start, step.end);
         let mut one = Observation { nanos, ..Observation::of(cell) };
         one.add(step.shape);
         (nanos > 0.0 && step.shape != BatchShape::default()).then_some(one)

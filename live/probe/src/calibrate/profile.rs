@@ -300,8 +300,8 @@ pub(super) fn range(observations: &[Observation]) -> [u64; 3] {
 fn step_time(cost: &StepCostSpec) -> String {
     match cost {
         StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } => format!(
-            "{{ kind = \"affine\", base = {}, prefill_step = {}, prefill_token = {}, sequence = {}, context_token = \
-             {}, attention_pair = {} }}",
+            "{{ kind = \"affine\", base = {}, prefill_step = {}, prefill_token = {}, sequence = {}, \
+             context_token = {}, attention_pair = {} }}",
             coefficient(*base),
             coefficient(*prefill_step),
             coefficient(*prefill),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use plimsoll_base::{Span, Stream, StreamKey, Time, math};
 use plimsoll_sim::engine::BatchShape;
 
+use super::observation::nanos;
 use super::statistics::median;
 use super::{CalibrateError, Watch};
 use crate::device::{Answer, Ask, Device, DeviceError, Prompt, Step};
@@ -179,7 +180,7 @@ pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32))
 /// When steps ended: the first of the tokens that came together.
 fn ends(all: &[Seen]) -> Vec<Time> {
     let gaps = all.iter().flat_map(|one| one.tokens.windows(2));
-    let gaps: Vec<f64> = gaps.map(|two| two[1].saturating_since(two[0]).nanos() as f64).collect();
+    let gaps: Vec<f64> = gaps.map(|two| nanos(two[0], two[1])).collect();
     if gaps.is_empty() {
         return Vec::new();
     }
