@@ -100,6 +100,7 @@ fn engine(seats: u32) -> EngineModel {
         context_max: 65_536,
         chunked_prefill: true,
         admission: Admission::Fcfs,
+        step_noise: None,
         step_cost: StepCostSpec::Affine {
             base: 1e6,
             prefill_step: 0.0,

@@ -370,6 +370,8 @@ pub struct PoolSpec {
     pub models: Option<At<Items<At<String>>>>,
     /// How long a step takes.
     pub step_time: StepTimeSpec,
+    /// How far steps really are from that. Default: not at all.
+    pub step_noise: Option<StepNoiseSpec>,
     /// Where the step-time numbers come from, one sentence for reports.
     pub provenance: At<String>,
     /// What `plimsoll calibrate` says of them.
@@ -442,6 +444,19 @@ pub enum AdmissionSpec {
     Fcfs,
     /// By priority, then by arrival at the engine.
     Priority,
+}
+
+/// How far steps are from `step_time`: each takes a multiple of it that is drawn. A pool with this is
+/// simulated step by step.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepNoiseSpec {
+    /// Quantiles of the multiple, ascending: of n, the i-th is at (i − ½)/n.
+    pub ratios: At<Items<f64>>,
+    /// The part of the variance that lasts from step to step, from 0 to below 1. Default 0.
+    pub lasting: Option<At<f64>>,
+    /// Steps until that has decayed to 1/e. Default 1.
+    pub lasting_steps: Option<At<f64>>,
 }
 
 /// How long a step takes.

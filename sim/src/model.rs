@@ -146,6 +146,8 @@ pub struct EngineModel {
     pub admission: Admission,
     /// How long a step takes.
     pub step_cost: StepCostSpec,
+    /// How far from that it really is; `None` for exactly that.
+    pub step_noise: Option<StepNoise>,
 }
 
 impl EngineModel {
@@ -183,8 +185,29 @@ impl EngineModel {
                 base.max(0.0) + most(p, prefill) + most(s, sequences) + most(c, context)
             }
         };
+        let longest = self.step_noise.as_ref().and_then(|noise| noise.ratios.last());
         // A nanosecond more than rounding can take away.
-        Span::from_secs_f64(nanos / 1e9).saturating_add(Span::from_nanos(2))
+        Span::from_secs_f64(nanos * longest.unwrap_or(&1.0) / 1e9).saturating_add(Span::from_nanos(2))
+    }
+}
+
+/// How far steps are from what the step-time model says: caches, clocks and neighbours make equal
+/// steps take unequal times. Each step's time is multiplied by a ratio that is drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepNoise {
+    /// Quantiles of the ratio, ascending and above 0: of `n`, the one with index `i` is at
+    /// `(i + ½)/n`. Between them ratios are linear in the normal score, beyond them they end.
+    pub ratios: Vec<f64>,
+    /// The part of the variance (of normal scores) that lasts from step to step, from 0 to 1.
+    pub lasting: f64,
+    /// Steps until that has decayed to 1/e; above 0.
+    pub lasting_steps: f64,
+}
+
+impl StepNoise {
+    /// The mean ratio, about.
+    pub fn mean(&self) -> f64 {
+        self.ratios.iter().sum::<f64>() / self.ratios.len().max(1) as f64
     }
 }
 

@@ -41,7 +41,8 @@ pub struct RunProgress {
 }
 
 impl<O: Observer> Run<O> {
-    /// Prepares a run; `sources` are the model's workloads, in order.
+    /// Prepares a run; `sources` are the model's workloads, in order. Where steps are drawn it is
+    /// replication 0 of seed 1.
     ///
     /// # Errors
     /// If the policy contradicts itself, or a source breaks at its first request.
@@ -50,31 +51,34 @@ impl<O: Observer> Run<O> {
         sources: Vec<Box<dyn Source>>,
         observer: O,
     ) -> Result<Run<O>, StartError> {
-        Run::start_logged(model, sources, (observer, None))
+        Run::start_logged(model, (sources, (1, 0)), (observer, None))
     }
 
-    /// Like [`start`](Run::start); what the allocator is told and decides is written down too.
+    /// Like [`start`](Run::start); what the allocator is told and decides is written down too. The
+    /// seed and the replication are of the engines' steps, where those are drawn.
     ///
     /// # Errors
     /// If the policy contradicts itself, or a source breaks at its first request.
     pub fn start_logged(
         model: &Model,
-        sources: Vec<Box<dyn Source>>,
+        (sources, drawn): (Vec<Box<dyn Source>>, (u64, u32)),
         listeners: (O, Option<Box<Writer>>),
     ) -> Result<Run<O>, StartError> {
+        let sources = (sources, drawn);
         Ok(Run(match model.plan.stepping {
             Stepping::Macro => Stepped::Macro(Portions::start(model, sources, listeners)?),
             Stepping::Single => Stepped::Single(Portions::start(model, sources, listeners)?),
         }))
     }
 
-    /// Like [`start`](Run::start); steps take as long as somebody says, one at a time.
+    /// Like [`start_logged`](Run::start_logged), without a log; steps take as long as somebody says,
+    /// one at a time.
     ///
     /// # Errors
     /// If the policy contradicts itself, or a source breaks at its first request.
     pub fn start_timed(
         model: &Model,
-        sources: Vec<Box<dyn Source>>,
+        sources: (Vec<Box<dyn Source>>, (u64, u32)),
         (observer, steps): (O, Box<dyn StepTimes>),
     ) -> Result<Run<O>, StartError> {
         let mut portions = Portions::start(model, sources, (observer, None))?;
@@ -128,7 +132,7 @@ struct Portions<B, O> {
 impl<B: Batch, O: Observer> Portions<B, O> {
     fn start(
         model: &Model,
-        sources: Vec<Box<dyn Source>>,
+        sources: (Vec<Box<dyn Source>>, (u64, u32)),
         listeners: (O, Option<Box<Writer>>),
     ) -> Result<Portions<B, O>, StartError> {
         let mut agenda = Agenda::new();

@@ -116,6 +116,7 @@ fn case(seed: u64, affine: bool) -> Case {
         context_max,
         chunked_prefill: s.below(4) > 0,
         admission: if s.below(2) == 0 { Admission::Fcfs } else { Admission::Priority },
+        step_noise: None,
         step_cost,
     };
     let mut at = Time::ZERO;

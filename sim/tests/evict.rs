@@ -23,6 +23,7 @@ fn model(feedback: Vec<Feedback>, stepping: Stepping) -> Model {
         context_max: 4_000,
         chunked_prefill: true,
         admission: Admission::Fcfs,
+        step_noise: None,
         step_cost: StepCostSpec::Affine {
             base: 5e6,
             prefill_step: 0.0,

@@ -20,6 +20,7 @@ fn engine() -> EngineModel {
         context_max: 4096,
         chunked_prefill: true,
         admission: Admission::Fcfs,
+        step_noise: None,
         step_cost: StepCostSpec::Affine {
             base: 1e6,
             prefill_step: 0.0,
@@ -279,6 +280,7 @@ fn case(seed: u64) -> (EngineModel, Split, Vec<(Time, Act)>) {
             context_max,
             chunked_prefill: s.below(4) > 0,
             admission: if s.below(2) == 0 { Admission::Fcfs } else { Admission::Priority },
+            step_noise: None,
             step_cost: StepCostSpec::Affine {
                 base: 1e3 + 1e5 * s.uniform(),
                 prefill_step: 0.0,

@@ -27,6 +27,7 @@ fn model() -> EngineModel {
         context_max: 2_048,
         chunked_prefill: true,
         admission: Admission::Fcfs,
+        step_noise: None,
         step_cost: StepCostSpec::Affine {
             base: 3e6,
             prefill_step: 4e6,

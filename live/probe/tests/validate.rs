@@ -40,6 +40,7 @@ fn model() -> EngineModel {
         context_max: 2_048,
         chunked_prefill: true,
         admission: Admission::Fcfs,
+        step_noise: None,
         step_cost: StepCostSpec::Affine {
             base: 20e6,
             prefill_step: 0.0,

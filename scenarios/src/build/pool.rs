@@ -4,12 +4,21 @@ use plimsoll_base::{SiteId, Span};
 use plimsoll_config::policy::find;
 use plimsoll_config::{At, Code, CoefficientValue, Diagnostic, Items};
 use plimsoll_policy::Config;
-use plimsoll_sim::model::{Admission, EngineModel, LinkModel, Pool, Split, StepCostSpec};
+use plimsoll_sim::model::{
+    Admission, EngineModel, LinkModel, Pool, Split, StepCostSpec, StepNoise,
+};
 
-use crate::spec::{AdmissionSpec, DisaggregatedSpec, EngineSpec, LinkSpec, PoolSpec, StepTimeSpec};
+use crate::spec::{
+    AdmissionSpec, DisaggregatedSpec, EngineSpec, LinkSpec, PoolSpec, StepNoiseSpec, StepTimeSpec,
+};
 
 const BLOCK_TOKENS_DEFAULT: u32 = 16;
 const BLOCK_TOKENS_MAX: u32 = 256;
+/// The most that a step may be longer or shorter than the model.
+const RATIO_MAX: f64 = 100.0;
+/// For how many steps a deviation may last.
+const STEPS_LEAST: f64 = 0.1;
+const STEPS_MOST: f64 = 1e6;
 
 /// One pool, of sites and models that the policy names.
 pub(crate) fn pool(spec: &PoolSpec, policy: &Config, found: &mut Vec<Diagnostic>) -> Pool {
@@ -20,10 +29,17 @@ pub(crate) fn pool(spec: &PoolSpec, policy: &Config, found: &mut Vec<Diagnostic>
                 .help("say in one sentence where the step-time numbers come from"),
         );
     }
+    let step_noise = spec.step_noise.as_ref().and_then(|noise| step_noise(noise, found));
+    let own = engine(&spec.engine, &spec.step_time, found);
+    let split = spec.disaggregated.as_ref().and_then(|split| disaggregated(spec, split, found));
+    let split = split.map(|split| Split {
+        engine: EngineModel { step_noise: step_noise.clone(), ..split.engine },
+        ..split
+    });
     Pool {
         replicas: spec.replicas.value,
-        engine: engine(&spec.engine, &spec.step_time, found),
-        split: spec.disaggregated.as_ref().and_then(|split| disaggregated(spec, split, found)),
+        engine: EngineModel { step_noise, ..own },
+        split,
         site: site(spec.site.as_ref(), &policy.sites, found),
         models: models(spec.models.as_ref(), &policy.models, found),
         provenance: spec.provenance.value.clone(),
@@ -182,6 +198,7 @@ fn engine(
             Some(AdmissionSpec::Priority) => Admission::Priority,
         },
         step_cost: step_cost(step_time),
+        step_noise: None,
     }
 }
 
@@ -258,6 +275,39 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             context: context.unwrap_or_default(),
         },
     }
+}
+
+fn step_noise(spec: &StepNoiseSpec, found: &mut Vec<Diagnostic>) -> Option<StepNoise> {
+    let before = found.len();
+    let ratios = &spec.ratios.value.0;
+    let within = |ratio: &f64| (1.0 / RATIO_MAX..=RATIO_MAX).contains(ratio);
+    if ratios.is_empty() || !ratios.iter().all(within) || !ratios.is_sorted() {
+        let message = format!("quantiles rise, from 0.01 to {RATIO_MAX}, and there is at least one");
+        found.push(
+            Diagnostic::new(Code::Range, Some(spec.ratios.place), message)
+                .help("write multiples of the step time, such as `ratios = [0.9, 1.0, 1.2]`"),
+        );
+    }
+    if let Some(part) = spec.lasting.filter(|part| !(0.0..1.0).contains(&part.value)) {
+        let message = format!("{} is not a part that may last", part.value);
+        found.push(
+            Diagnostic::new(Code::Range, Some(part.place), message)
+                .help("write a number from 0 to below 1, such as `lasting = 0.5`"),
+        );
+    }
+    let steps = spec.lasting_steps.filter(|at| !(STEPS_LEAST..=STEPS_MOST).contains(&at.value));
+    if let Some(steps) = steps {
+        let message = format!("a deviation cannot last {} steps", steps.value);
+        found.push(
+            Diagnostic::new(Code::Range, Some(steps.place), message)
+                .help("write a number from 0.1 to 1e6, such as `lasting_steps = 20`"),
+        );
+    }
+    (found.len() == before).then(|| StepNoise {
+        ratios: ratios.clone(),
+        lasting: spec.lasting.map_or(0.0, |part| part.value),
+        lasting_steps: spec.lasting_steps.map_or(1.0, |steps| steps.value),
+    })
 }
 
 fn at_least_one(key: &str, value: At<u32>, found: &mut Vec<Diagnostic>) {

@@ -4,8 +4,6 @@
 use plimsoll_base::{Span, Time};
 
 use super::batch::{Batch, Sequence};
-use super::clock::Series;
-use super::segment::Segment;
 use super::{BatchShape, Engine};
 
 /// What a step computes of one sequence: `tokens` tokens behind `sequence.context` computed ones.
@@ -51,15 +49,9 @@ impl<B: Batch> Engine<B> {
         let clock = self.clock;
         let segment = self.segment.as_mut()?;
         let ticks = span.max(Span::from_nanos(1)).ticks().expect("a step takes less than a day").0;
-        segment.prefill_part = match segment.prefill_part {
-            0 => 0,
-            // By the model's proportions: nobody has measured its parts.
-            part => (u128::from(part) * u128::from(ticks) / u128::from(segment.span)) as u64,
-        };
-        segment.series = Series { first: ticks, increment: 0 };
-        segment.span = ticks;
-        let end = Segment::end(segment, clock);
-        Some(end)
+        // By the model's proportions: nobody has measured its parts.
+        segment.retime(ticks);
+        Some(segment.end(clock))
     }
 }
 
@@ -106,6 +98,7 @@ mod tests {
             chunked_prefill: true,
             admission: Admission::Fcfs,
             step_cost,
+            step_noise: None,
         };
         let mut engine: Engine<Explicit> = Engine::new(&model, 1);
         let mut notes: Vec<Note> = Vec::new();

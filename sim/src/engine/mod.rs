@@ -19,10 +19,11 @@ mod explicit;
 mod handover;
 mod measured;
 mod meter;
+mod noise;
 mod queue;
 mod segment;
 
-use plimsoll_base::{BackendSample, ClassId, Span, Stage, Ticks, Time};
+use plimsoll_base::{BackendSample, ClassId, Span, Stage, StreamKey, Ticks, Time};
 
 pub use batch::{Batch, Departed, Sequence};
 pub use clock::{Clock, Series};
@@ -35,6 +36,7 @@ pub use meter::span as span_of;
 use crate::model::{Admission, EngineModel};
 use cancel::Cancel;
 use meter::Meter;
+use noise::Noise;
 use queue::Waiting;
 use segment::{Prefill, Segment};
 
@@ -129,11 +131,21 @@ impl Listener for Vec<Note> {
     }
 }
 
+/// What draws the steps of an engine of which nobody has said which one it is.
+const NOISE_KEY: StreamKey<'_> =
+    StreamKey { seed: 1, replication: 0, name: "step noise", entity: 0 };
+
+fn noise(model: &EngineModel, key: StreamKey<'_>) -> Option<Box<Noise>> {
+    model.step_noise.as_ref().map(|spec| Box::new(Noise::new(spec, key)))
+}
+
 /// An engine over a batch of kind `B`.
 #[derive(Debug)]
 pub struct Engine<B> {
     model: EngineModel,
     cost: StepCost,
+    /// Where steps are drawn; boxed, since most engines have none.
+    noise: Option<Box<Noise>>,
     batch: B,
     /// Sequences that compute prompt chunks in the current step; between steps at most one is
     /// left, whose prompt did not fit the budget.
@@ -167,6 +179,7 @@ impl<B: Batch> Engine<B> {
         );
         Engine {
             cost: StepCost::new(model.step_cost),
+            noise: noise(model, NOISE_KEY),
             batch: B::new(model.block_tokens, classes),
             prefills: Vec::new(),
             waiting: Waiting::new(model.admission),
@@ -182,6 +195,11 @@ impl<B: Batch> Engine<B> {
             meter: Meter::new(classes),
             model: model.clone(),
         }
+    }
+
+    /// Which engine of which run this is: where steps are drawn, each has a stream of its own.
+    pub fn draw_noise(&mut self, (seed, replication): (u64, u32), entity: u64) {
+        self.noise = noise(&self.model, StreamKey { seed, replication, entity, ..NOISE_KEY });
     }
 
     /// Takes in a request. It may enter the batch at the next boundary.
@@ -233,7 +251,10 @@ impl<B: Batch> Engine<B> {
         if self.clock.ceil() < now {
             self.clock = Clock::at(now);
         }
-        let segment = self.compose(now, ear)?;
+        let mut segment = self.compose(now, ear)?;
+        if let Some(noise) = &mut self.noise {
+            segment.retime(noise.stretch(segment.span));
+        }
         let end = segment.end(self.clock);
         let segment = self.segment.insert(segment);
         match self.cancels.first() {
@@ -293,7 +314,11 @@ impl<B: Batch> Engine<B> {
             true => self.model.step_tokens_max,
             false => prompt_tokens,
         };
-        self.cost.alone((prompt_tokens, output_tokens), chunk_max)
+        let alone = self.cost.alone((prompt_tokens, output_tokens), chunk_max);
+        match &self.noise {
+            None => alone,
+            Some(noise) => Span::from_secs_f64(alone.secs_f64() * noise.mean()),
+        }
     }
 
     /// Counters and gauges as of the last `settle` or boundary.

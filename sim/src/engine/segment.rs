@@ -45,6 +45,14 @@ impl Segment {
         start.after(self.span).ceil()
     }
 
+    /// Its only step takes so many ticks, of which prompt chunks cause the same part as before.
+    pub fn retime(&mut self, ticks: u64) {
+        let part = u128::from(self.prefill_part) * u128::from(ticks) / u128::from(self.span.max(1));
+        self.prefill_part = part as u64;
+        self.series = Series { first: ticks, increment: 0 };
+        self.span = ticks;
+    }
+
     /// Ends it at the first boundary that shows at or after `at`; returns when that is.
     #[inline(never)]
     pub fn cut(&mut self, start: Clock, at: Time) -> Time {
@@ -72,7 +80,7 @@ impl<B: Batch> Engine<B> {
         };
         if self.prefills.is_empty() {
             let (series, holds_for) = self.cost.series(decoding);
-            let wanted = match preempted {
+            let wanted = match preempted || self.noise.is_some() {
                 true => 1,
                 false => self.batch.steps_to_finish().min(holds_for).min(B::STEPS_MAX),
             };

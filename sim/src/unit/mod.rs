@@ -110,6 +110,13 @@ impl<B: Batch> Unit<B> {
         }
     }
 
+    /// Which unit of which run this is: where steps are drawn, each engine has its own stream.
+    pub fn draw_noise(&mut self, drawn: (u64, u32), unit: u64) {
+        for (index, member) in (1..).zip(self.prefills.iter_mut().chain(&mut self.decodes)) {
+            member.engine.draw_noise(drawn, index << 32 | unit);
+        }
+    }
+
     /// Takes in a request.
     pub fn submit(&mut self, job: Job) {
         let prefill = least(&self.prefills);

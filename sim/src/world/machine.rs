@@ -25,6 +25,13 @@ impl<B: Batch> Machine<B> {
             Some(split) => Machine::Split(Box::new(Unit::new(&pool.engine, split, classes))),
         }
     }
+    /// Which backend of which run this is: where steps are drawn, each engine has its own stream.
+    pub fn draw_noise(&mut self, drawn: (u64, u32), backend: u64) {
+        match self {
+            Machine::Whole(engine) => engine.draw_noise(drawn, backend),
+            Machine::Split(unit) => unit.draw_noise(drawn, backend),
+        }
+    }
     #[inline(always)]
     pub fn submit(&mut self, job: Job) {
         match self {

@@ -97,13 +97,14 @@ pub struct World<B, O> {
 
 impl<B: Batch, O: Observer> World<B, O> {
     /// A world before its first event. Facts go to the observer, what the allocator is told and
-    /// decides goes to the log, if there is one.
+    /// decides goes to the log, if there is one. Steps, where they are drawn, are those of a seed
+    /// and a replication.
     ///
     /// # Errors
     /// If the policy contradicts itself, or a source breaks at its first request.
     pub fn new(
         model: &Model,
-        sources: Vec<Box<dyn Source>>,
+        (sources, drawn): (Vec<Box<dyn Source>>, (u64, u32)),
         (observer, log): (O, Option<Box<Writer>>),
         agenda: &mut Agenda<Event>,
     ) -> Result<World<B, O>, StartError> {
@@ -137,7 +138,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             },
         };
         world.is_attended = world.audience.is_some();
-        world.join_backends(model, classes);
+        world.join_backends(model, classes, drawn);
         let needs = world.allocator.needs();
         world.records.telling = Telling::new(needs, &model.policy, world.backends.len());
         world.keep_timetable(agenda);
@@ -146,7 +147,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         Ok(world)
     }
 
-    fn join_backends(&mut self, model: &Model, classes: usize) {
+    fn join_backends(&mut self, model: &Model, classes: usize, drawn: (u64, u32)) {
         for (pool, spec) in model.pools.iter().enumerate() {
             self.pools.extend((spec.replicas > 0).then_some(self.backends.len()));
             for _ in 0..spec.replicas {
@@ -161,7 +162,9 @@ impl<B: Batch, O: Observer> World<B, O> {
                 };
                 self.tell(Time::ZERO, Input::Joined(id, info));
                 assert!(self.heed(Time::ZERO).is_none(), "nobody waits before the run begins");
-                self.backends.push(Backend { engine: Machine::new(spec, classes), boundary: None });
+                let mut engine = Machine::new(spec, classes);
+                engine.draw_noise(drawn, self.backends.len() as u64);
+                self.backends.push(Backend { engine, boundary: None });
             }
         }
     }

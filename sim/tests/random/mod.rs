@@ -30,6 +30,7 @@ pub fn random_model(seed: u64) -> Model {
         context_max,
         chunked_prefill: draw(0, 3) > 0,
         admission: if draw(0, 1) == 0 { Admission::Fcfs } else { Admission::Priority },
+        step_noise: None,
         step_cost: StepCostSpec::Affine {
             base: 5e6,
             prefill_step: 0.0,

@@ -101,6 +101,7 @@ pub fn from_log(
         description,
         assumed: Assumed { limits, notes: Vec::new() },
         noise: Noise::default(),
+        step_noise: None,
         overheads: Overheads::default(),
         method: Method::Log,
         observations: observations.len(),

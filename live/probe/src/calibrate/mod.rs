@@ -11,6 +11,7 @@
 mod fit;
 mod log;
 mod measure;
+mod noise;
 mod observation;
 mod plan;
 mod profile;

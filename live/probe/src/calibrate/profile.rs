@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec, StepNoise};
 
 use super::Noise;
 use super::fit::Fit;
 use super::measure::Measured;
+use super::noise::step_noise;
 use super::observation::{Feature, Observation};
 use super::plan::Plan;
 use super::statistics::{half_width, median};
@@ -86,6 +87,8 @@ pub struct Profile {
     pub fit: Fit,
     /// How much equal measurements differ.
     pub noise: Noise,
+    /// How far steps of traffic are from the model; `None` where too few were seen.
+    pub step_noise: Option<StepNoise>,
     /// What a request costs beside steps.
     pub overheads: Overheads,
     /// Where the times come from.
@@ -123,6 +126,8 @@ impl Profile {
             steps.sums[Feature::Requests as usize] = 0.0;
             fit.predict(&steps)
         };
+        let traffic = observations.iter().filter(|one| one.traffic);
+        let ratios: Vec<f64> = traffic.map(|one| one.nanos / fit.predict(one).max(1.0)).collect();
         Profile {
             description,
             assumed,
@@ -133,6 +138,7 @@ impl Profile {
             range: range(observations),
             cells: plan.cells.iter().enumerate().filter_map(cell).collect(),
             date: today(),
+            step_noise: step_noise(&ratios),
             fit,
         }
     }
@@ -157,6 +163,7 @@ impl Profile {
                 Some(Priorities::Ignored) | None => Admission::Fcfs,
             },
             step_cost: self.fit.step_cost(),
+            step_noise: self.step_noise.clone(),
         }
     }
 
@@ -210,6 +217,15 @@ impl Profile {
             engine.seats, engine.step_tokens_max, engine.block_tokens, engine.context_max
         )?;
         writeln!(out, "step_time = {}", step_time(&engine.step_cost))?;
+        if let Some(StepNoise { ratios, lasting, lasting_steps }) = &engine.step_noise {
+            let ratios: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.4}")).collect();
+            writeln!(
+                out,
+                "step_noise = {{ ratios = [{}], lasting = {lasting:.3}, lasting_steps = \
+                 {lasting_steps:.1} }}",
+                ratios.join(", ")
+            )?;
+        }
         writeln!(out, "provenance = {}", quoted(&self.provenance()))?;
         self.write_calibration(out)
     }

@@ -371,8 +371,9 @@ impl<'a> Bench<'a> {
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
+        let drawn = (study.seed, repetition);
         let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range);
-        let simulated = simulate(scenario, &lived, Box::new(fitted))?;
+        let simulated = simulate(scenario, (&lived, drawn), Box::new(fitted))?;
         sample::simulated_rows(&mut self.requests, (&origin(0), "simulated"), (&simulated, names));
         let mut compared =
             Repetition { simulated: self.lens.simulated(&simulated), ..Repetition::default() };
@@ -387,7 +388,7 @@ impl<'a> Bench<'a> {
                 self.checks[at].add((steps, window.secs_f64()), cost, self.calibration.range);
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
-                    let replayed = simulate(scenario, &lived, Box::new(measured))?;
+                    let replayed = simulate(scenario, (&lived, drawn), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));

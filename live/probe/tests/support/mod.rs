@@ -223,6 +223,7 @@ pub fn engine(seats: u32) -> EngineModel {
         context_max: 20_000,
         chunked_prefill: true,
         admission: Admission::Fcfs,
+        step_noise: None,
         step_cost: StepCostSpec::Affine {
             base: 10e6,
             prefill_step: 0.0,

@@ -74,6 +74,7 @@ impl EmbeddedOptions {
             context_max: self.context_max,
             chunked_prefill: true,
             admission: self.admission,
+            step_noise: None,
             step_cost: StepCostSpec::Affine {
                 base: 1e6,
                 prefill_step: 0.0,
