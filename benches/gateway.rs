@@ -108,6 +108,7 @@ fn engine(seats: u32) -> EngineModel {
             sequence: 10.0,
             context: 0.0,
             pair: 0.0,
+            after_prefill: 0.0,
         },
     }
 }

@@ -209,7 +209,8 @@ pub(crate) fn simulate<O: Observer>(
     (watch, stopped): (&dyn Watch, &AtomicBool),
 ) -> Result<O, StudyError> {
     let sources = scenario.sources(seed, number).map_err(StudyError::Source)?;
-    let mut run = Run::start_logged(&scenario.model, (sources, (seed, number)), listeners).map_err(study_error)?;
+    let mut run = Run::start_logged(&scenario.model, (sources, (seed, number)), listeners)
+        .map_err(study_error)?;
     loop {
         let at = run.advance(PORTION);
         if let Some(log) = run.writer() {

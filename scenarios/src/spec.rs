@@ -465,7 +465,7 @@ pub struct StepNoiseSpec {
 #[schemars(rename = "StepTimeSpec", tag = "kind")]
 pub enum StepTimeSpec {
     /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`, and
-    /// `prefill_step` where the step computes prompt tokens.
+    /// `prefill_step` where the step computes prompt tokens, and what is left of `after_prefill`.
     Affine {
         /// Every step.
         base: CoefficientValue,
@@ -479,6 +479,9 @@ pub enum StepTimeSpec {
         context_token: Option<CoefficientValue>,
         /// A (query, key) pair of prompt attention.
         attention_pair: Option<CoefficientValue>,
+        /// A step that follows one with prompt tokens, which emptied its caches; the next a half of
+        /// it, and so on for seven steps.
+        after_prefill: Option<CoefficientValue>,
     },
     /// Linear and quadratic terms in nanoseconds; terms may be negative.
     Polynomial {

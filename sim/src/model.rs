@@ -173,6 +173,7 @@ impl EngineModel {
                 sequence,
                 context: kv,
                 pair,
+                after_prefill,
             } => {
                 let pairs = prefill * f64::from(self.context_max);
                 base + prefill_step
@@ -180,6 +181,7 @@ impl EngineModel {
                     + sequence * sequences
                     + kv * context
                     + pair * pairs
+                    + after_prefill
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {
                 base.max(0.0) + most(p, prefill) + most(s, sequences) + most(c, context)
@@ -187,7 +189,8 @@ impl EngineModel {
         };
         let longest = self.step_noise.as_ref().and_then(|noise| noise.ratios.last());
         // A nanosecond more than rounding can take away.
-        Span::from_secs_f64(nanos * longest.unwrap_or(&1.0) / 1e9).saturating_add(Span::from_nanos(2))
+        Span::from_secs_f64(nanos * longest.unwrap_or(&1.0) / 1e9)
+            .saturating_add(Span::from_nanos(2))
     }
 }
 
@@ -228,7 +231,7 @@ pub enum Admission {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepCostSpec {
     /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
-    /// 0, all in ns.
+    /// 0, and what is left of `after_prefill`, all in ns.
     Affine {
         /// Every step.
         base: f64,
@@ -243,6 +246,10 @@ pub enum StepCostSpec {
         context: f64,
         /// A (query, key) pair of prompt attention.
         pair: f64,
+        /// A step that follows one with prompt tokens, whose activations drove weights out of the
+        /// caches; the step behind that a half of it, and so on for
+        /// [`AFTER_PREFILL_STEPS`](crate::engine::AFTER_PREFILL_STEPS).
+        after_prefill: f64,
     },
     /// `base + prefill·p + prefill2·p² + sequence·n + sequence2·n² + context·c + context2·c²`,
     /// in ns; terms may be negative, the whole is floored at 1 ns.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, Span, Stream, StreamKey, Time};
 use plimsoll_sim::engine::{Batch, Counters, Engine, Explicit, Job, Note};
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec, StepNoise};
 
 mod naive;
 
@@ -99,6 +99,7 @@ fn case(seed: u64, affine: bool) -> Case {
             sequence: 50.0 * s.uniform(),
             context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
             pair: 0.1 * s.uniform(),
+            after_prefill: if seed % 2 == 0 { 0.0 } else { 3e4 },
         }
     } else {
         StepCostSpec::Polynomial {
@@ -161,6 +162,22 @@ fn check(seeds: std::ops::Range<u64>, affine: bool) {
 #[test]
 fn three_engines_agree_with_affine_steps() {
     check(0..400, true);
+}
+
+/// Each step draws once, however steps are taken.
+#[test]
+fn drawn_steps_are_the_same_in_both_steppings() {
+    let mut differs = 0;
+    for seed in 2000..2100 {
+        let mut case = case(seed, true);
+        let plain = run::<Counters>(&case);
+        let ratios = vec![0.7, 0.9, 1.0, 1.2, 2.0];
+        case.model.step_noise = Some(StepNoise { ratios, lasting: 0.5, lasting_steps: 4.0 });
+        let drawn = run::<Counters>(&case);
+        assert_eq!(drawn, run::<Explicit>(&case), "seed {seed}");
+        differs += usize::from(drawn != plain);
+    }
+    assert_eq!(differs, 100, "draws change every run");
 }
 
 #[test]

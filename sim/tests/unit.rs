@@ -28,6 +28,7 @@ fn engine() -> EngineModel {
             sequence: 0.0,
             context: 0.0,
             pair: 0.0,
+            after_prefill: 0.0,
         },
     }
 }
@@ -288,6 +289,7 @@ fn case(seed: u64) -> (EngineModel, Split, Vec<(Time, Act)>) {
                 sequence: 50.0 * s.uniform(),
                 context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
                 pair: 0.1 * s.uniform(),
+                after_prefill: if block_tokens > 4 { 2e4 } else { 0.0 },
             },
         }
     };

@@ -234,6 +234,7 @@ pub fn engine(seats: u32) -> EngineModel {
             sequence: 100e3,
             context: 100.0,
             pair: 0.0,
+            after_prefill: 0.0,
         },
     }
 }

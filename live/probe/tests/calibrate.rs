@@ -35,6 +35,7 @@ fn model() -> EngineModel {
             sequence: 250e3,
             context: 800.0,
             pair: 60.0,
+            after_prefill: 3e6,
         },
     }
 }
@@ -63,8 +64,15 @@ fn alone(profile: &Profile, (prompt, output): (u32, u32)) -> f64 {
 
 /// What is wrong with the coefficients that were found.
 fn faults(profile: &Profile) -> Vec<String> {
-    let StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } =
-        profile.fit.step_cost()
+    let StepCostSpec::Affine {
+        base,
+        prefill_step,
+        prefill,
+        sequence,
+        context,
+        pair,
+        after_prefill,
+    } = profile.fit.step_cost()
     else {
         return vec![format!("{:?}", profile.fit)];
     };
@@ -77,6 +85,7 @@ fn faults(profile: &Profile) -> Vec<String> {
     };
     check("base", base, 3e6, 0.1);
     check("prefill step", prefill_step, 4e6, 0.4);
+    check("after prefill", after_prefill, 3e6, 0.2);
     check("prefill", prefill, 40e3, 0.1);
     check("sequence", sequence, 250e3, 0.1);
     check("context", context, 800.0, 0.2);
@@ -133,9 +142,15 @@ fn a_scenario_extends(profile: &Profile) {
     let scenario = scenario.unwrap_or_else(|found| panic!("{}", found.render(false)));
     let (read, fitted) = (scenario.model.pools[0].engine.clone(), profile.engine());
     let cost = |model: &EngineModel| match model.step_cost {
-        StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } => {
-            [base, prefill_step, prefill, sequence, context, pair]
-        }
+        StepCostSpec::Affine {
+            base,
+            prefill_step,
+            prefill,
+            sequence,
+            context,
+            pair,
+            after_prefill,
+        } => [base, prefill_step, prefill, sequence, context, pair, after_prefill],
         StepCostSpec::Polynomial { .. } => panic!("{model:?}"),
     };
     for (read, fitted) in cost(&read).into_iter().zip(cost(&fitted)) {

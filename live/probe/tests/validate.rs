@@ -48,6 +48,7 @@ fn model() -> EngineModel {
             sequence: 1e6,
             context: 800.0,
             pair: 0.0,
+            after_prefill: 0.0,
         },
     }
 }

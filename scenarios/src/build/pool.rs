@@ -260,6 +260,7 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             sequence,
             context_token,
             attention_pair,
+            after_prefill,
         } => StepCostSpec::Affine {
             base: base.0,
             prefill_step: nanos(prefill_step),
@@ -267,6 +268,7 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             sequence: nanos(sequence),
             context: nanos(context_token),
             pair: nanos(attention_pair),
+            after_prefill: nanos(after_prefill),
         },
         StepTimeSpec::Polynomial { base, prefill, sequence, context } => StepCostSpec::Polynomial {
             base: *base,
@@ -282,7 +284,8 @@ fn step_noise(spec: &StepNoiseSpec, found: &mut Vec<Diagnostic>) -> Option<StepN
     let ratios = &spec.ratios.value.0;
     let within = |ratio: &f64| (1.0 / RATIO_MAX..=RATIO_MAX).contains(ratio);
     if ratios.is_empty() || !ratios.iter().all(within) || !ratios.is_sorted() {
-        let message = format!("quantiles rise, from 0.01 to {RATIO_MAX}, and there is at least one");
+        let message =
+            format!("quantiles rise, from 0.01 to {RATIO_MAX}, and there is at least one");
         found.push(
             Diagnostic::new(Code::Range, Some(spec.ratios.place), message)
                 .help("write multiples of the step time, such as `ratios = [0.9, 1.0, 1.2]`"),

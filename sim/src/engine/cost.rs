@@ -17,6 +17,41 @@ pub struct BatchShape {
     pub sequences: u64,
     /// Tokens of context of the decoding sequences.
     pub context: u64,
+    /// How many steps ago one computed prompt tokens: 1 for the step before; 0 where that is longer
+    /// ago than [`AFTER_PREFILL_STEPS`] or not known.
+    pub prefill_behind: u32,
+}
+
+/// So many steps feel a step with prompt tokens before them.
+pub const AFTER_PREFILL_STEPS: u32 = 7;
+
+impl BatchShape {
+    /// The `prefill_behind` of what follows so many steps like this one.
+    pub fn behind(&self, steps: u64) -> u32 {
+        let behind = match (self.prefill, self.prefill_behind) {
+            (0, 0) => 0,
+            (0, behind) => u64::from(behind).saturating_add(steps),
+            _ => steps,
+        };
+        u32::try_from(behind).ok().filter(|it| *it <= AFTER_PREFILL_STEPS).unwrap_or(0)
+    }
+
+    /// Fills in how far behind prompt tokens each of consecutive steps is, where it is told of the
+    /// first; tells it of the one that follows.
+    pub fn follow<'a>(first: u32, steps: impl Iterator<Item = &'a mut BatchShape>) -> u32 {
+        steps.fold(first, |prefill_behind, shape| {
+            shape.prefill_behind = prefill_behind;
+            shape.behind(1)
+        })
+    }
+
+    /// The part of `after_prefill` that is left in this step: a half of it each step later.
+    pub fn after_prefill(&self) -> f64 {
+        match self.prefill_behind {
+            0 => 0.0,
+            behind => 0.5f64.powi(behind as i32 - 1),
+        }
+    }
 }
 
 /// A step-time model with quantised coefficients. See [`StepCostSpec`] for the formulas.
@@ -36,6 +71,8 @@ pub enum StepCost {
         context: u64,
         /// A (query, key) pair of prompt attention.
         pair: u64,
+        /// A step behind one that computes prompt tokens.
+        after_prefill: u64,
     },
     /// Coefficients in 2⁻³² ns.
     Polynomial {
@@ -60,16 +97,23 @@ impl StepCost {
         let ticks = |nanos: f64| math::round(nanos * Ticks::PER_NANO as f64) as u64;
         let fixed = |nanos: f64| math::round(nanos * (1u64 << 32) as f64) as i128;
         match spec {
-            StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } => {
-                StepCost::Affine {
-                    base: ticks(base).max(STEP_MIN),
-                    prefill_step: ticks(prefill_step),
-                    prefill: ticks(prefill),
-                    sequence: ticks(sequence),
-                    context: ticks(context),
-                    pair: ticks(pair),
-                }
-            }
+            StepCostSpec::Affine {
+                base,
+                prefill_step,
+                prefill,
+                sequence,
+                context,
+                pair,
+                after_prefill,
+            } => StepCost::Affine {
+                base: ticks(base).max(STEP_MIN),
+                prefill_step: ticks(prefill_step),
+                prefill: ticks(prefill),
+                sequence: ticks(sequence),
+                context: ticks(context),
+                pair: ticks(pair),
+                after_prefill: ticks(after_prefill),
+            },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {
                 base: fixed(base),
                 prefill: prefill.map(fixed),
@@ -83,12 +127,19 @@ impl StepCost {
     /// series holds for (each decoding step adds `sequences` to the context).
     pub fn series(&self, shape: BatchShape) -> (Series, u64) {
         match self {
-            StepCost::Affine { base, sequence, context, .. } => {
+            StepCost::Affine { base, sequence, context, after_prefill, .. } => {
                 let first = base
                     + self.prefill_part(shape)
                     + sequence * shape.sequences
                     + context * shape.context;
-                (Series { first, increment: context * shape.sequences }, u64::MAX)
+                let series = Series { first, increment: context * shape.sequences };
+                match shape.prefill_behind {
+                    behind @ 1.. if *after_prefill > 0 => {
+                        let first = first + after(*after_prefill, behind);
+                        (Series { first, increment: 0 }, 1)
+                    }
+                    _ => (series, u64::MAX),
+                }
             }
             StepCost::Polynomial { base, prefill, sequence, context } => {
                 let total = base
@@ -112,11 +163,24 @@ impl StepCost {
         // Contexts of prompt, prompt + 1, …, and their squares.
         let contexts = decodes * prompt + decodes * (decodes - 1) / 2;
         let ticks = match *self {
-            StepCost::Affine { base, prefill_step, prefill, sequence, context, pair } => {
+            StepCost::Affine {
+                base,
+                prefill_step,
+                prefill,
+                sequence,
+                context,
+                pair,
+                after_prefill,
+            } => {
                 let pairs = prompt * (prompt + 1) / 2;
                 let [base, prefill_step, prefill, sequence, context, pair] =
                     [base, prefill_step, prefill, sequence, context, pair].map(i128::from);
-                steps * base
+                let behind = (1..=AFTER_PREFILL_STEPS).take(decodes as usize);
+                let later: u64 = behind.map(|behind| after(after_prefill, behind)).sum();
+                let between = (steps - decodes - 1) * i128::from(after(after_prefill, 1));
+                i128::from(later)
+                    + between
+                    + steps * base
                     + prefill_step * (steps - decodes)
                     + prefill * prompt
                     + pair * pairs
@@ -155,6 +219,11 @@ impl StepCost {
     }
 }
 
+/// What is left of it so many steps behind, from 1.
+fn after(after_prefill: u64, behind: u32) -> u64 {
+    after_prefill >> (behind - 1).min(63)
+}
+
 fn quadratic([linear, square]: [i128; 2], x: u64) -> i128 {
     let x = i128::from(x);
     linear * x + square * x * x
@@ -178,6 +247,7 @@ mod tests {
             sequence: 40_000.0,
             context: 0.0391,
             pair: 0.001,
+            after_prefill: 2e6,
         });
         let mut shape = BatchShape { sequences: 17, context: 12_345, ..BatchShape::default() };
         let (series, _) = cost.series(shape);
@@ -189,16 +259,20 @@ mod tests {
 
     /// A request alone in an engine that is stepped one step at a time.
     fn stepped(cost: &StepCost, (prompt, output): (u64, u64), chunk_max: u64) -> u64 {
-        let (mut ticks, mut computed) = (0, 0);
+        let (mut ticks, mut computed, mut prefill_behind) = (0, 0, 0);
+        let mut step = |shape: BatchShape| {
+            let shape = BatchShape { prefill_behind, ..shape };
+            prefill_behind = shape.behind(1);
+            ticks += cost.series(shape).0.first;
+        };
         while computed < prompt {
             let prefill = chunk_max.min(prompt - computed);
             let pairs = prefill * computed + prefill * (prefill + 1) / 2;
-            ticks += cost.series(BatchShape { prefill, pairs, ..BatchShape::default() }).0.first;
+            step(BatchShape { prefill, pairs, ..BatchShape::default() });
             computed += prefill;
         }
         for context in prompt..prompt + output - 1 {
-            let shape = BatchShape { sequences: 1, context, ..BatchShape::default() };
-            ticks += cost.series(shape).0.first;
+            step(BatchShape { sequences: 1, context, ..BatchShape::default() });
         }
         ticks
     }
@@ -212,6 +286,7 @@ mod tests {
             sequence: 40_000.0,
             context: 39.1,
             pair: 1.3,
+            after_prefill: 1.9e6,
         };
         let polynomial = StepCostSpec::Polynomial {
             base: 5.74e6,

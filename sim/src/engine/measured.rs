@@ -41,6 +41,11 @@ impl<B: Batch> Engine<B> {
         chunks.chain(decoding).collect()
     }
 
+    /// The shape of the step that runs. For a batch that takes one step at a time.
+    pub fn shape(&self) -> BatchShape {
+        BatchShape { prefill_behind: self.prefill_behind, ..shape_of(&self.computing()) }
+    }
+
     /// The step that runs took so long, whatever the step-time model says: at least a nanosecond.
     /// Returns when it was over, which is when [`complete`](Engine::complete) is due. For a batch
     /// that takes one step at a time.
@@ -55,7 +60,7 @@ impl<B: Batch> Engine<B> {
     }
 }
 
-/// The shape of a step, part by part.
+/// The shape of a step, part by part; what was behind it the parts do not say.
 pub fn shape_of(parts: &[Part]) -> BatchShape {
     let mut shape = BatchShape::default();
     for Part { sequence, tokens, decodes } in parts {
@@ -88,6 +93,7 @@ mod tests {
             sequence: 0.0,
             context: 0.0,
             pair: 0.0,
+            after_prefill: 0.0,
         };
         let model = EngineModel {
             seats: 4,

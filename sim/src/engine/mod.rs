@@ -27,7 +27,7 @@ use plimsoll_base::{BackendSample, ClassId, Span, Stage, StreamKey, Ticks, Time}
 
 pub use batch::{Batch, Departed, Sequence};
 pub use clock::{Clock, Series};
-pub use cost::{BatchShape, StepCost};
+pub use cost::{AFTER_PREFILL_STEPS, BatchShape, StepCost};
 pub use counters::Counters;
 pub use explicit::Explicit;
 pub use measured::{Part, StepTimes, shape_of};
@@ -158,6 +158,8 @@ pub struct Engine<B> {
     block_shift: u32,
     /// The last step boundary that was reached.
     clock: Clock,
+    /// As in [`BatchShape`], of the next step.
+    prefill_behind: u32,
     segment: Option<Segment>,
     /// Whether the current segment must be cut at the next boundary.
     cut: bool,
@@ -187,6 +189,7 @@ impl<B: Batch> Engine<B> {
             blocks_free: model.kv_blocks,
             block_shift: model.block_tokens.trailing_zeros(),
             clock: Clock::default(),
+            prefill_behind: 0,
             segment: None,
             cut: false,
             cancels: Vec::new(),

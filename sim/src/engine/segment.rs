@@ -74,6 +74,7 @@ impl<B: Batch> Engine<B> {
             return None;
         }
         let decoding = BatchShape {
+            prefill_behind: self.prefill_behind,
             sequences: u64::from(self.batch.len()),
             context: self.batch.context(),
             ..BatchShape::default()
@@ -219,6 +220,12 @@ impl<B: Batch> Engine<B> {
                 .expect("a segment ends before memory does");
         }
         let sequences = self.batch.len();
+        if self.prefill_behind > 0 || !self.prefills.is_empty() {
+            let prefill = self.prefills.iter().map(|it| u64::from(it.chunk)).sum();
+            let prefill_behind = self.prefill_behind;
+            let shape = BatchShape { prefill, prefill_behind, ..BatchShape::default() };
+            self.prefill_behind = shape.behind(steps);
+        }
         self.meter.count_steps((steps, series, span), u64::from(sequences), segment.held);
         if segment.prefill_part > 0 {
             let chunks = self.prefills.iter();

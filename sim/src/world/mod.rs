@@ -23,7 +23,7 @@ use plimsoll_policy::log::Writer;
 use plimsoll_policy::{Action, Allocator, BackendInfo, ConfigError, Decision, Input, Used};
 use rustc_hash::FxHashMap;
 
-use crate::engine::{Batch, Engine, Job, StepTimes, shape_of};
+use crate::engine::{Batch, Engine, Job, StepTimes};
 use crate::kernel::{self, Agenda, EventId, Rank};
 use crate::model::{Model, RunPlan};
 use crate::workload::{Marks, Request, Source, SourceError};
@@ -557,8 +557,8 @@ fn retime<B: Batch>(
     (backend, now): (u32, Time),
     steps: &mut dyn StepTimes,
 ) -> Option<Time> {
-    let shape = shape_of(&engine.computing());
-    engine.took(steps.span(backend, now, shape)?)
+    let span = steps.span(backend, now, engine.shape())?;
+    engine.took(span)
 }
 
 /// Why a run could not start.

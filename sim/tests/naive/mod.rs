@@ -37,6 +37,8 @@ struct Naive<'a> {
     free: u32,
     history: History,
     now: Time,
+    /// Steps between the last that computed prompt tokens and the next.
+    since_prefill: Option<u32>,
 }
 
 /// Runs all jobs to their end.
@@ -48,6 +50,7 @@ pub fn run(model: &EngineModel, jobs: &[(Time, Job)]) -> History {
         free: model.kv_blocks,
         history: History::default(),
         now: Time::ZERO,
+        since_prefill: None,
     };
     let mut ticks: u128 = 0;
     let mut next = 0;
@@ -195,7 +198,7 @@ impl Naive<'_> {
         }
     }
 
-    fn step_ticks(&self) -> u128 {
+    fn step_ticks(&mut self) -> u128 {
         let (mut prefill, mut pairs, mut sequences, mut context) = (0i128, 0i128, 0i128, 0i128);
         for request in &self.running {
             let computed = i128::from(request.computed);
@@ -209,6 +212,8 @@ impl Naive<'_> {
                 }
             }
         }
+        let after = self.since_prefill.filter(|since| *since < 7);
+        self.since_prefill = if prefill > 0 { Some(0) } else { after.map(|since| since + 1) };
         match self.model.step_cost {
             StepCostSpec::Affine {
                 base,
@@ -217,6 +222,7 @@ impl Naive<'_> {
                 sequence: s,
                 context: c,
                 pair,
+                after_prefill,
             } => {
                 let tick = |nanos: f64| (nanos * TICKS as f64).round() as i128;
                 let sum = tick(base)
@@ -224,7 +230,8 @@ impl Naive<'_> {
                     + tick(p) * prefill
                     + tick(s) * sequences
                     + tick(c) * context
-                    + tick(pair) * pairs;
+                    + tick(pair) * pairs
+                    + after.map_or(0, |since| tick(after_prefill) >> since);
                 sum as u128
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {

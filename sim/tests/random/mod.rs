@@ -38,6 +38,7 @@ pub fn random_model(seed: u64) -> Model {
             sequence: 30_000.0,
             context: 40.0,
             pair: 1.0,
+            after_prefill: 0.0,
         },
     };
     let cost = TokenCost { prompt: 1, output: 2 };

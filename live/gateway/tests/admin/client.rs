@@ -32,6 +32,7 @@ pub fn engine(speed: f64) -> backend::Running {
             sequence: 100e3,
             context: 100.0,
             pair: 0.0,
+            after_prefill: 0.0,
         },
     };
     let settings = backend::Settings { speed, ..Default::default() };

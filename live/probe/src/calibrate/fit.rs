@@ -29,9 +29,9 @@ const TERMS_MAX: usize = 8;
 /// A kind of step-time model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `base + prefill step + prefill + sequence + context`, without attention pairs.
+    /// `base + prefill step + prefill + sequence + context + after prefill`, without attention pairs.
     Linear,
-    /// `base + prefill step + prefill + sequence + context + pair`.
+    /// `base + prefill step + prefill + sequence + context + pair + after prefill`.
     Affine,
     /// Linear and quadratic in prompt tokens, sequences and context.
     Polynomial,
@@ -52,12 +52,16 @@ impl Kind {
 
     fn features(self) -> &'static [Feature] {
         use Feature::{
-            Context, ContextSquare, Pairs, Prefill, PrefillSquare, PrefillSteps, Requests,
-            Sequences, SequencesSquare, Steps,
+            AfterPrefill, Context, ContextSquare, Pairs, Prefill, PrefillSquare, PrefillSteps,
+            Requests, Sequences, SequencesSquare, Steps,
         };
         match self {
-            Kind::Linear => &[Steps, PrefillSteps, Prefill, Sequences, Context, Requests],
-            Kind::Affine => &[Steps, PrefillSteps, Prefill, Sequences, Context, Pairs, Requests],
+            Kind::Linear => {
+                &[Steps, PrefillSteps, Prefill, Sequences, Context, AfterPrefill, Requests]
+            }
+            Kind::Affine => {
+                &[Steps, PrefillSteps, Prefill, Sequences, Context, Pairs, AfterPrefill, Requests]
+            }
             Kind::Polynomial => &[
                 Steps,
                 Prefill,
@@ -109,6 +113,7 @@ impl Fit {
                 sequence: at(Feature::Sequences),
                 context: at(Feature::Context),
                 pair: at(Feature::Pairs),
+                after_prefill: at(Feature::AfterPrefill),
             },
             Kind::Polynomial => StepCostSpec::Polynomial {
                 base: at(Feature::Steps),
@@ -337,13 +342,14 @@ mod tests {
         for (prefill, sequences) in shapes {
             for context in [20, 300, 1_000] {
                 cell += 1;
-                for _ in 0..9 {
+                for behind in 0..9 {
                     let mut one = Observation::of(cell);
                     one.add(BatchShape {
                         prefill,
                         pairs: prefill * (prefill + 1) / 2,
                         sequences,
                         context: context * sequences,
+                        prefill_behind: if prefill == 0 { behind % 5 } else { 0 },
                     });
                     one.sums[Feature::Requests as usize] = f64::from(sequences == 0);
                     one.nanos = predict(truth, &one) * noise(found.len());
@@ -358,9 +364,10 @@ mod tests {
         Stream::new(StreamKey { seed: 1, replication: 0, name: "fit", entity: 0 })
     }
 
-    const AFFINE: [f64; Feature::COUNT] = [8e6, 1e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 2e6];
+    const AFFINE: [f64; Feature::COUNT] =
+        [8e6, 1e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 3e6, 2e6];
     const POLYNOMIAL: [f64; Feature::COUNT] =
-        [8e6, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 2e6];
+        [8e6, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 0.0, 2e6];
 
     fn furthest(fit: &Fit, truth: &[f64; Feature::COUNT]) -> f64 {
         let away = fit.coefficients.iter().zip(truth).map(|(found, truth)| match *truth > 0.0 {

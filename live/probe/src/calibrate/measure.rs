@@ -490,7 +490,10 @@ impl Lanes {
     fn shape(&self, step: usize) -> BatchShape {
         let sequences = self.tokens.len() as u64;
         let context = self.context + sequences * step as u64;
-        BatchShape { sequences, context, ..BatchShape::default() }
+        // The last of them to begin did so in the step before the first.
+        let began = BatchShape { prefill: 1, ..BatchShape::default() };
+        let prefill_behind = began.behind(step as u64 + 1);
+        BatchShape { sequences, context, prefill_behind, ..BatchShape::default() }
     }
 
     /// The median time of a step, in ns.

@@ -48,7 +48,8 @@ fn lasting(scores: &[f64]) -> (f64, f64) {
         let decays: Vec<f64> = decays.collect();
         let dot = |other: &[f64]| decays.iter().zip(other).map(|(a, b)| a * b).sum::<f64>();
         let part = (dot(&found) / dot(&decays)).clamp(0.0, LASTING_MAX);
-        let squares = found.iter().zip(&decays).map(|(found, decay)| (found - part * decay).powi(2));
+        let squares =
+            found.iter().zip(&decays).map(|(found, decay)| (found - part * decay).powi(2));
         (squares.sum::<f64>(), part, steps)
     });
     let best = fitted.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));

@@ -26,13 +26,15 @@ pub enum Feature {
     ContextSquare,
     /// (query, key) pairs of prompt attention.
     Pairs,
+    /// What is left of prompts in the steps behind them.
+    AfterPrefill,
     /// Requests that came in: what a request costs beside steps.
     Requests,
 }
 
 impl Feature {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 }
 
 /// A time that was measured, and what was computed in it.
@@ -98,6 +100,7 @@ impl Observation {
             (Feature::Context, context),
             (Feature::ContextSquare, context * context),
             (Feature::Pairs, pairs),
+            (Feature::AfterPrefill, shape.after_prefill()),
         ] {
             self.sums[feature as usize] += value;
         }
@@ -107,11 +110,13 @@ impl Observation {
     /// decode with so much context when it begins.
     pub fn add_prompt(&mut self, tokens: u64, chunk_max: u64, decoding: (u64, u64)) {
         let (sequences, mut context) = decoding;
-        let mut computed = 0;
+        let (mut computed, mut prefill_behind) = (0, 0);
         while computed < tokens {
             let prefill = chunk_max.max(1).min(tokens - computed);
             let pairs = prefill * computed + prefill * (prefill + 1) / 2;
-            self.add(BatchShape { prefill, pairs, sequences, context });
+            let shape = BatchShape { prefill, pairs, sequences, context, prefill_behind };
+            self.add(shape);
+            prefill_behind = shape.behind(1);
             computed += prefill;
             context += sequences;
         }

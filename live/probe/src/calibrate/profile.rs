@@ -315,15 +315,24 @@ pub(super) fn range(observations: &[Observation]) -> [u64; 3] {
 /// As a scenario file writes it.
 fn step_time(cost: &StepCostSpec) -> String {
     match cost {
-        StepCostSpec::Affine { base, prefill_step, prefill, sequence, context, pair } => format!(
+        StepCostSpec::Affine {
+            base,
+            prefill_step,
+            prefill,
+            sequence,
+            context,
+            pair,
+            after_prefill,
+        } => format!(
             "{{ kind = \"affine\", base = {}, prefill_step = {}, prefill_token = {}, sequence = {}, \
-             context_token = {}, attention_pair = {} }}",
+             context_token = {}, attention_pair = {}, after_prefill = {} }}",
             coefficient(*base),
             coefficient(*prefill_step),
             coefficient(*prefill),
             coefficient(*sequence),
             coefficient(*context),
-            coefficient(*pair)
+            coefficient(*pair),
+            coefficient(*after_prefill)
         ),
         StepCostSpec::Polynomial { base, prefill, sequence, context } => {
             let pair = |[linear, square]: &[f64; 2]| format!("[{linear:.6}, {square:.9}]");

@@ -170,6 +170,7 @@ pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32))
         // It came while the step ran in which it ended: the client's clock and the engine's differ.
         unknown[first] |= sent > first;
     }
+    BatchShape::follow(0, shapes.iter_mut());
     let fits = |shape: &BatchShape| shape.prefill + shape.sequences <= u64::from(step_tokens_max);
     (1..ends.len())
         .filter(|step| !unknown[*step] && shapes[*step].sequences > 0 && fits(&shapes[*step]))
@@ -218,11 +219,12 @@ mod tests {
         }
     }
 
-    fn seen(answers: &[Answer], limits: (u32, u32)) -> Vec<(u64, u64, [u64; 4])> {
+    fn seen(answers: &[Answer], limits: (u32, u32)) -> Vec<(u64, u64, [u64; 5])> {
         let millis = |time: Time| time.nanos() / 1_000_000;
         let steps = steps_of(answers, limits).into_iter().map(|Step { start, end, shape }| {
-            let BatchShape { prefill, pairs, sequences, context } = shape;
-            (millis(start), millis(end), [prefill, pairs, sequences, context])
+            let BatchShape { prefill, pairs, sequences, context, prefill_behind } = shape;
+            let behind = prefill_behind.into();
+            (millis(start), millis(end), [prefill, pairs, sequences, context, behind])
         });
         steps.collect()
     }
@@ -233,11 +235,11 @@ mod tests {
         // It comes while the step to 120 runs, and enters the next; its tokens are read a little later.
         let second = answer(115, 20, &[151, 161, 171]);
         let wanted = [
-            (100, 110, [0, 0, 1, 10]),
-            (110, 120, [0, 0, 1, 11]),
-            (120, 150, [20, 210, 1, 12]),
-            (150, 160, [0, 0, 2, 13 + 20]),
-            (160, 171, [0, 0, 1, 21]),
+            (100, 110, [0, 0, 1, 10, 1]),
+            (110, 120, [0, 0, 1, 11, 2]),
+            (120, 150, [20, 210, 1, 12, 3]),
+            (150, 160, [0, 0, 2, 13 + 20, 1]),
+            (160, 171, [0, 0, 1, 21, 2]),
         ];
         assert_eq!(seen(&[first.clone(), second.clone()], (512, 8)), wanted);
         // A prompt that may have been computed in part leaves two steps unknown.
@@ -251,7 +253,7 @@ mod tests {
         assert_eq!(seen(&[first.clone(), second], (20, 8)), without);
         // A sequence that misses a step was thrown out, or its token was read with the next.
         let missed = answer(90, 10, &[100, 120, 150]);
-        let known = [(120, 150, [0, 0, 2, 12 + 11]), (150, 160, [0, 0, 1, 13])];
+        let known = [(120, 150, [0, 0, 2, 12 + 11, 2]), (150, 160, [0, 0, 1, 13, 3])];
         assert_eq!(seen(&[first, missed], (512, 8)), known);
     }
 

@@ -82,6 +82,7 @@ impl EmbeddedOptions {
                 sequence: 1e5,
                 context: 100.0,
                 pair: 1.0,
+                after_prefill: 0.0,
             },
         }
     }

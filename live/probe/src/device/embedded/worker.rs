@@ -129,12 +129,12 @@ impl Worker {
     /// Computes the step that was begun at `start`, and tells its tokens.
     fn step(&mut self, start: Time) {
         let parts = self.engine.computing();
-        let next = self.compute(&parts);
+        let (shape, next) = (self.engine.shape(), self.compute(&parts));
         let end = self.clock.now().max(start.saturating_add(plimsoll_base::Span::from_nanos(1)));
         let due = self.engine.took(end - start).expect("a step runs");
         self.engine.complete(due, &mut self.notes);
         // Whoever hears of a token finds its step told, and the device as it is after it.
-        self.publish(Some(Step { start, end, shape: shape_of(&parts) }));
+        self.publish(Some(Step { start, end, shape }));
         for (part, token) in parts.iter().zip(next) {
             let reached = part.sequence.context + part.tokens;
             if part.decodes || reached == part.sequence.prefill_target() {

@@ -26,6 +26,8 @@ struct Reading {
     next: u64,
     /// Its clock less ours, in nanoseconds, and how far off that may be.
     offset: Option<(i128, u64)>,
+    /// How far the next step is behind prompt tokens.
+    behind: u32,
 }
 
 /// Steps from number `first` on: start, end (ns of its clock), prompt tokens, (query, key) pairs,
@@ -60,9 +62,12 @@ impl Steps {
         let step = |(start, end, prefill, pairs, sequences, context)| Step {
             start: time(start),
             end: time(end),
-            shape: BatchShape { prefill, pairs, sequences, context },
+            shape: BatchShape { prefill, pairs, sequences, context, prefill_behind: 0 },
         };
-        Ok(page.steps.into_iter().map(step).collect())
+        let mut steps: Vec<Step> = page.steps.into_iter().map(step).collect();
+        reading.behind =
+            BatchShape::follow(reading.behind, steps.iter_mut().map(|step| &mut step.shape));
+        Ok(steps)
     }
 
     async fn page(
