@@ -666,6 +666,10 @@ pub struct ValidateOptions {
     /// The error that is allowed
     #[arg(long, value_name = "PART", default_value = "10%")]
     pub within: Percent,
+    /// Simulate with the profile as it is, though beside the runs the device is measured to have
+    /// become faster or slower since
+    #[arg(long)]
+    pub as_calibrated: bool,
     /// Seed of arrivals and lengths [default: the scenario's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

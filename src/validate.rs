@@ -51,6 +51,7 @@ pub fn validate(options: &ValidateOptions) -> Result<ExitCode, Failure> {
         loads,
         repetitions: options.repetitions,
         within: options.within.0.max(1e-6),
+        paced: !options.as_calibrated,
         logs: logs.path(),
         gauge: gauge.as_deref().map_err(Clone::clone),
     };

@@ -194,6 +194,41 @@ impl EngineModel {
     }
 }
 
+impl StepCostSpec {
+    /// So many times as long.
+    #[must_use]
+    pub fn times(self, by: f64) -> StepCostSpec {
+        let each = |pair: [f64; 2]| pair.map(|term| term * by);
+        match self {
+            StepCostSpec::Affine {
+                base,
+                prefill_step,
+                prefill,
+                sequence,
+                context,
+                pair,
+                after_prefill,
+            } => StepCostSpec::Affine {
+                base: base * by,
+                prefill_step: prefill_step * by,
+                prefill: prefill * by,
+                sequence: sequence * by,
+                context: context * by,
+                pair: pair * by,
+                after_prefill: after_prefill * by,
+            },
+            StepCostSpec::Polynomial { base, prefill, sequence, context } => {
+                StepCostSpec::Polynomial {
+                    base: base * by,
+                    prefill: each(prefill),
+                    sequence: each(sequence),
+                    context: each(context),
+                }
+            }
+        }
+    }
+}
+
 /// How far steps are from what the step-time model says: caches, clocks and neighbours make equal
 /// steps take unequal times. Each step's time is multiplied by a ratio that is drawn.
 #[derive(Clone, Debug, PartialEq)]

@@ -146,6 +146,7 @@ fn run(
         seed: 3,
         within,
         logs: logs.path(),
+        paced: true,
         gauge: Err(Absent::NoGpu),
     };
     validate(device, &study, &Quiet)
@@ -382,6 +383,7 @@ fn gpus_are_read_beside_each_live_run() {
         seed: 3,
         within: NARROW,
         logs: logs.path(),
+        paced: true,
         gauge: Ok(&gauge),
     };
     let made = validate(&device, &study, &Quiet).expect("it runs");

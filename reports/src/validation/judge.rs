@@ -2,7 +2,7 @@
 
 use super::measure::{METRICS, SettingSample};
 use super::{
-    Agreement, ClassAgreement, Fault, MetricAgreement, Point, Ranking, Setting, StepCheck,
+    Agreement, ClassAgreement, Fault, MetricAgreement, Pace, Point, Ranking, Setting, StepCheck,
     Validation, ValidationVerdict,
 };
 use crate::words;
@@ -69,10 +69,24 @@ fn setting(sample: &SettingSample, names: &[String], within: f64) -> Setting {
         simulated_finished,
         send_lag: [lag(0.5), lag(0.9), lag(0.99), lag(1.0)],
         steps: sample.steps,
+        pace: pace(sample),
         classes,
     };
     setting.verdict = verdict(&setting, within, sample.saturated);
     setting
+}
+
+/// The pace of the device beside a setting.
+pub fn pace(sample: &SettingSample) -> Option<Pace> {
+    let paces = &sample.paces;
+    (!paces.is_empty()).then(|| Pace {
+        mean: paces.iter().sum::<f64>() / paces.len() as f64,
+        range: [
+            paces.iter().copied().fold(f64::INFINITY, f64::min),
+            paces.iter().copied().fold(0.0, f64::max),
+        ],
+        simulated: sample.paced,
+    })
 }
 
 fn verdict(setting: &Setting, within: f64, saturated: bool) -> ValidationVerdict {

@@ -49,6 +49,10 @@ pub struct SettingSample {
     pub steps: Option<StepCheck>,
     /// Whether what was in the device grew without end.
     pub saturated: bool,
+    /// How many times as long as when it was calibrated the device took beside the runs.
+    pub paces: Vec<f64>,
+    /// Whether the simulation's steps are as much longer.
+    pub paced: bool,
 }
 
 impl SettingSample {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::telemetry::Telemetry;
 
-pub use judge::validation;
+pub use judge::{pace, validation};
 pub use measure::{Repetition, RunSample, SettingSample};
 pub use numbers::Timed;
 
@@ -160,6 +160,8 @@ pub struct Setting {
     pub send_lag: [f64; 4],
     /// What the device told of its steps.
     pub steps: Option<StepCheck>,
+    /// How fast the device was beside the runs.
+    pub pace: Option<Pace>,
     /// Each class.
     pub classes: Vec<ClassAgreement>,
 }
@@ -168,6 +170,35 @@ impl Setting {
     /// Its name in a report.
     pub fn name(&self) -> String {
         format!("{} at {:.0} %", self.policy, self.load * 100.0)
+    }
+}
+
+/// How fast the device was beside a setting's live runs, against when it was calibrated: its
+/// steps, with the traffic of the calibration.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pace {
+    /// How many times as long they took, on average.
+    pub mean: f64,
+    /// The least and the most of what was measured.
+    pub range: [f64; 2],
+    /// Whether the simulation's steps are as much longer.
+    pub simulated: bool,
+}
+
+impl Pace {
+    /// In a sentence.
+    pub fn sentence(&self) -> String {
+        let signed = |part: f64| format!("{:+.1} %", (part - 1.0) * 100.0);
+        let [least, most] = self.range.map(signed);
+        let mean = signed(self.mean);
+        let then = match self.simulated {
+            true => "and so much longer its steps are simulated",
+            false => "and its steps are simulated as they were then",
+        };
+        format!(
+            "steps of the same traffic took {mean} ({least} to {most}) beside the runs against when \
+             the device was calibrated, {then}"
+        )
     }
 }
 

@@ -26,6 +26,11 @@ pub struct BatchShape {
 pub const AFTER_PREFILL_STEPS: u32 = 7;
 
 impl BatchShape {
+    /// Whether it computes anything.
+    pub fn is_known(&self) -> bool {
+        self.prefill > 0 || self.sequences > 0
+    }
+
     /// The `prefill_behind` of what follows so many steps like this one.
     pub fn behind(&self, steps: u64) -> u32 {
         let behind = match (self.prefill, self.prefill_behind) {

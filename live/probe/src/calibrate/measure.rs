@@ -205,7 +205,8 @@ impl<'a> Measured<'a> {
     pub fn traffic(&mut self, time: Duration, watch: &dyn Watch) -> Result<(), CalibrateError> {
         self.device.take_steps()?;
         let Pace { seats, context_max, kv_tokens, step_tokens_max, .. } = self.pace;
-        let room = Room { seats, context_max, kv_tokens, seed: self.settings.seed };
+        let seed = self.settings.seed;
+        let room = Room { seats, context_max, kv_tokens, step_tokens_max, seed };
         let answers = traffic(self.device, room, time, watch)?;
         let told = self.device.take_steps()?.unwrap_or_default();
         self.note_delivery(&told, &answers);

@@ -30,9 +30,11 @@ pub use observation::{Feature, Observation};
 pub use plan::{Cell, Plan};
 pub(crate) use profile::today;
 pub use profile::{Assumed, CellResult, Method, Overheads, Profile};
+pub(crate) use statistics::median;
+pub(crate) use traffic::{Room, traffic_steps};
 
 use measure::Measured;
-use statistics::{median, relative_spread};
+use statistics::relative_spread;
 
 /// A device whose equal measurements spread by more than this is too noisy to fit: the part of the
 /// median that the normalised median deviation is.

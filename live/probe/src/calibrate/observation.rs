@@ -78,7 +78,7 @@ impl Observation {
         let nanos = nanos(step.start, step.end);
         let mut one = Observation { nanos, ..Observation::of(cell) };
         one.add(step.shape);
-        (nanos > 0.0 && step.shape != BatchShape::default()).then_some(one)
+        (nanos > 0.0 && step.shape.is_known()).then_some(one)
     }
 
     /// Nothing yet, of a cell.

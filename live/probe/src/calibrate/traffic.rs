@@ -26,10 +26,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What traffic may be made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     pub seats: u32,
     pub context_max: u32,
     pub kv_tokens: Option<u64>,
+    pub step_tokens_max: u32,
+    /// Of lengths and prompts.
     pub seed: u64,
 }
 
@@ -56,6 +58,19 @@ impl Room {
 fn length(stream: &mut Stream, [least, most]: [u32; 2]) -> u32 {
     let (low, high) = (math::ln(f64::from(least)), math::ln(f64::from(most)));
     math::exp(low + stream.uniform() * (high - low)).round() as u32
+}
+
+/// Runs traffic for so long; returns its steps, as the device tells them or as tokens show them.
+pub(crate) fn traffic_steps(
+    device: &dyn Device,
+    room: Room,
+    time: Duration,
+    watch: &dyn Watch,
+) -> Result<Vec<Step>, CalibrateError> {
+    device.take_steps()?;
+    let answers = traffic(device, room, time, watch)?;
+    let told = device.take_steps()?.filter(|told| !told.is_empty());
+    Ok(told.unwrap_or_else(|| steps_of(&answers, (room.step_tokens_max, room.seats))))
 }
 
 /// Runs traffic for so long; returns the answers that came.
@@ -259,7 +274,8 @@ mod tests {
 
     #[test]
     fn lengths_stay_within_the_room() {
-        let room = Room { seats: 4, context_max: 100, kv_tokens: Some(320), seed: 1 };
+        let room =
+            Room { seats: 4, context_max: 100, kv_tokens: Some(320), step_tokens_max: 64, seed: 1 };
         assert_eq!((room.lanes(), room.prompt_max(), room.output_max()), (4, 40, 25));
         let key = StreamKey { seed: 1, replication: 0, name: "lengths", entity: 0 };
         let mut stream = Stream::new(key);

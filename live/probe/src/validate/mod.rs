@@ -10,6 +10,7 @@ mod arrivals;
 mod check;
 mod gpus;
 mod live;
+mod pace;
 mod sample;
 mod simulated;
 mod steps;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use plimsoll_base::{Span, Time};
 use plimsoll_policy::log::Header;
 use plimsoll_report::validation::{
-    LogCheck, Repetition, SettingSample, VALIDATION_VERSION, Validation, ValidationVerdict,
+    LogCheck, Repetition, SettingSample, VALIDATION_VERSION, Validation, ValidationVerdict, pace,
     validation,
 };
 use plimsoll_scenario::Scenario;
@@ -34,6 +35,7 @@ use crate::telemetry::{Absent, Gauge};
 use arrivals::{Arrival, capacity, draw};
 use gpus::Gpus;
 use live::LiveRun;
+use pace::{Pacer, drift};
 use sample::{Lens, Origin};
 use simulated::simulate;
 use steps::{Check, Fitted, Measured};
@@ -54,6 +56,9 @@ pub struct Study<'a> {
     pub seed: u64,
     /// The error that is allowed, as a part.
     pub within: f64,
+    /// Whether the simulation's steps are as much longer as the device became slower since it was
+    /// calibrated, which is measured beside the runs.
+    pub paced: bool,
     /// Where decision logs go.
     pub logs: &'a Path,
     /// What is read beside the live runs, or why nothing is.
@@ -171,6 +176,10 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
              within {:.0} %, or within the live noise where that is wider",
             study.within * 100.0
         ),
+        "before each live run and behind the last the device served a little of the traffic that it was \
+         calibrated with: where its steps were at most 15 % off what they were then, the simulated ones \
+         are as much longer or shorter (`--as-calibrated` leaves that)"
+            .to_owned(),
         format!("capacity by the profile: {capacity:.2} requests/s of this mix, at any latency"),
         "parts of an error: client is what the engine's own steps do not show; scheduler what is left \
          when steps are as long as they were measured; step times what the fitted ones change"
@@ -278,13 +287,23 @@ impl<'a> Bench<'a> {
             }
             let mut runs: Vec<Vec<LiveRun>> =
                 self.study.policies.iter().map(|_| Vec::new()).collect();
+            let engine = &first.model.pools[0].engine;
+            let pacer = Pacer::new(self.device, engine, self.window(&arrivals));
+            let mut paces = Vec::new();
             for take in 0..TAKES {
                 for (policy, runs) in runs.iter_mut().enumerate() {
+                    paces.push(pacer.measure(self.watch)?);
                     runs.push(self.live((load, repetition, take), policy, &arrivals)?);
                 }
             }
+            paces.push(pacer.measure(self.watch)?);
+            let policies = runs.len();
             for (policy, runs) in runs.into_iter().enumerate() {
-                self.compare((from + policy, policy), repetition, (&arrivals, runs))?;
+                // What was measured before and behind each of its runs.
+                let beside: Vec<Option<f64>> =
+                    paces.windows(2).skip(policy).step_by(policies).flatten().copied().collect();
+                let at = (from + policy, policy);
+                self.compare(at, (repetition, &beside), (&arrivals, runs))?;
             }
         }
         Ok(())
@@ -302,6 +321,8 @@ impl<'a> Bench<'a> {
                 counts: [0; 3],
                 steps: None,
                 saturated: false,
+                paces: Vec::new(),
+                paced: true,
             });
             self.checks.push(Check::default());
         }
@@ -361,19 +382,25 @@ impl<'a> Bench<'a> {
     fn compare(
         &mut self,
         (at, policy): (usize, usize),
-        repetition: u32,
+        (repetition, paces): (u32, &[Option<f64>]),
         (arrivals, runs): (&[Arrival], Vec<LiveRun>),
     ) -> Result<(), ValidateError> {
         let study = self.study;
         let (name, scenario) = &study.policies[policy];
+        let mut model = scenario.model.clone();
         let engine = &scenario.model.pools[0].engine;
+        self.settings[at].paces.extend(paces.iter().flatten());
+        let pace = drift(paces);
+        self.settings[at].paced &= study.paced && pace.is_some();
+        let pace = pace.filter(|_| study.paced).unwrap_or(1.0);
+        model.pools[0].engine.step_cost = engine.step_cost.times(pace);
         let names = &scenario.model.names;
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
         let drawn = (study.seed, repetition);
         let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range);
-        let simulated = simulate(scenario, (&lived, drawn), Box::new(fitted))?;
+        let simulated = simulate(&model, (&lived, drawn), Box::new(fitted))?;
         sample::simulated_rows(&mut self.requests, (&origin(0), "simulated"), (&simulated, names));
         let mut compared =
             Repetition { simulated: self.lens.simulated(&simulated), ..Repetition::default() };
@@ -388,7 +415,7 @@ impl<'a> Bench<'a> {
                 self.checks[at].add((steps, window.secs_f64()), cost, self.calibration.range);
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
-                    let replayed = simulate(scenario, (&lived, drawn), Box::new(measured))?;
+                    let replayed = simulate(&model, (&lived, drawn), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
@@ -478,6 +505,10 @@ impl<'a> Bench<'a> {
     fn end(&mut self) {
         for (setting, check) in self.settings.iter_mut().zip(&self.checks) {
             setting.steps = check.result();
+            if let Some(pace) = pace(setting) {
+                let (policy, load) = (&setting.policy, setting.load * 100.0);
+                self.notes.push(format!("{policy} at {load:.0} %: {}", pace.sentence()));
+            }
             let [all, finished, simulated] = setting.counts;
             if finished < all || simulated < all {
                 self.notes.push(format!(

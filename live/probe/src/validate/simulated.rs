@@ -2,9 +2,8 @@
 
 use plimsoll_base::{ClassId, Fact, Observer, RequestRecord, Ticks, Time};
 use plimsoll_report::validation::Timed;
-use plimsoll_scenario::Scenario;
-use plimsoll_sim::Run;
 use plimsoll_sim::engine::StepTimes;
+use plimsoll_sim::{Model, Run};
 
 use super::ValidateError;
 use super::arrivals::{Arrival, sources};
@@ -51,11 +50,10 @@ impl Observer for Simulated {
 
 /// Simulates these requests under the scenario's policy, with steps as long as `steps` say.
 pub(super) fn simulate(
-    scenario: &Scenario,
+    model: &Model,
     (arrivals, drawn): (&[Arrival], (u64, u32)),
     steps: Box<dyn StepTimes>,
 ) -> Result<Simulated, ValidateError> {
-    let model = &scenario.model;
     let sources = sources(arrivals, model.workloads.len());
     let run = Run::start_timed(model, (sources, drawn), (Simulated::default(), steps));
     let mut run = run.map_err(|error| ValidateError::Scenario(error.to_string()))?;
@@ -117,7 +115,8 @@ mod tests {
         while !own.advance(PORTION).done {}
         let own = own.finish().expect("generators do not break");
         let arrivals = draw(&scenario, (7, 2), 1.0).expect("it draws");
-        let drawn = simulate(&scenario, (&arrivals, (1, 0)), Box::new(Model)).expect("it runs");
+        let drawn =
+            simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(Model)).expect("it runs");
         assert!(drawn.requests.len() > 100);
         assert_eq!(fates(&drawn), fates(&own));
         // Twice as fast, twice as many in the same time.
@@ -132,11 +131,13 @@ mod tests {
         let arrivals = draw(&scenario, (1, 0), 1.0).expect("it draws");
         let steps = Arc::<Mutex<Vec<Step>>>::default();
         let recording = Recording(StepCost::new(cost), Arc::clone(&steps));
-        let first = simulate(&scenario, (&arrivals, (1, 0)), Box::new(recording)).expect("it runs");
+        let first =
+            simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(recording)).expect("it runs");
         let steps = steps.lock().expect("nobody panics while it is held").clone();
         assert!(steps.len() > 1_000);
         let measured = Measured::new(&steps, cost).expect("there are steps");
-        let again = simulate(&scenario, (&arrivals, (1, 0)), Box::new(measured)).expect("it runs");
+        let again =
+            simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(measured)).expect("it runs");
         assert_eq!(fates(&again), fates(&first));
     }
 }

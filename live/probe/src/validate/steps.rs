@@ -166,7 +166,7 @@ impl Check {
         // What is left then is drained, and its steps count as well.
         let end = steps.last().map_or(0.0, |step| step.end.secs_f64());
         self.window += window.max(end);
-        for step in steps.iter().filter(|step| step.shape != BatchShape::default()) {
+        for step in steps.iter().filter(|step| step.shape.is_known()) {
             let kind = usize::from(step.shape.prefill > 0);
             self.count += 1;
             self.measured[kind] += nanos(step);

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
 use std::sync::{Arc, Mutex};
 
 use plimsoll_base::{ClassId, Time};
-use plimsoll_sim::engine::{Engine, Explicit, Job, Note, Part, shape_of};
+use plimsoll_sim::engine::{Engine, Explicit, Job, Note, Part};
 use plimsoll_sim::model::EngineModel;
 
 use super::model::{Chunk as Piece, Memory, Model};

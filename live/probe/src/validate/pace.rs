@@ -1,0 +1,106 @@
+//! How fast the device is beside the runs, against when it was calibrated: machines become slower
+//! and faster by a tenth within minutes, as they heat and as neighbours come and go, and what comes
+//! of that says nothing about the model.
+//!
+//! Before each live run, and behind the last, the device serves a little of the traffic that it was
+//! calibrated with. Its steps against the profile, less what they were against it then, are its
+//! pace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_base::Span;
+use plimsoll_sim::engine::StepCost;
+use plimsoll_sim::model::EngineModel;
+
+use super::ValidateError;
+use super::steps::by_profile;
+use crate::calibrate::{CalibrateError, Room, Watch, median, traffic_steps};
+use crate::device::Device;
+
+/// Which part of a run's time a reference takes, and its bounds.
+const PART: f64 = 0.08;
+const LEAST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(4);
+/// Fewer steps say too little.
+const STEPS_MIN: usize = 40;
+/// A step that took so many times what it should have was interrupted.
+const RATIO_MAX: f64 = 3.0;
+/// What is further off is no drift: it is not the device that was calibrated.
+const DRIFT_MAX: f64 = 0.15;
+
+/// Measures the pace.
+pub(super) struct Pacer<'a> {
+    device: &'a Arc<dyn Device>,
+    engine: EngineModel,
+    cost: StepCost,
+    room: Room,
+    time: Duration,
+}
+
+impl<'a> Pacer<'a> {
+    /// Beside runs in which arrivals go on for so long.
+    pub fn new(device: &'a Arc<dyn Device>, engine: &EngineModel, window: Span) -> Pacer<'a> {
+        let time = Duration::from_secs_f64(window.secs_f64() * PART);
+        Pacer {
+            device,
+            engine: engine.clone(),
+            cost: StepCost::new(engine.step_cost),
+            room: Room {
+                seats: engine.seats,
+                context_max: engine.context_max,
+                kv_tokens: Some(engine.kv_tokens()),
+                step_tokens_max: engine.step_tokens_max,
+                seed: 0,
+            },
+            time: time.clamp(LEAST, MOST),
+        }
+    }
+
+    /// How many times as long as when it was calibrated the device takes now; `None` where too few
+    /// steps are seen.
+    pub fn measure(&self, watch: &dyn Watch) -> Result<Option<f64>, ValidateError> {
+        let steps = traffic_steps(self.device.as_ref(), self.room, self.time, watch);
+        let steps = steps.map_err(|error| match error {
+            CalibrateError::Device(error) => ValidateError::Device(error),
+            // It measures, and fits nothing.
+            CalibrateError::Interrupted
+            | CalibrateError::TooNoisy(_)
+            | CalibrateError::TooLittle(_) => ValidateError::Interrupted,
+        })?;
+        let ratio = |step: &crate::device::Step| {
+            let took = step.end.saturating_since(step.start).nanos() as f64;
+            (took / by_profile(&self.cost, step.shape)).min(RATIO_MAX)
+        };
+        let ratios: Vec<f64> =
+            steps.iter().filter(|step| step.shape.is_known()).map(ratio).collect();
+        if ratios.len() < STEPS_MIN {
+            return Ok(None);
+        }
+        Ok(Some(match &self.engine.step_noise {
+            Some(noise) => ratios.iter().sum::<f64>() / ratios.len() as f64 / noise.mean(),
+            None => median(&ratios),
+        }))
+    }
+}
+
+/// By how much steps are simulated longer, of what was measured beside the runs, and whether all of
+/// it was small enough to be drift.
+pub(super) fn drift(measured: &[Option<f64>]) -> Option<f64> {
+    let known: Vec<f64> = measured.iter().copied().flatten().collect();
+    let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+    (!known.is_empty() && (mean - 1.0).abs() <= DRIFT_MAX).then_some(mean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drift_is_small_and_known() {
+        assert_eq!(drift(&[None, None]), None);
+        assert_eq!(drift(&[Some(1.125), None, Some(1.0)]), Some(1.0625));
+        assert_eq!(drift(&[Some(1.3), Some(1.2)]), None);
+        assert_eq!(drift(&[Some(0.8)]), None);
+    }
+}
