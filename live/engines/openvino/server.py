@@ -68,6 +68,8 @@ class Engine(threading.Thread):
         # When the step before ended, if there was more to do then: what lies between two steps is
         # time of the second.
         self.ended = None
+        # Whether tokens of a step go out that is not written down yet.
+        self.telling = False
         # Set once the tokens of the latest step have gone out.
         self.flushed = threading.Event()
 
@@ -99,10 +101,19 @@ class Engine(threading.Thread):
     def step(self):
         start = self.ended or time.monotonic_ns()
         self.pipeline.step()
+        # Tokens go out before the step is over: requests that come meanwhile are in the next.
+        delivered, self.telling = time.monotonic_ns(), True
+        row = self.tell()
         end = self.ended = time.monotonic_ns()
-        self.write_down(start, end)
+        with self.lock:
+            self.steps_made += 1
+            self.steps.append((start, end, *row, delivered))
+            while len(self.steps) > STEPS_KEPT:
+                self.steps.popleft()
+        self.telling = False
 
-    def write_down(self, start, end):
+    def tell(self):
+        """Lets the tokens of a step out; returns what it computed."""
         sequences = context = prefill = pairs = scheduled = 0
         budget = self.options.step_tokens_max
         delivered, prompts = [], []
@@ -130,14 +141,9 @@ class Engine(threading.Thread):
             budget -= chunk
             scheduled += 1
         sure = scheduled == self.pipeline.get_metrics().scheduled_requests
-        with self.lock:
-            self.steps_made += 1
-            if not sure:
-                self.steps_unsure += 1
-                prefill = pairs = sequences = context = 0
-            self.steps.append((start, end, prefill, pairs, sequences, context))
-            while len(self.steps) > STEPS_KEPT:
-                self.steps.popleft()
+        if not sure:
+            self.steps_unsure += 1
+            prefill = pairs = sequences = context = 0
         for request, tokens in delivered:
             request.delivered += len(tokens)
             done = request.delivered >= request.output
@@ -149,6 +155,7 @@ class Engine(threading.Thread):
                 request.handle.stop()
                 self.running.remove(request)
         self.flush(delivered)
+        return prefill, pairs, sequences, context
 
     def flush(self, delivered):
         """Lets the other thread send what was told: a step holds the interpreter to its end."""
@@ -223,6 +230,8 @@ class Server:
             if method == "POST" and path in ("/v1/completions", "/v1/chat/completions"):
                 await self.infer(reader, writer, path, body)
             else:
+                while self.engine.telling:
+                    await asyncio.sleep(0.0002)
                 self.look(writer, path, query)
         except Bad as bad:
             answer(writer, 400, {"error": {"message": str(bad), "code": "invalid_request"}})

@@ -1,6 +1,6 @@
 //! The verdict, and what is at fault.
 
-use super::measure::{METRICS, SettingSample};
+use super::measure::{METRICS, SettingSample, judge, mean};
 use super::{
     Agreement, ClassAgreement, Fault, MetricAgreement, Pace, Point, Ranking, Setting, StepCheck,
     Validation, ValidationVerdict,
@@ -19,8 +19,12 @@ const OUTSIDE_MAX: f64 = 0.05;
 /// and rankings of it are replaced.
 pub fn validation(open: Validation, classes: &[String], samples: &[SettingSample]) -> Validation {
     let within = open.within;
-    let settings: Vec<Setting> =
+    let mut settings: Vec<Setting> =
         samples.iter().map(|sample| setting(sample, classes, within)).collect();
+    share_floors(&mut settings, within);
+    for (setting, sample) in settings.iter_mut().zip(samples) {
+        setting.verdict = verdict(setting, within, sample.saturated);
+    }
     let rankings = rankings(&settings, classes);
     let is_reversed = rankings.iter().any(|ranking| !ranking.reversed.is_empty());
     let differs = open.logs.iter().any(|log| log.difference.is_some());
@@ -59,7 +63,7 @@ fn setting(sample: &SettingSample, names: &[String], within: f64) -> Setting {
     lags.sort_unstable_by(f64::total_cmp);
     let lag = |part: f64| super::numbers::percentile(&lags, part).unwrap_or(0.0);
     let [requests, finished, simulated_finished] = sample.counts;
-    let mut setting = Setting {
+    Setting {
         policy: sample.policy.clone(),
         load: sample.load,
         offered: sample.offered,
@@ -71,9 +75,28 @@ fn setting(sample: &SettingSample, names: &[String], within: f64) -> Setting {
         steps: sample.steps,
         pace: pace(sample),
         classes,
-    };
-    setting.verdict = verdict(&setting, within, sample.saturated);
-    setting
+    }
+}
+
+/// The live noise of a number is the mean over the policies of its load: a device differs from itself
+/// whatever the policy, and one pair of runs says little.
+fn share_floors(settings: &mut [Setting], within: f64) {
+    let known: Vec<Setting> = settings.to_vec();
+    for setting in settings {
+        let beside: Vec<&Setting> = known.iter().filter(|it| it.load == setting.load).collect();
+        for (row, class) in setting.classes.iter_mut().enumerate() {
+            for (column, metric) in class.metrics.iter_mut().enumerate() {
+                for point in &mut metric.points {
+                    let others = beside.iter().filter_map(|it| {
+                        let points = &it.classes[row].metrics[column].points;
+                        points.iter().find(|other| other.at == point.at)?.floor
+                    });
+                    point.floor = mean(&others.collect::<Vec<f64>>());
+                    point.result = point.result.map(|_| judge(point, within));
+                }
+            }
+        }
+    }
 }
 
 /// The pace of the device beside a setting.

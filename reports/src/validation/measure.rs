@@ -141,12 +141,12 @@ fn floor(place: Place, pairs: &[[Vec<f64>; 2]]) -> Option<f64> {
     mean(&pairs.iter().filter_map(differ).collect::<Vec<_>>())
 }
 
-fn mean(values: &[f64]) -> Option<f64> {
+pub(super) fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// A number against its limit: what is allowed, or the live noise floor where that is wider.
-fn judge(point: &Point, within: f64) -> Agreement {
+pub(super) fn judge(point: &Point, within: f64) -> Agreement {
     let floor = point.floor.unwrap_or(0.0);
     if floor > 2.0 * within {
         return Agreement::Noisy;

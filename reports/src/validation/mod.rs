@@ -258,7 +258,8 @@ pub struct Point {
     pub error: f64,
     /// Its 95 % interval.
     pub interval: Option<[f64; 2]>,
-    /// How much two live runs with the same arrivals differ, as a part.
+    /// How much two live runs with the same arrivals differ, as a part: on average over the
+    /// policies of the load.
     pub floor: Option<f64>,
     /// Whether it rests on fewer than ten values beyond it.
     pub few: bool,

@@ -182,7 +182,8 @@ impl<'a> Measured<'a> {
     /// told: what a step-time model leaves over is its error as well.
     fn note_request(&mut self, steps: &[Step], answer: &Answer) {
         let Some(first) = answer.first_token() else { return };
-        let before = steps.iter().filter(|step| answer.sent <= step.start && step.end <= first);
+        let before =
+            steps.iter().filter(|step| answer.sent <= step.start && step.delivered <= first);
         let spans: Vec<f64> = before.map(|step| nanos(step.start, step.end)).collect();
         if !spans.is_empty() {
             self.delays.request.push(nanos(answer.sent, first) - spans.iter().sum::<f64>());
@@ -191,11 +192,11 @@ impl<'a> Measured<'a> {
 
     /// How long after the end of a step its tokens were there.
     fn note_delivery(&mut self, steps: &[Step], answers: &[Answer]) {
-        let ends: Vec<Time> = steps.iter().map(|step| step.end).collect();
+        let out: Vec<Time> = steps.iter().map(|step| step.delivered).collect();
         for token in answers.iter().filter_map(Answer::tokens).flatten() {
-            let step = ends.partition_point(|end| *end <= token);
+            let step = out.partition_point(|out| *out <= token);
             if step > 0 {
-                self.delays.told.push(nanos(ends[step - 1], token));
+                self.delays.told.push(nanos(out[step - 1], token));
             }
         }
     }

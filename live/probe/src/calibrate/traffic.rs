@@ -189,7 +189,10 @@ pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32))
     let fits = |shape: &BatchShape| shape.prefill + shape.sequences <= u64::from(step_tokens_max);
     (1..ends.len())
         .filter(|step| !unknown[*step] && shapes[*step].sequences > 0 && fits(&shapes[*step]))
-        .map(|step| Step { start: ends[step - 1], end: ends[step], shape: shapes[step] })
+        .map(|step| {
+            let (start, end, shape) = (ends[step - 1], ends[step], shapes[step]);
+            Step { start, end, delivered: end, shape }
+        })
         .collect()
 }
 
@@ -236,11 +239,12 @@ mod tests {
 
     fn seen(answers: &[Answer], limits: (u32, u32)) -> Vec<(u64, u64, [u64; 5])> {
         let millis = |time: Time| time.nanos() / 1_000_000;
-        let steps = steps_of(answers, limits).into_iter().map(|Step { start, end, shape }| {
-            let BatchShape { prefill, pairs, sequences, context, prefill_behind } = shape;
-            let behind = prefill_behind.into();
-            (millis(start), millis(end), [prefill, pairs, sequences, context, behind])
-        });
+        let steps =
+            steps_of(answers, limits).into_iter().map(|Step { start, end, shape, .. }| {
+                let BatchShape { prefill, pairs, sequences, context, prefill_behind } = shape;
+                let behind = prefill_behind.into();
+                (millis(start), millis(end), [prefill, pairs, sequences, context, behind])
+            });
         steps.collect()
     }
 

@@ -178,8 +178,10 @@ pub enum Prompt {
 pub struct Step {
     /// When it began.
     pub start: Time,
-    /// When it was over.
+    /// When it was over, and the next could begin.
     pub end: Time,
+    /// When its tokens went out; not later than its end.
+    pub delivered: Time,
     /// What it computed.
     pub shape: BatchShape,
 }

@@ -94,7 +94,12 @@ pub(super) fn run(
     let steps = device.take_steps()?;
     let since = |at: Time| Time::ZERO + at.saturating_since(going.zero);
     let within = |step: &Step| step.start >= going.zero;
-    let shifted = |step: Step| Step { start: since(step.start), end: since(step.end), ..step };
+    let shifted = |step: Step| Step {
+        start: since(step.start),
+        end: since(step.end),
+        delivered: since(step.delivered),
+        ..step
+    };
     let steps = steps.map(|steps| steps.into_iter().filter(within).map(shifted).collect());
     Ok(LiveRun { requests, steps, log: plan.log.join("decisions-000001.plog"), zero: going.zero })
 }

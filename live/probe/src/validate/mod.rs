@@ -172,13 +172,13 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
         ),
         format!(
             "intervals: 95 %, by resampling tenths of runs, live and simulated together; live noise: \
-             how much two live runs with the same arrivals differ; a number agrees if its interval is \
+             how much two live runs with the same arrivals differ, on average over policies; a number agrees if its interval is \
              within {:.0} %, or within the live noise where that is wider",
             study.within * 100.0
         ),
         "before each live run and behind the last the device served a little of the traffic that it was \
-         calibrated with: where its steps were at most 15 % off what they were then, the simulated ones \
-         are as much longer or shorter (`--as-calibrated` leaves that)"
+         calibrated with: where its steps were clearly and by at most 15 % off what they were then, the \
+         simulated ones are as much longer or shorter (`--as-calibrated` leaves that)"
             .to_owned(),
         format!("capacity by the profile: {capacity:.2} requests/s of this mix, at any latency"),
         "parts of an error: client is what the engine's own steps do not show; scheduler what is left \
@@ -292,18 +292,14 @@ impl<'a> Bench<'a> {
             let mut paces = Vec::new();
             for take in 0..TAKES {
                 for (policy, runs) in runs.iter_mut().enumerate() {
-                    paces.push(pacer.measure(self.watch)?);
+                    paces.extend(pacer.measure(self.watch)?);
                     runs.push(self.live((load, repetition, take), policy, &arrivals)?);
                 }
             }
-            paces.push(pacer.measure(self.watch)?);
-            let policies = runs.len();
+            paces.extend(pacer.measure(self.watch)?);
             for (policy, runs) in runs.into_iter().enumerate() {
-                // What was measured before and behind each of its runs.
-                let beside: Vec<Option<f64>> =
-                    paces.windows(2).skip(policy).step_by(policies).flatten().copied().collect();
                 let at = (from + policy, policy);
-                self.compare(at, (repetition, &beside), (&arrivals, runs))?;
+                self.compare(at, (repetition, &paces), (&arrivals, runs))?;
             }
         }
         Ok(())
@@ -382,14 +378,14 @@ impl<'a> Bench<'a> {
     fn compare(
         &mut self,
         (at, policy): (usize, usize),
-        (repetition, paces): (u32, &[Option<f64>]),
+        (repetition, paces): (u32, &[f64]),
         (arrivals, runs): (&[Arrival], Vec<LiveRun>),
     ) -> Result<(), ValidateError> {
         let study = self.study;
         let (name, scenario) = &study.policies[policy];
         let mut model = scenario.model.clone();
         let engine = &scenario.model.pools[0].engine;
-        self.settings[at].paces.extend(paces.iter().flatten());
+        self.settings[at].paces.extend(paces);
         let pace = drift(paces);
         self.settings[at].paced &= study.paced && pace.is_some();
         let pace = pace.filter(|_| study.paced).unwrap_or(1.0);

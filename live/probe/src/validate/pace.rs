@@ -26,6 +26,9 @@ const MOST: Duration = Duration::from_secs(4);
 const STEPS_MIN: usize = 40;
 /// A step that took so many times what it should have was interrupted.
 const RATIO_MAX: f64 = 3.0;
+/// A mean of so many measurements at least is clear if it is so many standard errors off.
+const MEASURED_MIN: usize = 3;
+const CLEAR: f64 = 2.5;
 /// What is further off is no drift: it is not the device that was calibrated.
 const DRIFT_MAX: f64 = 0.15;
 
@@ -84,12 +87,19 @@ impl<'a> Pacer<'a> {
     }
 }
 
-/// By how much steps are simulated longer, of what was measured beside the runs, and whether all of
-/// it was small enough to be drift.
-pub(super) fn drift(measured: &[Option<f64>]) -> Option<f64> {
-    let known: Vec<f64> = measured.iter().copied().flatten().collect();
-    let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-    (!known.is_empty() && (mean - 1.0).abs() <= DRIFT_MAX).then_some(mean)
+/// How many times as long steps are simulated, of what was measured beside the runs; `None` where
+/// that is no drift: it cannot be told from how the device's speed comes and goes, or it is not the
+/// device that was calibrated.
+pub(super) fn drift(measured: &[f64]) -> Option<f64> {
+    let n = measured.len() as f64;
+    if measured.len() < MEASURED_MIN {
+        return None;
+    }
+    let mean = measured.iter().sum::<f64>() / n;
+    let squares = measured.iter().map(|pace| (pace - mean).powi(2)).sum::<f64>();
+    let error = (squares / (n - 1.0) / n).sqrt();
+    let away = (mean - 1.0).abs();
+    (away > CLEAR * error && away <= DRIFT_MAX).then_some(mean)
 }
 
 #[cfg(test)]
@@ -97,10 +107,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drift_is_small_and_known() {
-        assert_eq!(drift(&[None, None]), None);
-        assert_eq!(drift(&[Some(1.125), None, Some(1.0)]), Some(1.0625));
-        assert_eq!(drift(&[Some(1.3), Some(1.2)]), None);
-        assert_eq!(drift(&[Some(0.8)]), None);
+    fn drift_is_clear_and_small() {
+        assert_eq!(drift(&[1.05, 1.06]), None, "too few to know");
+        assert_eq!(drift(&[1.0625, 1.0625, 1.0625]), Some(1.0625));
+        assert_eq!(drift(&[1.2, 0.9, 1.1]), None, "it comes and goes");
+        assert_eq!(drift(&[1.3, 1.3, 1.3]), None, "it is another device");
+        assert_eq!(drift(&[1.0; 5]), None);
     }
 }

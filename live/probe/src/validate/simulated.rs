@@ -81,7 +81,8 @@ mod tests {
     impl StepTimes for Recording {
         fn span(&mut self, _: u32, start: Time, shape: BatchShape) -> Option<Span> {
             let span = Span::from_nanos(by_profile(&self.0, shape).ceil() as u64);
-            let step = Step { start, end: start + span, shape };
+            let end = start + span;
+            let step = Step { start, end, delivered: end, shape };
             self.1.lock().expect("nobody panics while it is held").push(step);
             Some(span)
         }

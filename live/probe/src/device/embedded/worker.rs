@@ -134,7 +134,7 @@ impl Worker {
         let due = self.engine.took(end - start).expect("a step runs");
         self.engine.complete(due, &mut self.notes);
         // Whoever hears of a token finds its step told, and the device as it is after it.
-        self.publish(Some(Step { start, end, shape }));
+        self.publish(Some(Step { start, end, delivered: end, shape }));
         for (part, token) in parts.iter().zip(next) {
             let reached = part.sequence.context + part.tokens;
             if part.decodes || reached == part.sequence.prefill_target() {

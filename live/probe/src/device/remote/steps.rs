@@ -31,12 +31,19 @@ struct Reading {
 }
 
 /// Steps from number `first` on: start, end (ns of its clock), prompt tokens, (query, key) pairs,
-/// decoding sequences, their context.
+/// decoding sequences, their context, and when tokens went out if not at the end.
 #[derive(Deserialize)]
 struct Page {
     now_ns: i128,
     first: u64,
-    steps: Vec<(i128, i128, u64, u64, u64, u64)>,
+    steps: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Row {
+    Delivered(i64, i64, u64, u64, u64, u64, i64),
+    Plain(i64, i64, u64, u64, u64, u64),
 }
 
 impl Steps {
@@ -58,11 +65,23 @@ impl Steps {
         }
         reading.next = page.first + page.steps.len() as u64;
         let offset = reading.offset.map_or(0, |(offset, _)| offset);
-        let time = |nanos: i128| Time::from_nanos(u64::try_from(nanos - offset).unwrap_or(0));
-        let step = |(start, end, prefill, pairs, sequences, context)| Step {
-            start: time(start),
-            end: time(end),
-            shape: BatchShape { prefill, pairs, sequences, context, prefill_behind: 0 },
+        let time =
+            |nanos: i64| Time::from_nanos(u64::try_from(i128::from(nanos) - offset).unwrap_or(0));
+        let step = |row| {
+            let (start, end, prefill, pairs, sequences, context, delivered) = match row {
+                Row::Delivered(start, end, prefill, pairs, sequences, context, delivered) => {
+                    (start, end, prefill, pairs, sequences, context, delivered)
+                }
+                Row::Plain(start, end, prefill, pairs, sequences, context) => {
+                    (start, end, prefill, pairs, sequences, context, end)
+                }
+            };
+            Step {
+                start: time(start),
+                end: time(end),
+                delivered: time(delivered).min(time(end)),
+                shape: BatchShape { prefill, pairs, sequences, context, prefill_behind: 0 },
+            }
         };
         let mut steps: Vec<Step> = page.steps.into_iter().map(step).collect();
         reading.behind =
