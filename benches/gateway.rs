@@ -109,6 +109,7 @@ fn engine(seats: u32) -> EngineModel {
             context: 0.0,
             pair: 0.0,
             after_prefill: 0.0,
+            after_idle: 0.0,
         },
     }
 }

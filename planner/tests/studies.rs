@@ -294,6 +294,7 @@ fn three_per_cent_are_found() {
         context: 0.0,
         pair: 0.0,
         after_prefill: 0.0,
+        after_idle: 0.0,
     };
     for seed in 0..10 * soak() {
         let found =

@@ -42,6 +42,8 @@ fn setting([engine, replayed, simulated]: [f64; 3], noise: f64) -> SettingSample
         counts: [600, 600, 600],
         steps: Some(StepCheck { count: 1_000, busy: 0.6, ..StepCheck::default() }),
         saturated: false,
+        paces: Vec::new(),
+        paced: false,
     }
 }
 

@@ -465,7 +465,8 @@ pub struct StepNoiseSpec {
 #[schemars(rename = "StepTimeSpec", tag = "kind")]
 pub enum StepTimeSpec {
     /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`, and
-    /// `prefill_step` where the step computes prompt tokens, and what is left of `after_prefill`.
+    /// `prefill_step` where the step computes prompt tokens, and what is left of `after_prefill`
+    /// and `after_idle`.
     Affine {
         /// Every step.
         base: CoefficientValue,
@@ -482,6 +483,8 @@ pub enum StepTimeSpec {
         /// A step that follows one with prompt tokens, which emptied its caches; the next a half of
         /// it, and so on for seven steps.
         after_prefill: Option<CoefficientValue>,
+        /// A step of an engine that has rested for `t`: `t/(t + 30 ms)` of it.
+        after_idle: Option<CoefficientValue>,
     },
     /// Linear and quadratic terms in nanoseconds; terms may be negative.
     Polynomial {

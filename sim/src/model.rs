@@ -174,6 +174,7 @@ impl EngineModel {
                 context: kv,
                 pair,
                 after_prefill,
+                after_idle,
             } => {
                 let pairs = prefill * f64::from(self.context_max);
                 base + prefill_step
@@ -182,6 +183,7 @@ impl EngineModel {
                     + kv * context
                     + pair * pairs
                     + after_prefill
+                    + after_idle
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {
                 base.max(0.0) + most(p, prefill) + most(s, sequences) + most(c, context)
@@ -208,6 +210,7 @@ impl StepCostSpec {
                 context,
                 pair,
                 after_prefill,
+                after_idle,
             } => StepCostSpec::Affine {
                 base: base * by,
                 prefill_step: prefill_step * by,
@@ -216,6 +219,7 @@ impl StepCostSpec {
                 context: context * by,
                 pair: pair * by,
                 after_prefill: after_prefill * by,
+                after_idle: after_idle * by,
             },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => {
                 StepCostSpec::Polynomial {
@@ -266,7 +270,7 @@ pub enum Admission {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepCostSpec {
     /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
-    /// 0, and what is left of `after_prefill`, all in ns.
+    /// 0, and what is left of `after_prefill` and `after_idle`, all in ns.
     Affine {
         /// Every step.
         base: f64,
@@ -285,6 +289,9 @@ pub enum StepCostSpec {
         /// caches; the step behind that a half of it, and so on for
         /// [`AFTER_PREFILL_STEPS`](crate::engine::AFTER_PREFILL_STEPS).
         after_prefill: f64,
+        /// A step of an engine that has rested, whose caches and clocks others have had meanwhile: the
+        /// part `t/(t + 30 ms)` of it after a rest of `t`.
+        after_idle: f64,
     },
     /// `base + prefill·p + prefill2·p² + sequence·n + sequence2·n² + context·c + context2·c²`,
     /// in ns; terms may be negative, the whole is floored at 1 ns.

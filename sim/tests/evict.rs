@@ -32,6 +32,7 @@ fn model(feedback: Vec<Feedback>, stepping: Stepping) -> Model {
             context: 40.0,
             pair: 0.0,
             after_prefill: 0.0,
+            after_idle: 0.0,
         },
     };
     let workload = |class: ClassId, arrivals, output: u32| Workload {

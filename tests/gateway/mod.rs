@@ -235,6 +235,7 @@ pub fn engine(seats: u32) -> EngineModel {
             context: 100.0,
             pair: 0.0,
             after_prefill: 0.0,
+            after_idle: 0.0,
         },
     }
 }

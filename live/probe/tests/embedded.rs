@@ -41,7 +41,7 @@ fn a_request_alone_takes_the_steps_that_the_scheduler_says() {
     let shapes: Vec<(u64, u64, u64, u64)> = steps
         .iter()
         .map(|Step { shape, .. }| {
-            let BatchShape { prefill, pairs, sequences, context, prefill_behind: _ } = *shape;
+            let BatchShape { prefill, pairs, sequences, context, .. } = *shape;
             (prefill, pairs, sequences, context)
         })
         .collect();

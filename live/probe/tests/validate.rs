@@ -49,6 +49,7 @@ fn model() -> EngineModel {
             context: 800.0,
             pair: 0.0,
             after_prefill: 0.0,
+            after_idle: 0.0,
         },
     }
 }

@@ -261,6 +261,7 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             context_token,
             attention_pair,
             after_prefill,
+            after_idle,
         } => StepCostSpec::Affine {
             base: base.0,
             prefill_step: nanos(prefill_step),
@@ -269,6 +270,7 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             context: nanos(context_token),
             pair: nanos(attention_pair),
             after_prefill: nanos(after_prefill),
+            after_idle: nanos(after_idle),
         },
         StepTimeSpec::Polynomial { base, prefill, sequence, context } => StepCostSpec::Polynomial {
             base: *base,

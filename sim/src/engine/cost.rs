@@ -20,7 +20,12 @@ pub struct BatchShape {
     /// How many steps ago one computed prompt tokens: 1 for the step before; 0 where that is longer
     /// ago than [`AFTER_PREFILL_STEPS`] or not known.
     pub prefill_behind: u32,
+    /// How long the engine had rested when it began, in ns.
+    pub idle: u64,
 }
+
+/// After a rest of so long, in ns, a step feels a half of `after_idle`.
+const IDLE_HALF: u64 = 30_000_000;
 
 /// So many steps feel a step with prompt tokens before them.
 pub const AFTER_PREFILL_STEPS: u32 = 7;
@@ -57,6 +62,11 @@ impl BatchShape {
             behind => 0.5f64.powi(behind as i32 - 1),
         }
     }
+
+    /// The part of `after_idle` that this step feels.
+    pub fn after_idle(&self) -> f64 {
+        self.idle as f64 / (self.idle as f64 + IDLE_HALF as f64)
+    }
 }
 
 /// A step-time model with quantised coefficients. See [`StepCostSpec`] for the formulas.
@@ -78,6 +88,8 @@ pub enum StepCost {
         pair: u64,
         /// A step behind one that computes prompt tokens.
         after_prefill: u64,
+        /// A step behind a rest.
+        after_idle: u64,
     },
     /// Coefficients in 2⁻³² ns.
     Polynomial {
@@ -110,6 +122,7 @@ impl StepCost {
                 context,
                 pair,
                 after_prefill,
+                after_idle,
             } => StepCost::Affine {
                 base: ticks(base).max(STEP_MIN),
                 prefill_step: ticks(prefill_step),
@@ -118,6 +131,7 @@ impl StepCost {
                 context: ticks(context),
                 pair: ticks(pair),
                 after_prefill: ticks(after_prefill),
+                after_idle: ticks(after_idle),
             },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {
                 base: fixed(base),
@@ -132,18 +146,17 @@ impl StepCost {
     /// series holds for (each decoding step adds `sequences` to the context).
     pub fn series(&self, shape: BatchShape) -> (Series, u64) {
         match self {
-            StepCost::Affine { base, sequence, context, after_prefill, .. } => {
+            StepCost::Affine { base, sequence, context, after_prefill, after_idle, .. } => {
                 let first = base
                     + self.prefill_part(shape)
                     + sequence * shape.sequences
                     + context * shape.context;
                 let series = Series { first, increment: context * shape.sequences };
-                match shape.prefill_behind {
-                    behind @ 1.. if *after_prefill > 0 => {
-                        let first = first + after(*after_prefill, behind);
-                        (Series { first, increment: 0 }, 1)
-                    }
-                    _ => (series, u64::MAX),
+                let extra =
+                    after(*after_prefill, shape.prefill_behind) + rested(*after_idle, shape.idle);
+                match extra {
+                    0 => (series, u64::MAX),
+                    extra => (Series { first: first + extra, increment: 0 }, 1),
                 }
             }
             StepCost::Polynomial { base, prefill, sequence, context } => {
@@ -176,6 +189,8 @@ impl StepCost {
                 context,
                 pair,
                 after_prefill,
+                // Nobody has to have rested.
+                after_idle: _,
             } => {
                 let pairs = prompt * (prompt + 1) / 2;
                 let [base, prefill_step, prefill, sequence, context, pair] =
@@ -224,9 +239,23 @@ impl StepCost {
     }
 }
 
-/// What is left of it so many steps behind, from 1.
+/// What is left of it so many steps behind; nothing at 0, which is far behind.
 fn after(after_prefill: u64, behind: u32) -> u64 {
-    after_prefill >> (behind - 1).min(63)
+    match behind {
+        0 => 0,
+        behind => after_prefill >> (behind - 1).min(63),
+    }
+}
+
+/// What a step feels of it after a rest of so many ns.
+fn rested(after_idle: u64, idle: u64) -> u64 {
+    match idle {
+        0 => 0,
+        idle => {
+            let part = u128::from(after_idle) * u128::from(idle);
+            u64::try_from(part / (u128::from(idle) + u128::from(IDLE_HALF))).unwrap_or(u64::MAX)
+        }
+    }
 }
 
 fn quadratic([linear, square]: [i128; 2], x: u64) -> i128 {
@@ -253,6 +282,7 @@ mod tests {
             context: 0.0391,
             pair: 0.001,
             after_prefill: 2e6,
+            after_idle: 1e6,
         });
         let mut shape = BatchShape { sequences: 17, context: 12_345, ..BatchShape::default() };
         let (series, _) = cost.series(shape);
@@ -292,6 +322,7 @@ mod tests {
             context: 39.1,
             pair: 1.3,
             after_prefill: 1.9e6,
+            after_idle: 1e6,
         };
         let polynomial = StepCostSpec::Polynomial {
             base: 5.74e6,

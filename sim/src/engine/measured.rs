@@ -43,7 +43,8 @@ impl<B: Batch> Engine<B> {
 
     /// The shape of the step that runs. For a batch that takes one step at a time.
     pub fn shape(&self) -> BatchShape {
-        BatchShape { prefill_behind: self.prefill_behind, ..shape_of(&self.computing()) }
+        let (prefill_behind, idle) = (self.prefill_behind, self.idle);
+        BatchShape { prefill_behind, idle, ..shape_of(&self.computing()) }
     }
 
     /// The step that runs took so long, whatever the step-time model says: at least a nanosecond.
@@ -94,6 +95,7 @@ mod tests {
             context: 0.0,
             pair: 0.0,
             after_prefill: 0.0,
+            after_idle: 0.0,
         };
         let model = EngineModel {
             seats: 4,

@@ -160,6 +160,9 @@ pub struct Engine<B> {
     clock: Clock,
     /// As in [`BatchShape`], of the next step.
     prefill_behind: u32,
+    /// When the last step was over, and how long the engine had rested when that which runs began.
+    rests: Time,
+    idle: u64,
     segment: Option<Segment>,
     /// Whether the current segment must be cut at the next boundary.
     cut: bool,
@@ -190,6 +193,8 @@ impl<B: Batch> Engine<B> {
             block_shift: model.block_tokens.trailing_zeros(),
             clock: Clock::default(),
             prefill_behind: 0,
+            rests: Time::ZERO,
+            idle: 0,
             segment: None,
             cut: false,
             cancels: Vec::new(),
@@ -254,6 +259,7 @@ impl<B: Batch> Engine<B> {
         if self.clock.ceil() < now {
             self.clock = Clock::at(now);
         }
+        self.idle = now.saturating_since(self.rests).nanos();
         let mut segment = self.compose(now, ear)?;
         if let Some(noise) = &mut self.noise {
             segment.retime(noise.stretch(segment.span));
@@ -270,6 +276,7 @@ impl<B: Batch> Engine<B> {
     pub fn complete(&mut self, now: Time, ear: &mut impl Listener) {
         let segment = self.segment.take().expect("a segment was begun");
         self.take_steps(&segment, ear);
+        self.rests = now;
         assert!(self.clock.ceil() == now, "a boundary comes when it was announced");
         while let Some(departed) = self.leave_finished() {
             self.release(departed, ear);

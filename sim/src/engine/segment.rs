@@ -75,6 +75,7 @@ impl<B: Batch> Engine<B> {
         }
         let decoding = BatchShape {
             prefill_behind: self.prefill_behind,
+            idle: self.idle,
             sequences: u64::from(self.batch.len()),
             context: self.batch.context(),
             ..BatchShape::default()

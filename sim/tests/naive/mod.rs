@@ -39,6 +39,8 @@ struct Naive<'a> {
     now: Time,
     /// Steps between the last that computed prompt tokens and the next.
     since_prefill: Option<u32>,
+    /// How long it has rested, in ns.
+    idle: u64,
 }
 
 /// Runs all jobs to their end.
@@ -51,6 +53,7 @@ pub fn run(model: &EngineModel, jobs: &[(Time, Job)]) -> History {
         history: History::default(),
         now: Time::ZERO,
         since_prefill: None,
+        idle: 0,
     };
     let mut ticks: u128 = 0;
     let mut next = 0;
@@ -58,6 +61,7 @@ pub fn run(model: &EngineModel, jobs: &[(Time, Job)]) -> History {
         if naive.running.is_empty() && naive.waiting.is_empty() {
             let Some((at, _)) = jobs.get(next) else { return naive.history };
             ticks = ticks.max(u128::from(at.nanos()) * TICKS);
+            naive.idle = at.nanos().saturating_sub(naive.now.nanos());
         }
         naive.now = Time::from_nanos(ticks.div_ceil(TICKS) as u64);
         while next < jobs.len() && jobs[next].0 <= naive.now {
@@ -66,6 +70,7 @@ pub fn run(model: &EngineModel, jobs: &[(Time, Job)]) -> History {
         }
         naive.schedule();
         let step = naive.step_ticks();
+        naive.idle = 0;
         ticks += step;
         naive.now = Time::from_nanos(ticks.div_ceil(TICKS) as u64);
         naive.deliver(step);
@@ -223,6 +228,7 @@ impl Naive<'_> {
                 context: c,
                 pair,
                 after_prefill,
+                after_idle,
             } => {
                 let tick = |nanos: f64| (nanos * TICKS as f64).round() as i128;
                 let sum = tick(base)
@@ -231,7 +237,8 @@ impl Naive<'_> {
                     + tick(s) * sequences
                     + tick(c) * context
                     + tick(pair) * pairs
-                    + after.map_or(0, |since| tick(after_prefill) >> since);
+                    + after.map_or(0, |since| tick(after_prefill) >> since)
+                    + tick(after_idle) * i128::from(self.idle) / i128::from(self.idle + 30_000_000);
                 sum as u128
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {

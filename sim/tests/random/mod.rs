@@ -39,6 +39,7 @@ pub fn random_model(seed: u64) -> Model {
             context: 40.0,
             pair: 1.0,
             after_prefill: 0.0,
+            after_idle: 0.0,
         },
     };
     let cost = TokenCost { prompt: 1, output: 2 };

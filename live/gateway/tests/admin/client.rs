@@ -33,6 +33,7 @@ pub fn engine(speed: f64) -> backend::Running {
             context: 100.0,
             pair: 0.0,
             after_prefill: 0.0,
+            after_idle: 0.0,
         },
     };
     let settings = backend::Settings { speed, ..Default::default() };

@@ -45,7 +45,7 @@ impl StepBook {
         let skipped = usize::try_from(first - kept.first).unwrap_or(usize::MAX);
         let nanos = |time: Time| clock.nanos(time);
         let row = |&(start, end, shape): &Step| {
-            let BatchShape { prefill, pairs, sequences, context, prefill_behind: _ } = shape;
+            let BatchShape { prefill, pairs, sequences, context, .. } = shape;
             json!([nanos(start), nanos(end), prefill, pairs, sequences, context])
         };
         let steps: Vec<Value> = kept.steps.iter().skip(skipped).map(row).collect();

@@ -24,14 +24,14 @@ const BETTER: f64 = 0.9;
 /// What traffic weighs beside all cells.
 const TRAFFIC_WEIGHT: f64 = 2.0;
 /// The most coefficients a kind has.
-const TERMS_MAX: usize = 8;
+const TERMS_MAX: usize = 9;
 
 /// A kind of step-time model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `base + prefill step + prefill + sequence + context + after prefill`, without attention pairs.
+    /// `base + prefill step + prefill + sequence + context + after prefill + after idle`, without attention pairs.
     Linear,
-    /// `base + prefill step + prefill + sequence + context + pair + after prefill`.
+    /// `base + prefill step + prefill + sequence + context + pair + after prefill + after idle`.
     Affine,
     /// Linear and quadratic in prompt tokens, sequences and context.
     Polynomial,
@@ -52,16 +52,31 @@ impl Kind {
 
     fn features(self) -> &'static [Feature] {
         use Feature::{
-            AfterPrefill, Context, ContextSquare, Pairs, Prefill, PrefillSquare, PrefillSteps,
-            Requests, Sequences, SequencesSquare, Steps,
+            AfterIdle, AfterPrefill, Context, ContextSquare, Pairs, Prefill, PrefillSquare,
+            PrefillSteps, Requests, Sequences, SequencesSquare, Steps,
         };
         match self {
-            Kind::Linear => {
-                &[Steps, PrefillSteps, Prefill, Sequences, Context, AfterPrefill, Requests]
-            }
-            Kind::Affine => {
-                &[Steps, PrefillSteps, Prefill, Sequences, Context, Pairs, AfterPrefill, Requests]
-            }
+            Kind::Linear => &[
+                Steps,
+                PrefillSteps,
+                Prefill,
+                Sequences,
+                Context,
+                AfterPrefill,
+                AfterIdle,
+                Requests,
+            ],
+            Kind::Affine => &[
+                Steps,
+                PrefillSteps,
+                Prefill,
+                Sequences,
+                Context,
+                Pairs,
+                AfterPrefill,
+                AfterIdle,
+                Requests,
+            ],
             Kind::Polynomial => &[
                 Steps,
                 Prefill,
@@ -114,6 +129,7 @@ impl Fit {
                 context: at(Feature::Context),
                 pair: at(Feature::Pairs),
                 after_prefill: at(Feature::AfterPrefill),
+                after_idle: at(Feature::AfterIdle),
             },
             Kind::Polynomial => StepCostSpec::Polynomial {
                 base: at(Feature::Steps),
@@ -349,6 +365,7 @@ mod tests {
                         pairs: prefill * (prefill + 1) / 2,
                         sequences,
                         context: context * sequences,
+                        idle: if sequences == 0 { 10_000_000 * u64::from(behind) } else { 0 },
                         prefill_behind: if prefill == 0 { behind % 5 } else { 0 },
                     });
                     one.sums[Feature::Requests as usize] = f64::from(sequences == 0);
@@ -365,9 +382,9 @@ mod tests {
     }
 
     const AFFINE: [f64; Feature::COUNT] =
-        [8e6, 1e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 3e6, 2e6];
+        [8e6, 1e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 3e6, 5e6, 2e6];
     const POLYNOMIAL: [f64; Feature::COUNT] =
-        [8e6, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 0.0, 2e6];
+        [8e6, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 0.0, 0.0, 2e6];
 
     fn furthest(fit: &Fit, truth: &[f64; Feature::COUNT]) -> f64 {
         let away = fit.coefficients.iter().zip(truth).map(|(found, truth)| match *truth > 0.0 {

@@ -28,13 +28,15 @@ pub enum Feature {
     Pairs,
     /// What is left of prompts in the steps behind them.
     AfterPrefill,
+    /// Of rests in the steps behind them.
+    AfterIdle,
     /// Requests that came in: what a request costs beside steps.
     Requests,
 }
 
 impl Feature {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 }
 
 /// A time that was measured, and what was computed in it.
@@ -101,6 +103,7 @@ impl Observation {
             (Feature::ContextSquare, context * context),
             (Feature::Pairs, pairs),
             (Feature::AfterPrefill, shape.after_prefill()),
+            (Feature::AfterIdle, shape.after_idle()),
         ] {
             self.sums[feature as usize] += value;
         }
@@ -114,7 +117,7 @@ impl Observation {
         while computed < tokens {
             let prefill = chunk_max.max(1).min(tokens - computed);
             let pairs = prefill * computed + prefill * (prefill + 1) / 2;
-            let shape = BatchShape { prefill, pairs, sequences, context, prefill_behind };
+            let shape = BatchShape { prefill, pairs, sequences, context, prefill_behind, idle: 0 };
             self.add(shape);
             prefill_behind = shape.behind(1);
             computed += prefill;

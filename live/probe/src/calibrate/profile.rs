@@ -323,16 +323,18 @@ fn step_time(cost: &StepCostSpec) -> String {
             context,
             pair,
             after_prefill,
+            after_idle,
         } => format!(
             "{{ kind = \"affine\", base = {}, prefill_step = {}, prefill_token = {}, sequence = {}, \
-             context_token = {}, attention_pair = {}, after_prefill = {} }}",
+             context_token = {}, attention_pair = {}, after_prefill = {}, after_idle = {} }}",
             coefficient(*base),
             coefficient(*prefill_step),
             coefficient(*prefill),
             coefficient(*sequence),
             coefficient(*context),
             coefficient(*pair),
-            coefficient(*after_prefill)
+            coefficient(*after_prefill),
+            coefficient(*after_idle)
         ),
         StepCostSpec::Polynomial { base, prefill, sequence, context } => {
             let pair = |[linear, square]: &[f64; 2]| format!("[{linear:.6}, {square:.9}]");

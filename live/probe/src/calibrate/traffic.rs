@@ -241,7 +241,8 @@ mod tests {
         let millis = |time: Time| time.nanos() / 1_000_000;
         let steps =
             steps_of(answers, limits).into_iter().map(|Step { start, end, shape, .. }| {
-                let BatchShape { prefill, pairs, sequences, context, prefill_behind } = shape;
+                let BatchShape { prefill, pairs, sequences, context, prefill_behind, idle: _ } =
+                    shape;
                 let behind = prefill_behind.into();
                 (millis(start), millis(end), [prefill, pairs, sequences, context, behind])
             });

@@ -83,6 +83,7 @@ impl EmbeddedOptions {
                 context: 100.0,
                 pair: 1.0,
                 after_prefill: 0.0,
+                after_idle: 0.0,
             },
         }
     }

@@ -28,6 +28,8 @@ struct Reading {
     offset: Option<(i128, u64)>,
     /// How far the next step is behind prompt tokens.
     behind: u32,
+    /// When the last step was over.
+    rests: Option<Time>,
 }
 
 /// Steps from number `first` on: start, end (ns of its clock), prompt tokens, (query, key) pairs,
@@ -80,12 +82,24 @@ impl Steps {
                 start: time(start),
                 end: time(end),
                 delivered: time(delivered).min(time(end)),
-                shape: BatchShape { prefill, pairs, sequences, context, prefill_behind: 0 },
+                shape: BatchShape {
+                    prefill,
+                    pairs,
+                    sequences,
+                    context,
+                    prefill_behind: 0,
+                    idle: 0,
+                },
             }
         };
         let mut steps: Vec<Step> = page.steps.into_iter().map(step).collect();
         reading.behind =
             BatchShape::follow(reading.behind, steps.iter_mut().map(|step| &mut step.shape));
+        for step in &mut steps {
+            let idle = reading.rests.map(|rests| step.start.saturating_since(rests));
+            step.shape.idle = idle.map_or(0, |idle| idle.nanos());
+            reading.rests = Some(step.end);
+        }
         Ok(steps)
     }
 
