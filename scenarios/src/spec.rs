@@ -483,7 +483,7 @@ pub enum StepTimeSpec {
         /// A step that follows one with prompt tokens, which emptied its caches; the next a half of
         /// it, and so on for seven steps.
         after_prefill: Option<CoefficientValue>,
-        /// A step of an engine that has rested for `t`: `t/(t + 30 ms)` of it.
+        /// A step of an engine that has rested for `t`: `t/(t + 60 ms)` of it.
         after_idle: Option<CoefficientValue>,
     },
     /// Linear and quadratic terms in nanoseconds; terms may be negative.

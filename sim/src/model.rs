@@ -290,7 +290,7 @@ pub enum StepCostSpec {
         /// [`AFTER_PREFILL_STEPS`](crate::engine::AFTER_PREFILL_STEPS).
         after_prefill: f64,
         /// A step of an engine that has rested, whose caches and clocks others have had meanwhile: the
-        /// part `t/(t + 30 ms)` of it after a rest of `t`.
+        /// part `t/(t + 60 ms)` of it after a rest of `t`.
         after_idle: f64,
     },
     /// `base + prefill·p + prefill2·p² + sequence·n + sequence2·n² + context·c + context2·c²`,

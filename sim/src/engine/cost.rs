@@ -25,7 +25,7 @@ pub struct BatchShape {
 }
 
 /// After a rest of so long, in ns, a step feels a half of `after_idle`.
-const IDLE_HALF: u64 = 30_000_000;
+const IDLE_HALF: u64 = 60_000_000;
 
 /// So many steps feel a step with prompt tokens before them.
 pub const AFTER_PREFILL_STEPS: u32 = 7;

@@ -238,7 +238,7 @@ impl Naive<'_> {
                     + tick(c) * context
                     + tick(pair) * pairs
                     + after.map_or(0, |since| tick(after_prefill) >> since)
-                    + tick(after_idle) * i128::from(self.idle) / i128::from(self.idle + 30_000_000);
+                    + tick(after_idle) * i128::from(self.idle) / i128::from(self.idle + 60_000_000);
                 sum as u128
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {
