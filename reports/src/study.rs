@@ -470,7 +470,10 @@ fn coded(lines: &[String]) -> Vec<minijinja::Value> {
 }
 
 pub(crate) fn page(sheet: &Sheet, template: Option<&Template>) -> Result<String, TemplateError> {
-    let grid = |grid: &Grid| context! { title => &grid.title, rows => grid.rows.clone() };
+    let grid = |grid: &Grid| {
+        let rows: Vec<_> = grid.rows.iter().map(|row| coded(row)).collect();
+        context! { title => &grid.title, rows }
+    };
     let card = |one: &(&str, String, String)| {
         let (head, value, note) = one.clone();
         context! { head, value, note }

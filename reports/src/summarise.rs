@@ -373,6 +373,17 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
             words::list(&starved)
         ));
     }
+    let undecided = summary.objectives.iter();
+    let undecided = undecided.filter(|one| one.result == ObjectiveVerdict::Inconclusive);
+    let undecided: Vec<String> =
+        undecided.map(|one| format!("{} {}", one.class, words::metric(one))).collect();
+    if !undecided.is_empty() {
+        let how = match plan.recorded {
+            None => "Run longer, or with more replications",
+            Some(_) => "Record for longer",
+        };
+        lines.push(format!("{how}, to decide whether {} is met.", words::list(&undecided)));
+    }
     if lines.is_empty() {
         let line = match plan.recorded {
             None => "Nothing needs doing at this load; raise it to see where the limit lies.",

@@ -126,6 +126,36 @@ fn each_verdict_has_its_reason() {
 }
 
 #[test]
+fn policies_of_a_load_share_their_live_noise() {
+    let alike = [1.0, 1.0, 1.0];
+    let mut noisy = setting(alike, 0.01);
+    noisy.repetitions[0].live[1] = sample(1.2, (0.01, 3));
+    let other = SettingSample { policy: "vtc".into(), ..setting(alike, 0.01) };
+    let apart = SettingSample { load: 0.9, ..setting(alike, 0.01) };
+    let it = judged(&[noisy, other, apart]);
+    let floor = |at: usize| {
+        let points = &it.settings[at].classes[0].metrics[0].points;
+        points[0].floor.expect("there are two runs")
+    };
+    // Two runs that are 1.0 and 1.2 differ by 18 % of their mean; the other policy's by nothing.
+    assert!((0.08..0.1).contains(&floor(0)), "{}", floor(0));
+    assert_eq!(floor(0), floor(1));
+    assert!(floor(2) < 0.02, "another load has its own: {}", floor(2));
+}
+
+#[test]
+fn the_pace_beside_the_runs_is_told() {
+    let paces = vec![1.05, 1.0, 1.1];
+    let sample = SettingSample { paces, paced: true, ..setting([1.0, 1.0, 1.0], 0.01) };
+    let it = judged(&[sample, setting([1.0, 1.0, 1.0], 0.01)]);
+    let pace = it.settings[0].pace.expect("it was measured");
+    assert!((pace.mean - 1.05).abs() < 1e-12 && pace.range == [1.0, 1.1], "{pace:?}");
+    let sentence = pace.sentence();
+    assert!(sentence.contains("+5.0 % (+0.0 % to +10.0 %)"), "{sentence}");
+    assert_eq!(it.settings[1].pace, None);
+}
+
+#[test]
 fn what_is_at_fault_is_named() {
     for (worlds, fault) in [
         ([1.0, 1.0, 1.3], Fault::StepTimes),

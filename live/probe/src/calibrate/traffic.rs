@@ -17,7 +17,7 @@ use crate::device::{Answer, Ask, Device, DeviceError, Prompt, Step};
 const LANES_MAX: u32 = 32;
 /// Prompt lengths and output lengths, in tokens, as far as the device has room.
 const PROMPTS: [u32; 2] = [16, 512];
-const OUTPUTS: [u32; 2] = [8, 48];
+const OUTPUTS: [u32; 2] = [16, 128];
 /// How long a lane rests behind a request, as a multiple of what that took, part by part: so that
 /// batches of all sizes occur.
 const RESTS: [f64; 4] = [3.0, 1.0, 0.3, 0.0];
