@@ -37,7 +37,6 @@ fn model() -> EngineModel {
             pair: 60.0,
             after_prefill: 3e6,
             after_idle: 5e6,
-            after_idle: 0.0,
         },
     }
 }

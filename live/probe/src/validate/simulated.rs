@@ -67,7 +67,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use plimsoll_base::Span;
-    use plimsoll_scenario::load;
+    use plimsoll_scenario::{Scenario, load};
     use plimsoll_sim::engine::{BatchShape, StepCost};
 
     use super::super::arrivals::draw;
