@@ -382,7 +382,7 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
             None => "Run longer, or with more replications",
             Some(_) => "Record for longer",
         };
-        lines.push(format!("{how}, to decide whether {} is met.", words::list(&undecided)));
+        lines.push(format!("{how}, to decide {}.", words::list(&undecided)));
     }
     if lines.is_empty() {
         let line = match plan.recorded {

@@ -59,7 +59,7 @@ impl BatchShape {
     pub fn after_prefill(&self) -> f64 {
         match self.prefill_behind {
             0 => 0.0,
-            behind => 0.5f64.powi(behind as i32 - 1),
+            behind => 1.0 / (1u64 << (behind - 1).min(63)) as f64,
         }
     }
 

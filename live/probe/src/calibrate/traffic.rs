@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(seen(&[first.clone(), second], (20, 8)), without);
         // A sequence that misses a step was thrown out, or its token was read with the next.
         let missed = answer(90, 10, &[100, 120, 150]);
-        let known = [(120, 150, [0, 0, 2, 12 + 11, 2]), (150, 160, [0, 0, 1, 13, 3])];
+        let known = [(120, 150, [0, 0, 2, 12 + 11, 3]), (150, 160, [0, 0, 1, 13, 4])];
         assert_eq!(seen(&[first, missed], (512, 8)), known);
     }
 
