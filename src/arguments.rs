@@ -87,6 +87,10 @@ pub struct RunOptions {
     /// Write no requests.csv (one row a request)
     #[arg(long)]
     pub no_requests: bool,
+    /// Write requests.parquet and timeseries.parquet too: the rows of the CSV files, typed (needs a
+    /// build with `--features parquet`)
+    #[arg(long, conflicts_with = "no_files")]
+    pub parquet: bool,
     /// Write every input of the allocator and every decision to decisions.plog, one file a
     /// replication (decisions-N.plog where there are more)
     #[arg(long, conflicts_with = "no_files")]

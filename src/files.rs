@@ -123,6 +123,8 @@ pub struct Results<'a> {
     pub trace: Option<TraceRecorder>,
     /// A template of the user's for the page.
     pub template: Option<&'a Template>,
+    /// Whether the tables are written as Parquet too.
+    pub parquet: bool,
 }
 
 /// Why files could not be written.
@@ -135,7 +137,7 @@ pub fn failure(error: anyhow::Error, folder: &Path) -> Failure {
 
 /// Writes the report, and the rows of all replications in order. Returns where the page is.
 pub fn write(folder: &Path, results: Results<'_>, rows: Vec<Rows>) -> anyhow::Result<PathBuf> {
-    let Results { plan, summary, ledgers, trace, template } = results;
+    let Results { plan, summary, ledgers, trace, template, parquet } = results;
     let out = OutputFolder::create(folder)?;
     let page = plimsoll_report::page(plan, summary, ledgers, template)?;
     if !rows.is_empty() {
@@ -146,11 +148,17 @@ pub fn write(folder: &Path, results: Results<'_>, rows: Vec<Rows>) -> anyhow::Re
             io::copy(&mut file, &mut table)?;
         }
         table.keep()?;
+        if parquet {
+            write_parquet(plan, &out, "requests")?;
+        }
     }
     let mut series = out.begin("timeseries.csv")?;
     plimsoll_report::write_timeseries(plan, ledgers, &mut series)?;
     series.flush()?;
     series.keep()?;
+    if parquet {
+        write_parquet(plan, &out, "timeseries")?;
+    }
     let mut latency = out.begin("latency.hgrm")?;
     plimsoll_report::write_latency(ledgers, &mut latency)?;
     latency.keep()?;
@@ -165,4 +173,19 @@ pub fn write(folder: &Path, results: Results<'_>, rows: Vec<Rows>) -> anyhow::Re
     out.write("summary.json", summary.to_json().as_bytes())?;
     out.write("report.html", page.as_bytes())?;
     Ok(out.path().join("report.html"))
+}
+
+/// Writes a table of the folder as Parquet beside its CSV.
+#[cfg(feature = "parquet")]
+fn write_parquet(plan: &Plan, out: &OutputFolder, table: &str) -> io::Result<()> {
+    let rows = File::open(out.path().join(format!("{table}.csv")))?;
+    let mut file = out.begin(&format!("{table}.parquet"))?;
+    plimsoll_report::write_parquet(plan, rows, &mut file)?;
+    file.keep()
+}
+
+/// `run` has refused the option before anything ran.
+#[cfg(not(feature = "parquet"))]
+fn write_parquet(_: &Plan, _: &OutputFolder, _: &str) -> io::Result<()> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
 }

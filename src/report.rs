@@ -101,6 +101,7 @@ fn of_log(options: &ReportOptions, log: &Path, name: Option<&Path>) -> Result<u8
         ledgers: &ledgers,
         trace: None,
         template: template.as_ref(),
+        parquet: false,
     };
     let page = files::write(&folder, results, rows.into_iter().collect())
         .map_err(|error| files::failure(error, &folder))?;

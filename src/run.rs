@@ -24,6 +24,10 @@ pub const INTERRUPTED: u8 = 130;
 
 /// Runs a scenario, writes its report, prints a verdict.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
+    if options.parquet && !cfg!(feature = "parquet") {
+        let message = "this build writes no Parquet; build with `--features parquet`";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     let scenario = open(&options.file, &options.overrides)?;
     let template = options.page_template.as_deref().map(read_template).transpose()?;
     let baseline = options.baseline.as_deref().map(read_result).transpose()?;
@@ -43,7 +47,8 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
         Some(folder) => {
             let template = template.as_ref();
             let (plan, summary, ledgers) = (&plan, &summary, &ledgers);
-            let results = Results { plan, summary, ledgers, trace, template };
+            let results =
+                Results { plan, summary, ledgers, trace, template, parquet: options.parquet };
             let written = files::write(&folder, results, rows).and_then(|page| {
                 let kept = logs.filter(|_| options.decisions);
                 kept.map_or(Ok(()), |logs| logs.name(&folder))?;

@@ -287,6 +287,16 @@ fn a_run_leaves_its_files_whole_and_nothing_else() {
 }
 
 #[test]
+#[cfg(not(feature = "parquet"))]
+fn a_build_without_parquet_says_how_to_get_it() {
+    let mut command = plimsoll();
+    command.arg("run").arg(scenario("small")).arg("--parquet");
+    let refused = command.assert().code(2);
+    let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(said.contains("--features parquet"), "{said}");
+}
+
+#[test]
 fn requests_csv_can_be_left_out() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let mut command = plimsoll();

@@ -28,6 +28,8 @@ mod ledger;
 mod markdown;
 pub mod measure;
 mod page;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plan;
 mod precision;
 mod recorded;
@@ -58,6 +60,8 @@ pub use glossary::{Word, explained, glossary};
 pub use hgrm::write_latency;
 pub use ledger::Ledger;
 pub use page::{Template, TemplateError, page};
+#[cfg(feature = "parquet")]
+pub use parquet::write_parquet;
 pub use plan::{ClassPlan, Errors, Plan, PoolPlan, Price, Promise};
 pub use plimsoll_base::{Metric, Objective};
 pub use precision::Precision;
