@@ -95,10 +95,12 @@ pub fn open_either(file: &Path, overrides: &[String]) -> Result<Loaded, Failure>
 /// Where a file or a shipped scenario is to be read from.
 pub fn locate(file: &Path) -> Result<PathBuf, Failure> {
     let name = file.to_str().unwrap_or_default();
-    if file.exists() {
+    let is_shipped = plimsoll_scenario::template(name).is_some();
+    // A folder that happens to have the name of a shipped scenario is not what was meant.
+    if file.exists() && !(is_shipped && file.is_dir()) {
         return Ok(file.to_owned());
     }
-    if plimsoll_scenario::template(name).is_some() {
+    if is_shipped {
         return Ok(PathBuf::from(format!("shipped:{name}")));
     }
     if let Some(near) = plimsoll_config::nearest::nearest(name, plimsoll_scenario::templates()) {

@@ -287,6 +287,15 @@ fn a_run_leaves_its_files_whole_and_nothing_else() {
 }
 
 #[test]
+fn a_folder_with_the_name_of_a_shipped_scenario_does_not_hide_it() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    std::fs::create_dir(scratch.path().join("quickstart")).expect("a folder");
+    let mut command = plimsoll();
+    command.current_dir(scratch.path()).args(["check", "quickstart"]);
+    command.assert().code(0);
+}
+
+#[test]
 #[cfg(not(feature = "parquet"))]
 fn a_build_without_parquet_says_how_to_get_it() {
     let mut command = plimsoll();
