@@ -249,9 +249,9 @@ fn after(after_prefill: u64, behind: u32) -> u64 {
 
 /// What a step feels of it after a rest of so many ns.
 fn rested(after_idle: u64, idle: u64) -> u64 {
-    match idle {
-        0 => 0,
-        idle => {
+    match (after_idle, idle) {
+        (0, _) | (_, 0) => 0,
+        (after_idle, idle) => {
             let part = u128::from(after_idle) * u128::from(idle);
             u64::try_from(part / (u128::from(idle) + u128::from(IDLE_HALF))).unwrap_or(u64::MAX)
         }

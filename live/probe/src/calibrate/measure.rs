@@ -9,7 +9,7 @@ use super::observation::{Feature, Observation, nanos};
 use super::plan::{Cell, Pace, Plan, STEPS};
 use super::profile::{Assumed, Overheads};
 use super::statistics::{half_width, median, relative_spread};
-use super::traffic::{Room, steps_of, traffic};
+use super::traffic::{Room, traffic_steps};
 use super::{CalibrateError, ROUNDS_MIN, Settings, Watch};
 use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, Prompt, Step};
 
@@ -204,22 +204,18 @@ impl<'a> Measured<'a> {
     /// Runs traffic for so long. Its steps are cells behind those of the plan, steps of about the
     /// same size one.
     pub fn traffic(&mut self, time: Duration, watch: &dyn Watch) -> Result<(), CalibrateError> {
-        self.device.take_steps()?;
         let Pace { seats, context_max, kv_tokens, step_tokens_max, .. } = self.pace;
         let seed = self.settings.seed;
         let room = Room { seats, context_max, kv_tokens, step_tokens_max, seed };
-        let answers = traffic(self.device, room, time, watch)?;
-        let told = self.device.take_steps()?.unwrap_or_default();
-        self.note_delivery(&told, &answers);
-        let steps = match self.tells_steps {
-            true => told,
-            false => steps_of(&answers, (step_tokens_max, seats)),
-        };
+        let (steps, answers) = traffic_steps(self.device, room, time, watch)?;
         let plan = self.values.len();
         let all = steps.iter().filter_map(|step| Observation::of_traffic(plan, step));
         match self.tells_steps {
             true => self.steps.extend(all),
             false => self.seen.extend(all),
+        }
+        if self.tells_steps {
+            self.note_delivery(&steps, &answers);
         }
         Ok(())
     }

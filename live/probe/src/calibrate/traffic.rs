@@ -60,21 +60,23 @@ fn length(stream: &mut Stream, [least, most]: [u32; 2]) -> u32 {
     math::exp(low + stream.uniform() * (high - low)).round() as u32
 }
 
-/// Runs traffic for so long; returns its steps, as the device tells them or as tokens show them.
+/// Runs traffic for so long; returns its steps, as the device tells them or as tokens show them, and
+/// the answers that came.
 pub(crate) fn traffic_steps(
     device: &dyn Device,
     room: Room,
     time: Duration,
     watch: &dyn Watch,
-) -> Result<Vec<Step>, CalibrateError> {
+) -> Result<(Vec<Step>, Vec<Answer>), CalibrateError> {
     device.take_steps()?;
     let answers = traffic(device, room, time, watch)?;
     let told = device.take_steps()?.filter(|told| !told.is_empty());
-    Ok(told.unwrap_or_else(|| steps_of(&answers, (room.step_tokens_max, room.seats))))
+    let seen = || steps_of(&answers, (room.step_tokens_max, room.seats));
+    Ok((told.unwrap_or_else(seen), answers))
 }
 
 /// Runs traffic for so long; returns the answers that came.
-pub(super) fn traffic(
+fn traffic(
     device: &dyn Device,
     room: Room,
     time: Duration,

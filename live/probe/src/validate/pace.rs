@@ -14,9 +14,9 @@ use plimsoll_sim::engine::StepCost;
 use plimsoll_sim::model::EngineModel;
 
 use super::ValidateError;
-use super::steps::by_profile;
+use super::steps::{by_profile, nanos};
 use crate::calibrate::{CalibrateError, Room, Watch, median, traffic_steps};
-use crate::device::Device;
+use crate::device::{Device, Step};
 
 /// Which part of a run's time a reference takes, and its bounds.
 const PART: f64 = 0.08;
@@ -63,17 +63,14 @@ impl<'a> Pacer<'a> {
     /// steps are seen.
     pub fn measure(&self, watch: &dyn Watch) -> Result<Option<f64>, ValidateError> {
         let steps = traffic_steps(self.device.as_ref(), self.room, self.time, watch);
-        let steps = steps.map_err(|error| match error {
+        let (steps, _) = steps.map_err(|error| match error {
             CalibrateError::Device(error) => ValidateError::Device(error),
             // It measures, and fits nothing.
             CalibrateError::Interrupted
             | CalibrateError::TooNoisy(_)
             | CalibrateError::TooLittle(_) => ValidateError::Interrupted,
         })?;
-        let ratio = |step: &crate::device::Step| {
-            let took = step.end.saturating_since(step.start).nanos() as f64;
-            (took / by_profile(&self.cost, step.shape)).min(RATIO_MAX)
-        };
+        let ratio = |step: &Step| (nanos(step) / by_profile(&self.cost, step.shape)).min(RATIO_MAX);
         let ratios: Vec<f64> =
             steps.iter().filter(|step| step.shape.is_known()).map(ratio).collect();
         if ratios.len() < STEPS_MIN {

@@ -57,7 +57,8 @@ fn observed(shape: BatchShape) -> Observation {
     one
 }
 
-fn nanos(step: &Step) -> f64 {
+/// How long a step took, in ns.
+pub(super) fn nanos(step: &Step) -> f64 {
     step.end.saturating_since(step.start).nanos() as f64
 }
 
