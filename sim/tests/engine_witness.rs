@@ -99,8 +99,8 @@ fn case(seed: u64, affine: bool) -> Case {
             sequence: 50.0 * s.uniform(),
             context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
             pair: 0.1 * s.uniform(),
-            after_prefill: if seed % 2 == 0 { 0.0 } else { 3e4 },
-            after_idle: if seed % 3 == 0 { 5e4 } else { 0.0 },
+            after_prefill: if seed.is_multiple_of(2) { 0.0 } else { 3e4 },
+            after_idle: if seed.is_multiple_of(3) { 5e4 } else { 0.0 },
         }
     } else {
         StepCostSpec::Polynomial {
