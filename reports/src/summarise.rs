@@ -373,17 +373,7 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
             words::list(&starved)
         ));
     }
-    let undecided = summary.objectives.iter();
-    let undecided = undecided.filter(|one| one.result == ObjectiveVerdict::Inconclusive);
-    let undecided: Vec<String> =
-        undecided.map(|one| format!("{} {}", one.class, words::metric(one))).collect();
-    if !undecided.is_empty() {
-        let how = match plan.recorded {
-            None => "Run longer, or with more replications",
-            Some(_) => "Record for longer",
-        };
-        lines.push(format!("{how}, to decide {}.", words::list(&undecided)));
-    }
+    lines.extend(undecided(plan, summary));
     if lines.is_empty() {
         let line = match plan.recorded {
             None => "Nothing needs doing at this load; raise it to see where the limit lies.",
@@ -392,6 +382,26 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
         lines.push(line.to_owned());
     }
     lines
+}
+
+/// What would decide the objectives that are undecided.
+fn undecided(plan: &Plan, summary: &Summary) -> Vec<String> {
+    let undecided = summary.objectives.iter();
+    let undecided = undecided.filter(|one| one.result == ObjectiveVerdict::Inconclusive);
+    // A log that does not tell what an objective is about never will.
+    let is_untold = |one: &&ObjectiveResult| plan.recorded.is_some() && one.value.value.is_none();
+    let (untold, open): (Vec<_>, Vec<_>) = undecided.partition(is_untold);
+    let list = |all: Vec<&ObjectiveResult>| {
+        let each = all.iter().map(|one| format!("{} {}", one.class, words::metric(one)));
+        (!all.is_empty()).then(|| words::list(&each.collect::<Vec<_>>()))
+    };
+    let how = match plan.recorded {
+        None => "Run longer, or with more replications",
+        Some(_) => "Record for longer",
+    };
+    let open = list(open).map(|what| format!("{how}, to decide {what}."));
+    let untold = list(untold).map(|what| format!("No log like this can decide {what}."));
+    open.into_iter().chain(untold).collect()
 }
 
 fn remedy(plan: &Plan, what: &str) -> String {
