@@ -28,10 +28,16 @@ pub(super) fn step_noise(ratios: &[f64]) -> Option<StepNoise> {
     }
     let quantile = |index: usize| {
         let part = (index as f64 + 0.5) / QUANTILES as f64;
-        ratios[order[(part * ratios.len() as f64) as usize]]
+        rounded(ratios[order[(part * ratios.len() as f64) as usize]])
     };
     let (lasting, lasting_steps) = lasting(&scores);
+    let lasting = rounded(lasting);
     Some(StepNoise { ratios: (0..QUANTILES).map(quantile).collect(), lasting, lasting_steps })
+}
+
+/// To the four digits that a profile's file has.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }
 
 /// Which part of the variance lasts, and for how many steps: least squares of

@@ -221,7 +221,7 @@ impl Profile {
             let ratios: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.4}")).collect();
             writeln!(
                 out,
-                "step_noise = {{ ratios = [{}], lasting = {lasting:.3}, lasting_steps = \
+                "step_noise = {{ ratios = [{}], lasting = {lasting:.4}, lasting_steps = \
                  {lasting_steps:.1} }}",
                 ratios.join(", ")
             )?;
