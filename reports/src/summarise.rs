@@ -384,24 +384,24 @@ fn next(plan: &Plan, summary: &Summary) -> Vec<String> {
     lines
 }
 
-/// What would decide the objectives that are undecided.
+/// What would decide the objectives that are undecided; the verdict names them.
 fn undecided(plan: &Plan, summary: &Summary) -> Vec<String> {
     let undecided = summary.objectives.iter();
     let undecided = undecided.filter(|one| one.result == ObjectiveVerdict::Inconclusive);
     // A log that does not tell what an objective is about never will.
     let is_untold = |one: &&ObjectiveResult| plan.recorded.is_some() && one.value.value.is_none();
     let (untold, open): (Vec<_>, Vec<_>) = undecided.partition(is_untold);
-    let list = |all: Vec<&ObjectiveResult>| {
-        let each = all.iter().map(|one| format!("{} {}", one.class, words::metric(one)));
-        (!all.is_empty()).then(|| words::list(&each.collect::<Vec<_>>()))
-    };
     let how = match plan.recorded {
         None => "Run longer, or with more replications",
         Some(_) => "Record for longer",
     };
-    let open = list(open).map(|what| format!("{how}, to decide {what}."));
-    let untold = list(untold).map(|what| format!("No log like this can decide {what}."));
-    open.into_iter().chain(untold).collect()
+    [
+        (open.len(), format!("{how}, to decide what is undecided.")),
+        (untold.len(), "What is not observed no log like this can decide.".to_owned()),
+    ]
+    .into_iter()
+    .filter_map(|(count, line)| (count > 0).then_some(line))
+    .collect()
 }
 
 fn remedy(plan: &Plan, what: &str) -> String {
