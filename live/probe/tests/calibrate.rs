@@ -63,18 +63,29 @@ fn alone(profile: &Profile, (prompt, output): (u32, u32)) -> f64 {
     span(&profile.engine()) / span(&model()) - 1.0
 }
 
+/// The coefficients of affine step times, in the order in which they are declared.
+fn coefficients(cost: StepCostSpec) -> Option<[f64; 8]> {
+    match cost {
+        StepCostSpec::Affine {
+            base,
+            prefill_step,
+            prefill,
+            sequence,
+            context,
+            pair,
+            after_prefill,
+            after_idle,
+        } => {
+            Some([base, prefill_step, prefill, sequence, context, pair, after_prefill, after_idle])
+        }
+        StepCostSpec::Polynomial { .. } => None,
+    }
+}
+
 /// What is wrong with the coefficients that were found.
 fn faults(profile: &Profile) -> Vec<String> {
-    let StepCostSpec::Affine {
-        base,
-        prefill_step,
-        prefill,
-        sequence,
-        context,
-        pair,
-        after_prefill,
-        after_idle: _,
-    } = profile.fit.step_cost()
+    let Some([base, prefill_step, prefill, sequence, context, pair, after_prefill, _]) =
+        coefficients(profile.fit.step_cost())
     else {
         return vec![format!("{:?}", profile.fit)];
     };
@@ -143,19 +154,7 @@ fn a_scenario_extends(profile: &Profile) {
     let scenario = plimsoll_scenario::load(&path, &[]);
     let scenario = scenario.unwrap_or_else(|found| panic!("{}", found.render(false)));
     let (read, fitted) = (scenario.model.pools[0].engine.clone(), profile.engine());
-    let cost = |model: &EngineModel| match model.step_cost {
-        StepCostSpec::Affine {
-            base,
-            prefill_step,
-            prefill,
-            sequence,
-            context,
-            pair,
-            after_prefill,
-            after_idle,
-        } => [base, prefill_step, prefill, sequence, context, pair, after_prefill, after_idle],
-        StepCostSpec::Polynomial { .. } => panic!("{model:?}"),
-    };
+    let cost = |model: &EngineModel| coefficients(model.step_cost).expect("affine times");
     for (read, fitted) in cost(&read).into_iter().zip(cost(&fitted)) {
         assert!((read - fitted).abs() <= 1e-4 * fitted, "{read} is read, {fitted} was fitted");
     }

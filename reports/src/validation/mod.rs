@@ -192,7 +192,7 @@ impl Pace {
         let [least, most] = self.range.map(signed);
         let mean = signed(self.mean);
         let then = match self.simulated {
-            true => "and so much longer its steps are simulated",
+            true => "and its steps are simulated longer or shorter by what of that is clear",
             false => "and its steps are simulated as they were then",
         };
         format!(

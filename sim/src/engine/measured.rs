@@ -62,7 +62,7 @@ impl<B: Batch> Engine<B> {
 }
 
 /// The shape of a step, part by part; what was behind it the parts do not say.
-pub fn shape_of(parts: &[Part]) -> BatchShape {
+fn shape_of(parts: &[Part]) -> BatchShape {
     let mut shape = BatchShape::default();
     for Part { sequence, tokens, decodes } in parts {
         let (tokens, computed) = (u64::from(*tokens), u64::from(sequence.context));

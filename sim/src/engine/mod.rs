@@ -30,7 +30,7 @@ pub use clock::{Clock, Series};
 pub use cost::{AFTER_PREFILL_STEPS, BatchShape, StepCost};
 pub use counters::Counters;
 pub use explicit::Explicit;
-pub use measured::{Part, StepTimes, shape_of};
+pub use measured::{Part, StepTimes};
 pub use meter::span as span_of;
 
 use crate::model::{Admission, EngineModel};

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_base::{BackendSample, ClassId, Time};
-use plimsoll_sim::engine::{BatchShape, Engine, Explicit, Job, Note, shape_of};
+use plimsoll_sim::engine::{BatchShape, Engine, Explicit, Job, Note};
 use plimsoll_sim::model::EngineModel;
 use tokio::sync::watch;
 
@@ -125,7 +125,7 @@ impl Machine {
     pub fn begin(&mut self, now: Time) {
         if let Some(due) = self.engine.begin(now, &mut self.notes) {
             self.due = Some(due);
-            self.running = Some((now, shape_of(&self.engine.computing())));
+            self.running = Some((now, self.engine.shape()));
         }
         self.follow_notes();
     }

@@ -29,7 +29,8 @@ const TERMS_MAX: usize = 9;
 /// A kind of step-time model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `base + prefill step + prefill + sequence + context + after prefill + after idle`, without attention pairs.
+    /// `base + prefill step + prefill + sequence + context + after prefill + after idle`, without
+    /// attention pairs.
     Linear,
     /// `base + prefill step + prefill + sequence + context + pair + after prefill + after idle`.
     Affine,

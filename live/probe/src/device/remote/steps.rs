@@ -42,11 +42,7 @@ struct Page {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Row {
-    Delivered(i64, i64, u64, u64, u64, u64, i64),
-    Plain(i64, i64, u64, u64, u64, u64),
-}
+struct Row(i128, i128, u64, u64, u64, u64, #[serde(default)] Option<i128>);
 
 impl Steps {
     pub fn new(clock: Clock) -> Steps {
@@ -67,30 +63,12 @@ impl Steps {
         }
         reading.next = page.first + page.steps.len() as u64;
         let offset = reading.offset.map_or(0, |(offset, _)| offset);
-        let time =
-            |nanos: i64| Time::from_nanos(u64::try_from(i128::from(nanos) - offset).unwrap_or(0));
-        let step = |row| {
-            let (start, end, prefill, pairs, sequences, context, delivered) = match row {
-                Row::Delivered(start, end, prefill, pairs, sequences, context, delivered) => {
-                    (start, end, prefill, pairs, sequences, context, delivered)
-                }
-                Row::Plain(start, end, prefill, pairs, sequences, context) => {
-                    (start, end, prefill, pairs, sequences, context, end)
-                }
-            };
-            Step {
-                start: time(start),
-                end: time(end),
-                delivered: time(delivered).min(time(end)),
-                shape: BatchShape {
-                    prefill,
-                    pairs,
-                    sequences,
-                    context,
-                    prefill_behind: 0,
-                    idle: 0,
-                },
-            }
+        let time = |nanos: i128| Time::from_nanos(u64::try_from(nanos - offset).unwrap_or(0));
+        let step = |Row(start, end, prefill, pairs, sequences, context, delivered)| Step {
+            start: time(start),
+            end: time(end),
+            delivered: time(delivered.unwrap_or(end).min(end)),
+            shape: BatchShape { prefill, pairs, sequences, context, ..BatchShape::default() },
         };
         let mut steps: Vec<Step> = page.steps.into_iter().map(step).collect();
         reading.behind =
