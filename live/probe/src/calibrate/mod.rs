@@ -175,17 +175,27 @@ fn rounds(
         let is_open = |index: &usize| {
             kept[*index] && (round < ROUNDS_MIN || measured.half_width(*index) > settings.narrow)
         };
-        let open: Vec<usize> = (0..plan.cells.len()).filter(is_open).collect();
+        // How long cells take is not known in the first round: the shortest come first, and those
+        // for which there is no time to be measured again are not measured.
+        let mut open = match round {
+            0 => plan.shortest_first.clone(),
+            _ => (0..plan.cells.len()).collect(),
+        };
+        open.retain(is_open);
         if open.is_empty() {
             break;
         }
-        for index in open {
+        for (place, index) in open.iter().copied().enumerate() {
             if watch.stop() {
                 return Err(CalibrateError::Interrupted);
             }
             let part = began.elapsed().as_secs_f64() / settings.rounds().as_secs_f64();
             if part >= 1.0 && round > 0 {
                 return Ok(reference);
+            }
+            if part * ROUNDS_MIN as f64 >= 1.0 && round == 0 && place > 0 {
+                open[place..].iter().for_each(|left_out| kept[*left_out] = false);
+                break;
             }
             let cell = &plan.cells[index];
             watch.progress(&format!("round {}, {cell}", round + 1), part.min(1.0));

@@ -64,6 +64,8 @@ pub(super) struct Pace {
 pub struct Plan {
     /// The cells.
     pub cells: Vec<Cell>,
+    /// Their places, that of the shortest first.
+    pub(super) shortest_first: Vec<usize>,
 }
 
 impl Plan {
@@ -90,7 +92,9 @@ impl Plan {
             let longest = (0..cells.len()).max_by_key(|at| pace.estimate(&cells[*at]));
             cells.remove(longest.expect("no cells take no time"));
         }
-        Plan { cells }
+        let mut shortest_first: Vec<usize> = (0..cells.len()).collect();
+        shortest_first.sort_by_key(|at| pace.estimate(&cells[*at]));
+        Plan { cells, shortest_first }
     }
 }
 

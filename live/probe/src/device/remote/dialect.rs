@@ -1,5 +1,7 @@
 //! In which form a server takes a prompt, and how it is told the length of the answer.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use plimsoll_base::{Stream, StreamKey};
 use plimsoll_config::gateway::BackendKind;
@@ -54,7 +56,9 @@ pub(super) struct Dialect {
     form: Form,
     length: Length,
     kind: BackendKind,
-    pub model: String,
+    model: String,
+    /// What its answers call the model.
+    called: OnceLock<String>,
     /// Tokens of a prompt of `n` words: the first, plus `n` times the second.
     words: (f64, f64),
 }
@@ -73,6 +77,7 @@ impl Dialect {
                     length,
                     kind: found.kind,
                     model: found.description.model.clone(),
+                    called: OnceLock::new(),
                     words: (0.0, 1.0),
                 };
                 match dialect.learn(client).await {
@@ -89,6 +94,23 @@ impl Dialect {
             }
         }
         Err(refused.unwrap_or_else(|| client.otherwise("it takes no prompt")))
+    }
+
+    /// Checks the name of the model in an answer. Some servers call it by a longer name than they
+    /// take it by, such as one with a revision; it must stay that of the first answer.
+    ///
+    /// # Errors
+    /// If it is another model.
+    pub fn check_model(&self, is: &str) -> Result<(), DeviceError> {
+        let is_of_asked = is.contains(&self.model) || self.model.contains(is);
+        let called = self.called.get_or_init(|| match is_of_asked {
+            true => is.to_owned(),
+            false => self.model.clone(),
+        });
+        match is == called {
+            true => Ok(()),
+            false => Err(DeviceError::ModelChanged { was: called.clone(), is: is.to_owned() }),
+        }
     }
 
     /// The path that it is spoken to at.

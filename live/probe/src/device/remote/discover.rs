@@ -56,7 +56,12 @@ pub(super) async fn discover(
     let page = page.ok_or_else(|| client.otherwise("there is nothing at /v1/models"))?;
     let models: Models = serde_json::from_str(&page)
         .map_err(|_| client.otherwise("/v1/models is no list of models"))?;
-    let model = choose(models.data, client, options.model.as_deref())?;
+    let model = match (&options.model, models.data.is_empty()) {
+        // Some servers list none of what they serve from a folder. Whether the named one is there,
+        // its first answer tells.
+        (Some(id), true) => Model { id: id.clone(), owned_by: None, max_model_len: None },
+        _ => choose(models.data, client, options.model.as_deref())?,
+    };
     let metrics = client.text("/metrics").await.unwrap_or_default().unwrap_or_default();
     let own = client.json("/plimsoll/engine").await.unwrap_or_default();
     let own: Option<Own> = own.and_then(|own| serde_json::from_value(own).ok());

@@ -49,7 +49,7 @@ async fn listen(
         let what = format!("it answers with {kind}");
         return Err(DeviceError::NoStreaming { url: client.place(), what });
     }
-    let mut reader = Reader { client, model: &dialect.model, usage: None, teller };
+    let mut reader = Reader { client, dialect, usage: None, teller };
     let mut events = Events::default();
     let mut is_first = true;
     loop {
@@ -80,7 +80,7 @@ async fn tell(teller: &Teller, heard: Heard) {
 
 struct Reader<'a> {
     client: &'a Client,
-    model: &'a str,
+    dialect: &'a Dialect,
     usage: Option<Usage>,
     teller: &'a Teller,
 }
@@ -142,8 +142,8 @@ impl Reader<'_> {
         if let Some(error) = said.error.filter(|error| !error.is_null()) {
             return Err(DeviceError::BrokeOff(client::said(&error.to_string())));
         }
-        if let Some(is) = said.model.filter(|is| is != self.model) {
-            return Err(DeviceError::ModelChanged { was: self.model.to_owned(), is });
+        if let Some(is) = said.model {
+            self.dialect.check_model(&is)?;
         }
         if let Some(SaidUsage { prompt_tokens, completion_tokens, prompt_tokens_details }) =
             said.usage
