@@ -83,7 +83,9 @@ def telling(steps):
 
 
 def main(options):
-    # A step has to have ended on the device before it counts as over.
+    # cuDNN's attention makes a plan for each length that it has not seen, 2 ms a layer; lengths of
+    # a batch differ in every step.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     initialization.FALLBACK_DEFAULTS["max_requests_per_batch"] = options.seats
     steps = Steps()
     continuous_api.ContinuousBatchProcessor = telling(steps)
@@ -92,6 +94,7 @@ def main(options):
         "version": transformers.__version__,
         "flags": {
             "attention": options.attention or "default",
+            "cudnn_attention": False,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "torch": torch.__version__,
         },
