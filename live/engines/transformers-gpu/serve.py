@@ -18,6 +18,8 @@ from transformers.cli.serving import server
 from transformers.generation.continuous_batching import continuous_api, initialization
 
 STEPS_KEPT = 100_000
+# What transformers pads the tokens of a batch to where it replays graphs.
+QUERIES_PADDED = 64
 
 
 class Steps:
@@ -82,6 +84,21 @@ def telling(steps):
     return Telling
 
 
+def warm_up_first():
+    """Has the graphs of all sizes captured before the first request."""
+    create = continuous_api.ContinuousBatchingManager._create_batch_processor
+
+    def created(self):
+        processor = create(self)
+        room = processor.cache.num_blocks * processor.cache.block_size
+        sizes = range(QUERIES_PADDED, processor.max_batch_tokens + 1, QUERIES_PADDED)
+        for tokens in reversed(sizes):
+            processor.model_runner.run_one_warmup(self.model, tokens, room - tokens)
+        return processor
+
+    continuous_api.ContinuousBatchingManager._create_batch_processor = created
+
+
 def main(options):
     # cuDNN's attention makes a plan for each length that it has not seen, 2 ms a layer; lengths of
     # a batch differ in every step.
@@ -89,11 +106,14 @@ def main(options):
     initialization.FALLBACK_DEFAULTS["max_requests_per_batch"] = options.seats
     steps = Steps()
     continuous_api.ContinuousBatchProcessor = telling(steps)
+    if options.graphs:
+        warm_up_first()
     described = {
         "engine": "transformers",
         "version": transformers.__version__,
         "flags": {
             "attention": options.attention or "default",
+            "cuda_graphs": options.graphs,
             "cudnn_attention": False,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "torch": torch.__version__,
@@ -122,6 +142,7 @@ def main(options):
         cb_block_size=options.block_tokens,
         cb_num_blocks=options.kv_blocks,
         cb_max_batch_tokens=options.step_tokens_max,
+        cb_use_cuda_graph=options.graphs,
         device=options.device,
         host="127.0.0.1",
         port=options.port,
@@ -135,9 +156,11 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--attention")
+    parser.add_argument("--graphs", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seats", type=int, default=32)
     parser.add_argument("--step-tokens-max", type=int, default=512)
-    parser.add_argument("--kv-blocks", type=int, default=512)
+    # All of it is read in every step where graphs are replayed.
+    parser.add_argument("--kv-blocks", type=int, default=64)
     parser.add_argument("--block-tokens", type=int, default=256)
     parser.add_argument("--context-max", type=int, default=8192)
     main(parser.parse_args())

@@ -168,8 +168,7 @@ fn a_scenario_extends(profile: &Profile) {
 #[test]
 fn a_device_in_use_is_not_measured() {
     let (_backend, device) = started(&model());
-    let ask =
-        Ask { prompt: Prompt::Random { tokens: 10, seed: 1 }, output_tokens: 1_000, priority: 0 };
+    let ask = Ask { prompt: Prompt::Random { tokens: 10 }, output_tokens: 1_000, priority: 0 };
     let _other = device.submit(&ask);
     support::eventually("it runs", || device.require_idle().is_err());
     match calibrate(&device, &settings(1), &Quiet) {

@@ -24,7 +24,7 @@ fn opened(backend: &Running) -> Remote {
 }
 
 fn ask(prompt: u32, output: u32) -> Ask {
-    let prompt = Prompt::Random { tokens: prompt, seed: 7 };
+    let prompt = Prompt::Random { tokens: prompt };
     Ask { prompt, output_tokens: output, priority: 0 }
 }
 
@@ -60,7 +60,7 @@ fn prompts_go_as_tokens_text_or_words_of_the_wished_length() {
     let prompts = [
         (Prompt::Tokens(vec![5; 77]), 77),
         (Prompt::Text("one two three".into()), 3),
-        (Prompt::Random { tokens: 300, seed: 1 }, 300),
+        (Prompt::Random { tokens: 300 }, 300),
     ];
     for (prompt, tokens) in prompts {
         let asked = Ask { prompt, output_tokens: 3, priority: 0 };

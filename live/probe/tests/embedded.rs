@@ -23,7 +23,7 @@ fn small() -> EmbeddedOptions {
 }
 
 fn ask(prompt: u32, output: u32) -> Ask {
-    let prompt = Prompt::Random { tokens: prompt, seed: 5 };
+    let prompt = Prompt::Random { tokens: prompt };
     Ask { prompt, output_tokens: output, priority: 0 }
 }
 

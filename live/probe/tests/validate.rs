@@ -341,8 +341,7 @@ fn what_stands_against_it_is_named() {
     by_hand.calibrations = vec![None];
     assert!(refused(&device, by_hand).contains("run `plimsoll calibrate"));
     // Somebody else is there.
-    let ask =
-        Ask { prompt: Prompt::Random { tokens: 8, seed: 1 }, output_tokens: 400, priority: 0 };
+    let ask = Ask { prompt: Prompt::Random { tokens: 8 }, output_tokens: 400, priority: 0 };
     let other = device.submit(&ask);
     support::eventually("it runs", || backend.backend.sample().running == 1);
     assert!(refused(&device, scenario(&[])).contains("loaded already (1 running"));

@@ -28,7 +28,6 @@ pub(super) struct Measured<'a> {
     settings: &'a Settings,
     told: Limits,
     pace: Pace,
-    asked: u64,
     tells_steps: bool,
     /// A time a run, by cell of the plan.
     values: Vec<Vec<f64>>,
@@ -70,7 +69,6 @@ impl<'a> Measured<'a> {
             settings,
             told,
             pace,
-            asked: 0,
             tells_steps: false,
             values: Vec::new(),
             seen: Vec::new(),
@@ -263,7 +261,7 @@ impl<'a> Measured<'a> {
     }
 
     fn mixed(&mut self, index: usize, sequences: u32, prompt: u32) -> Result<Seen, CalibrateError> {
-        let ask = |this: &mut Self| this.ask(16, 2 * STEPS + sequences);
+        let ask = |this: &Self| this.ask(16, 2 * STEPS + sequences);
         let mut answering: Vec<_> = (0..sequences).map(|_| ask(self)).collect();
         let mut heard = Vec::new();
         for one in &mut answering {
@@ -315,10 +313,8 @@ impl<'a> Measured<'a> {
         Some((one.nanos - plain as f64 * gap).max(1.0))
     }
 
-    fn ask(&mut self, prompt: u32, output: u32) -> Answering {
-        self.asked += 1;
-        let seed = self.settings.seed.wrapping_add(self.asked);
-        let prompt = Prompt::Random { tokens: prompt, seed };
+    fn ask(&self, prompt: u32, output: u32) -> Answering {
+        let prompt = Prompt::Random { tokens: prompt };
         self.device.submit(&Ask { prompt, output_tokens: output, priority: 0 })
     }
 

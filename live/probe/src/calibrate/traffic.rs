@@ -95,7 +95,6 @@ fn traffic(
             let ask = Ask {
                 prompt: Prompt::Random {
                     tokens: length(&mut stream, [PROMPTS[0], room.prompt_max()]),
-                    seed: stream.below(u64::MAX),
                 },
                 output_tokens: length(&mut stream, [OUTPUTS[0], room.output_max()]),
                 priority: 0,
@@ -227,7 +226,8 @@ mod tests {
     }
 
     fn answer(sent: u64, prompt_tokens: u32, tokens: &[u64]) -> Answer {
-        let chunk = |millis: &u64| Chunk { at: at(*millis), carries: Carries::Text };
+        let carries = Carries::Text;
+        let chunk = |millis: &u64| Chunk { at: at(*millis), carries, counted: None };
         let output_tokens = tokens.len() as u32;
         Answer {
             sent: at(sent),

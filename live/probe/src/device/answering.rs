@@ -29,6 +29,8 @@ pub struct Chunk {
     pub at: Time,
     /// What it carries.
     pub carries: Carries,
+    /// How many tokens of the answer were out with it, if the device says so.
+    pub counted: Option<u32>,
 }
 
 /// What a piece of an answer carries.
@@ -79,7 +81,8 @@ impl Answer {
     }
 
     /// When each token was there, if pieces can be told apart as tokens: as many pieces as the
-    /// device counts tokens, with or without those that carry no text.
+    /// device counts tokens, with or without those that carry no text; or the device counts tokens
+    /// with each piece.
     pub fn tokens(&self) -> Option<Vec<Time>> {
         let count = self.usage.output_tokens as usize;
         let texts = self.chunks.iter().filter(|chunk| chunk.carries == Carries::Text);
@@ -92,8 +95,26 @@ impl Answer {
             pieces if pieces == count => Some(all().collect()),
             // A last piece of its own says only that the answer is over.
             pieces if pieces == count + 1 => Some(all().take(count).collect()),
-            _ => None,
+            _ => self.counted(count),
         }
+    }
+
+    /// By the counts that come with pieces. Of several tokens in a piece, such as the parts of a
+    /// character, those before the last are taken to have come at even distances.
+    fn counted(&self, count: usize) -> Option<Vec<Time>> {
+        let mut tokens = Vec::with_capacity(count);
+        let mut before = None;
+        for chunk in &self.chunks {
+            let new = (chunk.counted? as usize).min(count).saturating_sub(tokens.len()) as u64;
+            let from: Time = before.unwrap_or(chunk.at);
+            let span = chunk.at.saturating_since(from).nanos();
+            let at = |token| Time::from_nanos(from.nanos() + span * token / new);
+            tokens.extend((1..=new).map(at));
+            if new > 0 {
+                before = Some(chunk.at);
+            }
+        }
+        (tokens.len() == count).then_some(tokens)
     }
 
     /// When the first piece with text was there, or the first of any kind if none has text.
@@ -199,16 +220,38 @@ mod tests {
     use super::*;
 
     fn tokens(carries: &[Carries], output_tokens: u32) -> Option<usize> {
-        let chunk = |(at, &carries)| Chunk { at: Time::from_nanos(at), carries };
-        let answer = Answer {
+        let chunk = |(at, &carries)| Chunk { at: Time::from_nanos(at), carries, counted: None };
+        let chunks = (0..).zip(carries).map(chunk).collect();
+        answer(chunks, output_tokens).tokens().map(|tokens| tokens.len())
+    }
+
+    fn answer(chunks: Vec<Chunk>, output_tokens: u32) -> Answer {
+        Answer {
             sent: Time::ZERO,
             accepted: Time::ZERO,
             first_byte: Time::ZERO,
-            chunks: (0..).zip(carries).map(chunk).collect(),
+            chunks,
             ended: Time::ZERO,
             usage: Usage { output_tokens, ..Usage::default() },
+        }
+    }
+
+    #[test]
+    fn tokens_of_a_counted_piece_lie_between_it_and_the_piece_before() {
+        let chunk = |(at, counted)| Chunk {
+            at: Time::from_nanos(at),
+            carries: Carries::Text,
+            counted: Some(counted),
         };
-        answer.tokens().map(|tokens| tokens.len())
+        let check = |pieces: &[(u64, u32)], wanted: Option<&[u64]>| {
+            let chunks = pieces.iter().copied().map(chunk).collect();
+            let tokens = answer(chunks, 5).tokens();
+            let tokens = tokens.map(|all| all.iter().map(|at| at.nanos()).collect::<Vec<_>>());
+            assert_eq!(tokens.as_deref(), wanted, "{pieces:?}");
+        };
+        check(&[(100, 1), (130, 4), (140, 5)], Some(&[100, 110, 120, 130, 140]));
+        check(&[(100, 2), (120, 4), (130, 5), (131, 5)], Some(&[100, 100, 110, 120, 130]));
+        check(&[(100, 1), (130, 4)], None);
     }
 
     #[test]

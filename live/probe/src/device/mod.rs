@@ -159,13 +159,12 @@ pub struct Ask {
 /// A prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
-    /// So many tokens drawn at random, so that no prefix is in any cache. A server that takes no
-    /// tokens gets words instead, and the length is what `usage` tells, near to it.
+    /// So many tokens drawn at random, anew each time it is asked, so that no prefix is in any
+    /// cache: a server may keep prompts for longer than we run. A server that takes no tokens gets
+    /// words instead, and the length is what `usage` tells, near to it.
     Random {
         /// How many.
         tokens: u32,
-        /// Of the draw.
-        seed: u64,
     },
     /// These tokens, of the device's vocabulary.
     Tokens(Vec<u32>),

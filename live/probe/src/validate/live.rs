@@ -34,8 +34,6 @@ pub(super) struct Plan<'a> {
     pub header: Header,
     /// The folder of its decision log.
     pub log: &'a Path,
-    /// Of the prompts.
-    pub seed: u64,
 }
 
 /// What was seen.
@@ -174,7 +172,7 @@ fn send(
 ) -> Result<Vec<JoinHandle<Followed>>, ValidateError> {
     let mut followed = Vec::with_capacity(plan.arrivals.len());
     let marks: Vec<_> = plan.scenario.model.workloads.iter().map(|it| it.marks).collect();
-    for (index, arrival) in plan.arrivals.iter().enumerate() {
+    for arrival in plan.arrivals.iter() {
         let Arrival { at, source, request } = *arrival;
         let due = going.zero.saturating_add(at.saturating_since(Time::ZERO));
         wait_until(going.device.clock().instant(due), watch)?;
@@ -182,9 +180,8 @@ fn send(
             break;
         }
         let pending = gate.submit(visible(&request, source, &marks[source.index()]));
-        let seed = plan.seed.wrapping_mul(1_000_003).wrapping_add(index as u64);
         let ask = Ask {
-            prompt: Prompt::Random { tokens: request.prompt_tokens, seed },
+            prompt: Prompt::Random { tokens: request.prompt_tokens },
             output_tokens: request.output_tokens,
             priority: 0,
         };

@@ -346,7 +346,6 @@ impl<'a> Bench<'a> {
             arrivals,
             header: self.header(scenario, repetition),
             log: &self.study.logs.join(&folder),
-            seed: self.study.seed.wrapping_add(u64::from(repetition) << 32 | u64::from(take)),
         };
         let live = || live::run(self.device, &plan, self.watch);
         let (run, taken) = self.gpus.beside(live);

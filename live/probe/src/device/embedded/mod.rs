@@ -8,6 +8,7 @@
 mod model;
 mod worker;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -103,6 +104,8 @@ pub struct Embedded {
     description: Description,
     clock: Clock,
     vocabulary: u32,
+    /// Prompts that were drawn.
+    asked: AtomicU64,
     inbox: Option<mpsc::Sender<Work>>,
     told: Arc<Mutex<Told>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -134,6 +137,7 @@ impl Embedded {
             description: describe(options, &engine),
             clock,
             vocabulary: options.shape.vocabulary as u32,
+            asked: AtomicU64::new(0),
             inbox: Some(inbox),
             told,
             thread: Some(thread),
@@ -144,9 +148,9 @@ impl Embedded {
         match prompt {
             Prompt::Tokens(tokens) => tokens.iter().map(|token| token % self.vocabulary).collect(),
             Prompt::Text(text) => text.bytes().map(u32::from).collect(),
-            Prompt::Random { tokens, seed } => {
-                let key =
-                    StreamKey { seed: *seed, replication: 0, name: "device.prompt", entity: 0 };
+            Prompt::Random { tokens } => {
+                let entity = self.asked.fetch_add(1, Ordering::Relaxed);
+                let key = StreamKey { seed: 0, replication: 0, name: "device.prompt", entity };
                 let mut stream = Stream::new(key);
                 (0..*tokens).map(|_| stream.below(u64::from(self.vocabulary)) as u32).collect()
             }

@@ -170,7 +170,8 @@ impl Worker {
         if !std::mem::replace(&mut flight.heard_first, true) {
             let _ = flight.teller.try_send(Heard::FirstByte(at));
         }
-        let _ = flight.teller.try_send(Heard::Chunk(Chunk { at, carries: Carries::Text }));
+        let chunk = Chunk { at, carries: Carries::Text, counted: None };
+        let _ = flight.teller.try_send(Heard::Chunk(chunk));
     }
 
     fn follow_notes(&mut self) {

@@ -113,16 +113,15 @@ impl Client {
         request
     }
 
-    async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Begun, DeviceError> {
-        // A kept connection may turn out closed before anything was sent over it.
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Begun, DeviceError> {
+        // A kept connection may turn out closed: before anything was sent over it, or by a server
+        // that had closed it already when the request came, and says nothing.
         while let Some(mut sender) = self.take_kept() {
             let sent = self.clock.now();
-            match sender.try_send_request(request).await {
+            match sender.send_request(request.clone()).await {
                 Ok(response) => return Ok(Begun { sent, response, sender }),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(DeviceError::BrokeOff(error.into_error().to_string())),
-                },
+                Err(error) if error.is_canceled() || error.is_incomplete_message() => {}
+                Err(error) => return Err(DeviceError::BrokeOff(error.to_string())),
             }
         }
         let mut sender = self.connect().await?;

@@ -1,6 +1,8 @@
 //! In which form a server takes a prompt, and how it is told the length of the answer.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use plimsoll_base::{Stream, StreamKey};
@@ -51,7 +53,7 @@ enum Length {
 }
 
 /// How a server is spoken to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Dialect {
     form: Form,
     length: Length,
@@ -59,6 +61,9 @@ pub(super) struct Dialect {
     model: String,
     /// What its answers call the model.
     called: OnceLock<String>,
+    /// When it was opened, in ns since 1970, and how many prompts were drawn since.
+    opened: u64,
+    asked: AtomicU64,
     /// Tokens of a prompt of `n` words: the first, plus `n` times the second.
     words: (f64, f64),
 }
@@ -70,6 +75,8 @@ impl Dialect {
     /// If it takes no form of a prompt, does not stream, or tells no usage.
     pub async fn find(client: &Client, found: &Found) -> Result<Dialect, DeviceError> {
         let mut refused = None;
+        let opened = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let opened = opened.as_nanos() as u64;
         for form in Form::ALL {
             for length in [Length::Exact, Length::AtMost] {
                 let mut dialect = Dialect {
@@ -78,6 +85,8 @@ impl Dialect {
                     kind: found.kind,
                     model: found.description.model.clone(),
                     called: OnceLock::new(),
+                    opened,
+                    asked: AtomicU64::new(0),
                     words: (0.0, 1.0),
                 };
                 match dialect.learn(client).await {
@@ -150,6 +159,14 @@ impl Dialect {
                 body["min_tokens"] = ask.output_tokens.into();
             }
         }
+        // How many tokens are out comes with every piece: several may be in one.
+        match self.kind {
+            BackendKind::Vllm | BackendKind::Sglang => {
+                body["stream_options"]["continuous_usage_stats"] = true.into();
+            }
+            BackendKind::LlamaCpp => body["timings_per_token"] = true.into(),
+            BackendKind::OpenAi => {}
+        }
         let priority = match self.kind {
             // A lower number goes first.
             BackendKind::Vllm => ask.priority.saturating_neg(),
@@ -166,24 +183,28 @@ impl Dialect {
         match (prompt, self.form) {
             (Prompt::Text(text), _) => text.clone().into(),
             (Prompt::Tokens(tokens), Form::Tokens) => tokens.clone().into(),
-            (Prompt::Random { tokens, seed }, Form::Tokens) => {
-                let mut stream = draws(*seed);
+            (Prompt::Random { tokens }, Form::Tokens) => {
+                let mut stream = self.draws();
                 let span = u64::from(TOKENS.end - TOKENS.start);
                 let draw = |_| u64::from(TOKENS.start) + stream.below(span);
                 (0..*tokens).map(draw).collect::<Vec<u64>>().into()
             }
-            (Prompt::Tokens(tokens), Form::Text | Form::Chat) => {
-                self.text(tokens.len() as u32, u64::from(tokens.first().copied().unwrap_or(0)))
-            }
-            (Prompt::Random { tokens, seed }, Form::Text | Form::Chat) => self.text(*tokens, *seed),
+            (Prompt::Tokens(tokens), Form::Text | Form::Chat) => self.text(tokens.len() as u32),
+            (Prompt::Random { tokens }, Form::Text | Form::Chat) => self.text(*tokens),
         }
     }
 
+    /// For a prompt that nobody has asked before.
+    fn draws(&self) -> Stream {
+        let (seed, entity) = (self.opened, self.asked.fetch_add(1, Ordering::Relaxed));
+        Stream::new(StreamKey { seed, replication: 0, name: "device.prompt", entity })
+    }
+
     /// Words that make about so many tokens.
-    fn text(&self, tokens: u32, seed: u64) -> Value {
+    fn text(&self, tokens: u32) -> Value {
         let (fixed, each) = self.words;
         let count = ((f64::from(tokens) - fixed) / each).round().max(1.0) as u64;
-        let mut stream = draws(seed);
+        let mut stream = self.draws();
         let words = (0..count).map(|_| WORDS[stream.below(WORDS.len() as u64) as usize]);
         words.collect::<Vec<_>>().join(" ").into()
     }
@@ -205,7 +226,7 @@ impl Dialect {
 
     /// How long the server says that a prompt of so many tokens or words is.
     async fn count(&self, client: &Client, length: u32) -> Result<f64, DeviceError> {
-        let prompt = Prompt::Random { tokens: length, seed: u64::from(length) };
+        let prompt = Prompt::Random { tokens: length };
         let ask = Ask { prompt, output_tokens: 2, priority: 0 };
         let (teller, answering) = channel(ask.output_tokens + 64);
         let body = self.body(&ask, None)?;
@@ -214,10 +235,6 @@ impl Dialect {
         let answer = answering.whole().await?;
         Ok(f64::from(answer.usage.prompt_tokens))
     }
-}
-
-fn draws(seed: u64) -> Stream {
-    Stream::new(StreamKey { seed, replication: 0, name: "device.prompt", entity: 0 })
 }
 
 fn prompt_tokens(prompt: &Prompt) -> Option<u32> {

@@ -93,6 +93,9 @@ struct Said {
     choices: Vec<Choice>,
     #[serde(default)]
     usage: Option<SaidUsage>,
+    /// llama.cpp's.
+    #[serde(default)]
+    timings: Option<Timings>,
     #[serde(default)]
     error: Option<Value>,
 }
@@ -126,6 +129,12 @@ struct SaidUsage {
 }
 
 #[derive(Deserialize)]
+struct Timings {
+    #[serde(default)]
+    predicted_n: Option<u32>,
+}
+
+#[derive(Deserialize)]
 struct Details {
     #[serde(default)]
     cached_tokens: Option<u32>,
@@ -145,6 +154,9 @@ impl Reader<'_> {
         if let Some(is) = said.model {
             self.dialect.check_model(&is)?;
         }
+        let by_timings = said.timings.and_then(|timings| timings.predicted_n);
+        let by_usage = said.usage.as_ref().map(|usage| usage.completion_tokens);
+        let counted = by_timings.or(by_usage);
         if let Some(SaidUsage { prompt_tokens, completion_tokens, prompt_tokens_details }) =
             said.usage
         {
@@ -158,7 +170,7 @@ impl Reader<'_> {
         if let Some(choice) = said.choices.first()
             && let Some(carries) = choice.carries()
         {
-            tell(self.teller, Heard::Chunk(Chunk { at, carries })).await;
+            tell(self.teller, Heard::Chunk(Chunk { at, carries, counted })).await;
         }
         Ok(())
     }
