@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_gateway::{Gateway, Keys, Running};
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Limits, Settings};
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -110,6 +110,7 @@ fn engine(seats: u32) -> EngineModel {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     }
 }

@@ -466,7 +466,7 @@ pub struct StepNoiseSpec {
 pub enum StepTimeSpec {
     /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`, and
     /// `prefill_step` where the step computes prompt tokens, and what is left of `after_prefill`
-    /// and `after_idle`.
+    /// and `after_idle`; and `prefill_curve` at `p`.
     Affine {
         /// Every step.
         base: CoefficientValue,
@@ -485,6 +485,10 @@ pub enum StepTimeSpec {
         after_prefill: Option<CoefficientValue>,
         /// A step of an engine that has rested for `t`: `t/(t + 60 ms)` of it.
         after_idle: Option<CoefficientValue>,
+        /// What prompt tokens cost where no line fits them: up to 16 points of tokens and time, such
+        /// as `[[16, "3ms"], [64, "9ms"]]`; straight between them, from nothing at no tokens, and
+        /// beyond the last as between the two before.
+        prefill_curve: Option<At<Items<(u32, CoefficientValue)>>>,
     },
     /// Linear and quadratic terms in nanoseconds; terms may be negative.
     Polynomial {

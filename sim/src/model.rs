@@ -175,9 +175,11 @@ impl EngineModel {
                 pair,
                 after_prefill,
                 after_idle,
+                prefill_curve,
             } => {
                 let pairs = prefill * f64::from(self.context_max);
                 base + prefill_step
+                    + prefill_curve.most(self.step_tokens_max)
                     + token * prefill
                     + sequence * sequences
                     + kv * context
@@ -211,6 +213,7 @@ impl StepCostSpec {
                 pair,
                 after_prefill,
                 after_idle,
+                prefill_curve,
             } => StepCostSpec::Affine {
                 base: base * by,
                 prefill_step: prefill_step * by,
@@ -220,6 +223,7 @@ impl StepCostSpec {
                 pair: pair * by,
                 after_prefill: after_prefill * by,
                 after_idle: after_idle * by,
+                prefill_curve: prefill_curve.times(by),
             },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => {
                 StepCostSpec::Polynomial {
@@ -230,6 +234,52 @@ impl StepCostSpec {
                 }
             }
         }
+    }
+}
+
+/// A time by a number of tokens: through points, straight from one to the next, from nothing at no
+/// tokens; beyond the last point as between the two before.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Curve {
+    /// (tokens, ns); those of 0 tokens, at the end, are none.
+    points: [(u32, f64); Curve::POINTS_MAX],
+}
+
+impl Curve {
+    /// Points it may have.
+    pub const POINTS_MAX: usize = 16;
+    /// Nothing, at any number of tokens.
+    pub const NONE: Curve = Curve { points: [(0, 0.0); Curve::POINTS_MAX] };
+
+    /// Through points of (tokens, ns). `None` if they are more than
+    /// [`POINTS_MAX`](Curve::POINTS_MAX), tokens do not rise from above 0, or a time is negative or no
+    /// number.
+    pub fn through(points: &[(u32, f64)]) -> Option<Curve> {
+        let rises = points.windows(2).all(|two| two[0].0 < two[1].0);
+        let is_fit =
+            |(tokens, nanos): &(u32, f64)| *tokens > 0 && nanos.is_finite() && *nanos >= 0.0;
+        let mut curve = Curve::NONE;
+        curve.points.get_mut(..points.len())?.copy_from_slice(points);
+        (rises && points.iter().all(is_fit)).then_some(curve)
+    }
+
+    /// Its points.
+    pub fn points(&self) -> &[(u32, f64)] {
+        let end = self.points.partition_point(|(tokens, _)| *tokens > 0);
+        &self.points[..end]
+    }
+
+    /// No less than it is anywhere up to so many tokens, in ns.
+    fn most(&self, tokens: u32) -> f64 {
+        let points = self.points();
+        let highest = points.iter().map(|(_, nanos)| *nanos).fold(0.0, f64::max);
+        let [.., (from, low), (to, high)] = [&[(0, 0.0)], points].concat()[..] else { return 0.0 };
+        let beyond = f64::from(tokens.saturating_sub(to)) / f64::from(to - from);
+        highest + (high - low).max(0.0) * beyond
+    }
+
+    fn times(self, by: f64) -> Curve {
+        Curve { points: self.points.map(|(tokens, nanos)| (tokens, nanos * by)) }
     }
 }
 
@@ -270,7 +320,8 @@ pub enum Admission {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepCostSpec {
     /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
-    /// 0, and what is left of `after_prefill` and `after_idle`, all in ns.
+    /// 0, and `prefill_curve` at `p`, and what is left of `after_prefill` and `after_idle`, all in
+    /// ns.
     Affine {
         /// Every step.
         base: f64,
@@ -292,6 +343,9 @@ pub enum StepCostSpec {
         /// A step of an engine that has rested, whose caches and clocks others have had meanwhile: the
         /// part `t/(t + 60 ms)` of it after a rest of `t`.
         after_idle: f64,
+        /// The prompt tokens of a step, where no line fits them: kernels take tokens by the tile, and
+        /// change with their number.
+        prefill_curve: Curve,
     },
     /// `base + prefill·p + prefill2·p² + sequence·n + sequence2·n² + context·c + context2·c²`,
     /// in ns; terms may be negative, the whole is floored at 1 ns.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, Span, Stream, StreamKey, Time};
 use plimsoll_sim::engine::{Batch, Counters, Engine, Explicit, Job, Note};
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec, StepNoise};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec, StepNoise};
 
 mod naive;
 
@@ -101,6 +101,10 @@ fn case(seed: u64, affine: bool) -> Case {
             pair: 0.1 * s.uniform(),
             after_prefill: if seed.is_multiple_of(2) { 0.0 } else { 3e4 },
             after_idle: if seed.is_multiple_of(3) { 5e4 } else { 0.0 },
+            prefill_curve: match seed % 5 {
+                0 => Curve::through(&[(3, 2e3), (10, 9e3), (40, 8.5e3)]).expect("it rises"),
+                _ => Curve::NONE,
+            },
         }
     } else {
         StepCostSpec::Polynomial {

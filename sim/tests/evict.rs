@@ -6,7 +6,7 @@ use plimsoll_base::{
     ClassId, End, Fact, Names, Outcome, RequestRecord, SiteId, Span, TenantId, Time,
 };
 use plimsoll_policy::config::{Class, Config, Feedback, Share};
-use plimsoll_sim::model::{Admission, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
 use plimsoll_sim::{Model, Run};
 
@@ -33,6 +33,7 @@ fn model(feedback: Vec<Feedback>, stepping: Stepping) -> Model {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     };
     let workload = |class: ClassId, arrivals, output: u32| Workload {

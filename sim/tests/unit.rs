@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, Span, Stage, Stream, StreamKey, Time};
 use plimsoll_sim::engine::{Batch, Counters, Engine, Explicit, Job, Note};
-use plimsoll_sim::model::{Admission, EngineModel, LinkModel, Split, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, LinkModel, Split, StepCostSpec};
 use plimsoll_sim::unit::Unit;
 
 const MILLI: u64 = 1_000_000;
@@ -30,6 +30,7 @@ fn engine() -> EngineModel {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     }
 }
@@ -292,6 +293,7 @@ fn case(seed: u64) -> (EngineModel, Split, Vec<(Time, Act)>) {
                 pair: 0.1 * s.uniform(),
                 after_prefill: if block_tokens > 4 { 2e4 } else { 0.0 },
                 after_idle: 0.0,
+                prefill_curve: Curve::NONE,
             },
         }
     };

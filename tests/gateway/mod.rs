@@ -18,7 +18,7 @@ use plimsoll_gateway::{Gateway, Keys, Operations, Running};
 use plimsoll_policy::Snapshot;
 use plimsoll_policy::log::Header;
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Kind, Limits, Settings};
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 
 pub use books::{Books, books};
 pub use client::{Client, End, Head, Reply, chat, post, whole};
@@ -236,6 +236,7 @@ pub fn engine(seats: u32) -> EngineModel {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     }
 }

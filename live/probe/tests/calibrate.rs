@@ -8,7 +8,7 @@ use std::time::Duration;
 use plimsoll_probe::backend::{Backend, Running, Settings as BackendSettings};
 use plimsoll_probe::calibrate::{CalibrateError, Method, Profile, Settings, Watch, calibrate};
 use plimsoll_probe::device::{Ask, Device, DeviceError, Limits, Prompt, Remote, RemoteOptions};
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 
 struct Quiet;
 impl Watch for Quiet {
@@ -37,6 +37,7 @@ fn model() -> EngineModel {
             pair: 60.0,
             after_prefill: 3e6,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     }
 }
@@ -75,6 +76,7 @@ fn coefficients(cost: StepCostSpec) -> Option<[f64; 8]> {
             pair,
             after_prefill,
             after_idle,
+            prefill_curve: _,
         } => {
             Some([base, prefill_step, prefill, sequence, context, pair, after_prefill, after_idle])
         }

@@ -18,7 +18,7 @@ use plimsoll_probe::validate::{Study, ValidateError, Validated, validate};
 use plimsoll_report::telemetry::{Gpu, Reading, Telemetry, Throttle};
 use plimsoll_report::validation::{Fault, Setting, Validation, ValidationVerdict};
 use plimsoll_scenario::Scenario;
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 
 struct Quiet;
 impl Watch for Quiet {
@@ -50,6 +50,7 @@ fn model() -> EngineModel {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     }
 }

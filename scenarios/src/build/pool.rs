@@ -5,7 +5,7 @@ use plimsoll_config::policy::find;
 use plimsoll_config::{At, Code, CoefficientValue, Diagnostic, Items};
 use plimsoll_policy::Config;
 use plimsoll_sim::model::{
-    Admission, EngineModel, LinkModel, Pool, Split, StepCostSpec, StepNoise,
+    Admission, Curve, EngineModel, LinkModel, Pool, Split, StepCostSpec, StepNoise,
 };
 
 use crate::spec::{
@@ -197,7 +197,7 @@ fn engine(
             None | Some(AdmissionSpec::Fcfs) => Admission::Fcfs,
             Some(AdmissionSpec::Priority) => Admission::Priority,
         },
-        step_cost: step_cost(step_time),
+        step_cost: step_cost(step_time, found),
         step_noise: None,
     }
 }
@@ -250,7 +250,7 @@ fn kv_blocks(at: &At<EngineSpec>, block_tokens: u32, found: &mut Vec<Diagnostic>
     }
 }
 
-fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
+fn step_cost(spec: &StepTimeSpec, found: &mut Vec<Diagnostic>) -> StepCostSpec {
     let nanos = |coefficient: &Option<CoefficientValue>| coefficient.map_or(0.0, |value| value.0);
     match spec {
         StepTimeSpec::Affine {
@@ -262,6 +262,7 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             attention_pair,
             after_prefill,
             after_idle,
+            prefill_curve,
         } => StepCostSpec::Affine {
             base: base.0,
             prefill_step: nanos(prefill_step),
@@ -271,6 +272,7 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             pair: nanos(attention_pair),
             after_prefill: nanos(after_prefill),
             after_idle: nanos(after_idle),
+            prefill_curve: prefill_curve.as_ref().map_or(Curve::NONE, |it| curve(it, found)),
         },
         StepTimeSpec::Polynomial { base, prefill, sequence, context } => StepCostSpec::Polynomial {
             base: *base,
@@ -279,6 +281,19 @@ fn step_cost(spec: &StepTimeSpec) -> StepCostSpec {
             context: context.unwrap_or_default(),
         },
     }
+}
+
+fn curve(spec: &At<Items<(u32, CoefficientValue)>>, found: &mut Vec<Diagnostic>) -> Curve {
+    let points: Vec<(u32, f64)> =
+        spec.value.0.iter().map(|(tokens, time)| (*tokens, time.0)).collect();
+    Curve::through(&points).unwrap_or_else(|| {
+        let most = Curve::POINTS_MAX;
+        let message = format!("tokens rise, from 1, and there are at most {most} points");
+        found.push(Diagnostic::new(Code::Range, Some(spec.place), message).help(
+            "write tokens and times, such as `prefill_curve = [[16, \"3ms\"], [64, \"9ms\"]]`",
+        ));
+        Curve::NONE
+    })
 }
 
 fn step_noise(spec: &StepNoiseSpec, found: &mut Vec<Diagnostic>) -> Option<StepNoise> {

@@ -90,6 +90,8 @@ pub enum StepCost {
         after_prefill: u64,
         /// A step behind a rest.
         after_idle: u64,
+        /// Points of (prompt tokens, ticks).
+        prefill_curve: Box<[(u64, u64)]>,
     },
     /// Coefficients in 2⁻³² ns.
     Polynomial {
@@ -123,6 +125,7 @@ impl StepCost {
                 pair,
                 after_prefill,
                 after_idle,
+                prefill_curve,
             } => StepCost::Affine {
                 base: ticks(base).max(STEP_MIN),
                 prefill_step: ticks(prefill_step),
@@ -132,6 +135,10 @@ impl StepCost {
                 pair: ticks(pair),
                 after_prefill: ticks(after_prefill),
                 after_idle: ticks(after_idle),
+                prefill_curve: {
+                    let points = prefill_curve.points().iter();
+                    points.map(|(tokens, nanos)| (u64::from(*tokens), ticks(*nanos))).collect()
+                },
             },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {
                 base: fixed(base),
@@ -180,7 +187,7 @@ impl StepCost {
         let steps = whole + i128::from(rest > 0) + decodes;
         // Contexts of prompt, prompt + 1, …, and their squares.
         let contexts = decodes * prompt + decodes * (decodes - 1) / 2;
-        let ticks = match *self {
+        let ticks = match self {
             StepCost::Affine {
                 base,
                 prefill_step,
@@ -191,10 +198,14 @@ impl StepCost {
                 after_prefill,
                 // Nobody has to have rested.
                 after_idle: _,
+                prefill_curve,
             } => {
                 let pairs = prompt * (prompt + 1) / 2;
                 let [base, prefill_step, prefill, sequence, context, pair] =
-                    [base, prefill_step, prefill, sequence, context, pair].map(i128::from);
+                    [base, prefill_step, prefill, sequence, context, pair]
+                        .map(|it| i128::from(*it));
+                let after_prefill = *after_prefill;
+                let curve = |tokens: i128| i128::from(along(prefill_curve, tokens as u64));
                 let behind = (1..=AFTER_PREFILL_STEPS).take(decodes as usize);
                 let later: u64 = behind.map(|behind| after(after_prefill, behind)).sum();
                 let between = (steps - decodes - 1) * i128::from(after(after_prefill, 1));
@@ -203,6 +214,8 @@ impl StepCost {
                     + steps * base
                     + prefill_step * (steps - decodes)
                     + prefill * prompt
+                    + whole * curve(chunk_max)
+                    + curve(rest)
                     + pair * pairs
                     + sequence * decodes
                     + context * contexts
@@ -211,7 +224,7 @@ impl StepCost {
                 let squares = decodes * prompt * prompt
                     + prompt * decodes * (decodes - 1)
                     + (decodes - 1) * decodes * (2 * decodes - 1) / 6;
-                let fixed = steps * base
+                let fixed = steps * *base
                     + prefill[0] * prompt
                     + prefill[1] * (whole * chunk_max * chunk_max + rest * rest)
                     + decodes * (sequence[0] + sequence[1])
@@ -227,9 +240,14 @@ impl StepCost {
     /// The part of a step that its prompt tokens cause, in ticks.
     pub fn prefill_part(&self, shape: BatchShape) -> u64 {
         match self {
-            StepCost::Affine { prefill_step, prefill, pair, .. } => {
-                let step = if shape.prefill > 0 { *prefill_step } else { 0 };
-                step + prefill * shape.prefill + pair * shape.pairs
+            StepCost::Affine { prefill_step, prefill, pair, prefill_curve, .. } => {
+                if shape.prefill == 0 {
+                    return 0;
+                }
+                prefill_step
+                    + prefill * shape.prefill
+                    + along(prefill_curve, shape.prefill)
+                    + pair * shape.pairs
             }
             StepCost::Polynomial { prefill, .. } => {
                 let whole = self.series(shape).0.first;
@@ -237,6 +255,17 @@ impl StepCost {
             }
         }
     }
+}
+
+/// A curve through points at so many tokens, in ticks, rounded down.
+fn along(points: &[(u64, u64)], tokens: u64) -> u64 {
+    let [.., last] = points else { return 0 };
+    let above = points.partition_point(|(at, _)| *at < tokens).min(points.len() - 1);
+    let (from, low) = above.checked_sub(1).map_or((0, 0), |below| points[below]);
+    let (to, high) = if tokens > last.0 { *last } else { points[above] };
+    let [low, high] = [low, high].map(i128::from);
+    let rise = (high - low) * i128::from(tokens - from);
+    u64::try_from(low + rise.div_euclid(i128::from(to - from))).unwrap_or(0)
 }
 
 /// What is left of it so many steps behind; nothing at 0, which is far behind.
@@ -271,6 +300,7 @@ fn to_ticks(fixed: i128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Curve;
 
     #[test]
     fn affine_steps_form_the_series_of_single_steps() {
@@ -283,6 +313,7 @@ mod tests {
             pair: 0.001,
             after_prefill: 2e6,
             after_idle: 1e6,
+            prefill_curve: Curve::NONE,
         });
         let mut shape = BatchShape { sequences: 17, context: 12_345, ..BatchShape::default() };
         let (series, _) = cost.series(shape);
@@ -323,6 +354,7 @@ mod tests {
             pair: 1.3,
             after_prefill: 1.9e6,
             after_idle: 1e6,
+            prefill_curve: Curve::NONE,
         };
         let polynomial = StepCostSpec::Polynomial {
             base: 5.74e6,

@@ -83,7 +83,7 @@ mod tests {
 
     use super::super::{Explicit, Job, Note};
     use super::*;
-    use crate::model::{Admission, EngineModel, StepCostSpec};
+    use crate::model::{Admission, Curve, EngineModel, StepCostSpec};
 
     #[test]
     fn steps_take_as_long_as_they_took() {
@@ -96,6 +96,7 @@ mod tests {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         };
         let model = EngineModel {
             seats: 4,

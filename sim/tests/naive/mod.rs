@@ -229,11 +229,13 @@ impl Naive<'_> {
                 pair,
                 after_prefill,
                 after_idle,
+                prefill_curve,
             } => {
                 let tick = |nanos: f64| (nanos * TICKS as f64).round() as i128;
                 let sum = tick(base)
                     + tick(prefill_step) * i128::from(prefill > 0)
                     + tick(p) * prefill
+                    + curve(prefill_curve.points(), prefill)
                     + tick(s) * sequences
                     + tick(c) * context
                     + tick(pair) * pairs
@@ -300,4 +302,19 @@ impl Naive<'_> {
     fn pool(&mut self, class: ClassId, gap: u128) {
         *self.history.gaps.entry((class, gap as u64)).or_default() += 1;
     }
+}
+
+/// A curve at so many tokens, in ticks: the value at the point before, and a step for each token on.
+fn curve(points: &[(u32, f64)], tokens: i128) -> i128 {
+    let mut all = vec![(0, 0)];
+    all.extend(
+        points.iter().map(|(at, nanos)| (i128::from(*at), (nanos * TICKS as f64).round() as i128)),
+    );
+    if points.is_empty() || tokens == 0 {
+        return 0;
+    }
+    let pair = all.windows(2).find(|two| tokens <= two[1].0).unwrap_or(&all[all.len() - 2..]);
+    let ((from, low), (to, high)) = (pair[0], pair[1]);
+    let exact = low * (to - from) + (high - low) * (tokens - from);
+    exact.div_euclid(to - from).max(0)
 }

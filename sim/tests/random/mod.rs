@@ -10,7 +10,7 @@ use plimsoll_policy::config::{
 };
 use plimsoll_report::{ClassPlan, Plan, PoolPlan};
 use plimsoll_sim::model::{
-    Admission, EngineModel, LinkModel, Pool, RunPlan, Split, StepCostSpec, Stepping,
+    Admission, Curve, EngineModel, LinkModel, Pool, RunPlan, Split, StepCostSpec, Stepping,
 };
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
 use plimsoll_sim::{Model, Run};
@@ -40,6 +40,7 @@ pub fn random_model(seed: u64) -> Model {
             pair: 1.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     };
     let cost = TokenCost { prompt: 1, output: 2 };

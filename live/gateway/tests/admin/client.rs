@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_gateway::{Gateway, Keys, Operations, Running};
 use plimsoll_probe::backend::{self, Backend};
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -34,6 +34,7 @@ pub fn engine(speed: f64) -> backend::Running {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     };
     let settings = backend::Settings { speed, ..Default::default() };

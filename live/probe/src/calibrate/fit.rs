@@ -4,27 +4,26 @@
 //! somebody else interrupted, are weighted down as Huber (1964) does, by iterated reweighting; each
 //! cell has the same weight, however often it was measured, and traffic, whose steps count the same,
 //! has twice that of all cells. Coefficients may not be negative (a
-//! step takes no less time for more work): with as few as there are, the optimum is found by
-//! trying every set of coefficients that may be positive (the active sets of Lawson and Hanson
-//! 1974, chapter 23, all of them).
+//! step takes no less time for more work): the optimum is found by active sets, as Lawson and Hanson
+//! (1974, chapter 23) do.
 
-use plimsoll_sim::model::StepCostSpec;
+use plimsoll_sim::model::{Curve, StepCostSpec};
 
-use super::observation::{Feature, Observation};
+use super::observation::{Feature, KNOTS, Observation};
 use super::statistics::{deviation, median};
 
 /// Huber's tuning constant: 95 % efficient where errors are normal.
 const HUBER: f64 = 1.345;
 /// Reweightings; weights settle in a few.
 const REWEIGHTINGS: usize = 12;
-/// Into how many parts cells are cut to be held out in turn.
+/// Into how many parts cells and traffic are cut to be held out in turn.
 const FOLDS: usize = 5;
 /// A kind with more coefficients must err by this much less on held-out cells.
 const BETTER: f64 = 0.9;
+/// A held-out error at which more coefficients are of no use.
+const ENOUGH: f64 = 1e-3;
 /// What traffic weighs beside all cells.
 const TRAFFIC_WEIGHT: f64 = 2.0;
-/// The most coefficients a kind has.
-const TERMS_MAX: usize = 9;
 
 /// A kind of step-time model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +33,33 @@ pub enum Kind {
     Linear,
     /// `base + prefill step + prefill + sequence + context + pair + after prefill + after idle`.
     Affine,
+    /// Affine, with a curve through knots for prefill and prefill step.
+    Curved,
     /// Linear and quadratic in prompt tokens, sequences and context.
     Polynomial,
 }
 
 impl Kind {
     /// All kinds, those with fewer coefficients first.
-    pub const ALL: [Kind; 3] = [Kind::Linear, Kind::Affine, Kind::Polynomial];
+    pub const ALL: [Kind; 4] = [Kind::Linear, Kind::Affine, Kind::Polynomial, Kind::Curved];
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Linear => "affine without attention pairs",
             Kind::Affine => "affine",
+            Kind::Curved => "affine with a curve of prompt tokens",
             Kind::Polynomial => "polynomial",
+        }
+    }
+
+    /// Places of its terms among the features.
+    fn terms(self) -> Vec<usize> {
+        let named = self.features().iter().map(|feature| *feature as usize);
+        let knots = Feature::NAMED..Feature::COUNT;
+        match self {
+            Kind::Curved => named.chain(knots).collect(),
+            Kind::Linear | Kind::Affine | Kind::Polynomial => named.collect(),
         }
     }
 
@@ -78,6 +90,7 @@ impl Kind {
                 AfterIdle,
                 Requests,
             ],
+            Kind::Curved => &[Steps, Sequences, Context, Pairs, AfterPrefill, AfterIdle, Requests],
             Kind::Polynomial => &[
                 Steps,
                 Prefill,
@@ -97,11 +110,13 @@ impl Kind {
 pub struct Fit {
     /// Its kind.
     pub kind: Kind,
-    /// ns, indexed by [`Feature`]; 0 where the kind has no such term.
+    /// ns, indexed by [`Feature`], and of the knots; 0 where the kind has no such term.
     pub coefficients: [f64; Feature::COUNT],
+    /// How many knots prompts reached.
+    knots: usize,
     /// The mean over cells of the relative error of a cell's median, fitted to that cell too.
     pub residual: f64,
-    /// The same, each cell predicted by a fit to others.
+    /// The same, each cell predicted by a fit to others, and steps of traffic by a fit to other steps.
     pub held_out: f64,
     /// The held-out error of each kind that was tried.
     pub tried: Vec<(Kind, f64)>,
@@ -118,11 +133,17 @@ impl Fit {
         self.coefficients[Feature::Requests as usize]
     }
 
+    fn curve(&self) -> Curve {
+        let knots = KNOTS.iter().zip(&self.coefficients[Feature::NAMED..]).take(self.knots);
+        let points: Vec<(u32, f64)> = knots.map(|(tokens, nanos)| (*tokens, *nanos)).collect();
+        Curve::through(&points).expect("knots rise, and no coefficient is negative")
+    }
+
     /// As the simulator takes it.
     pub fn step_cost(&self) -> StepCostSpec {
         let at = |feature: Feature| self.coefficients[feature as usize];
         match self.kind {
-            Kind::Linear | Kind::Affine => StepCostSpec::Affine {
+            Kind::Linear | Kind::Affine | Kind::Curved => StepCostSpec::Affine {
                 base: at(Feature::Steps),
                 prefill_step: at(Feature::PrefillSteps),
                 prefill: at(Feature::Prefill),
@@ -131,6 +152,10 @@ impl Fit {
                 pair: at(Feature::Pairs),
                 after_prefill: at(Feature::AfterPrefill),
                 after_idle: at(Feature::AfterIdle),
+                prefill_curve: match self.kind {
+                    Kind::Curved => self.curve(),
+                    _ => Curve::NONE,
+                },
             },
             Kind::Polynomial => StepCostSpec::Polynomial {
                 base: at(Feature::Steps),
@@ -147,9 +172,7 @@ impl Fit {
 /// # Errors
 /// What is missing, where there are too few observations or cells.
 pub fn fit(observations: &[Observation]) -> Result<Fit, String> {
-    let mut cells: Vec<usize> = observations.iter().map(|one| one.cell).collect();
-    cells.sort_unstable();
-    cells.dedup();
+    let cells = cells_of(observations);
     if cells.len() < FOLDS {
         return Err(format!("{} cells of the plan gave a time, {FOLDS} are needed", cells.len()));
     }
@@ -158,26 +181,47 @@ pub fn fit(observations: &[Observation]) -> Result<Fit, String> {
     for kind in Kind::ALL {
         let held_out = held_out(kind, observations, &cells);
         tried.push((kind, held_out));
-        if best.is_none_or(|(_, least)| held_out < least * BETTER) {
+        if best.is_none_or(|(_, least)| held_out < least * BETTER && least > ENOUGH) {
             best = Some((kind, held_out));
         }
     }
     let (kind, held_out) = best.expect("there are kinds");
     let coefficients = solve(kind, observations);
     let residual = error(&coefficients, observations, &cells);
-    Ok(Fit { kind, coefficients, residual, held_out, tried })
+    let is_reached =
+        |knot: &usize| observations.iter().any(|one| one.sums[Feature::NAMED + knot] > 0.0);
+    let knots = (0..KNOTS.len()).rfind(is_reached).map_or(0, |last| last + 1);
+    Ok(Fit { kind, coefficients, knots, residual, held_out, tried })
 }
 
+/// The error on what a fit was not made of: whole cells, and single steps of traffic, of which there
+/// are as many of every size as there will be when the profile is used.
 fn held_out(kind: Kind, observations: &[Observation], cells: &[usize]) -> f64 {
     let mut sum = 0.0;
+    let mut count = 0;
     for fold in 0..FOLDS {
-        let held: Vec<usize> = cells.iter().copied().skip(fold).step_by(FOLDS).collect();
-        let fitted_to: Vec<Observation> =
-            observations.iter().filter(|one| !held.contains(&one.cell)).copied().collect();
+        let is_held = |(index, one): &(usize, &Observation)| match one.traffic {
+            true => index % FOLDS == fold,
+            false => cells.binary_search(&one.cell).is_ok_and(|place| place % FOLDS == fold),
+        };
+        let (held, fitted_to): (Vec<_>, Vec<_>) =
+            observations.iter().enumerate().partition(is_held);
+        let [held, fitted_to] = [held, fitted_to]
+            .map(|part| part.into_iter().map(|(_, one)| *one).collect::<Vec<Observation>>());
+        let cells = cells_of(&held);
         let coefficients = solve(kind, &fitted_to);
-        sum += error(&coefficients, observations, &held) * held.len() as f64;
+        sum += error(&coefficients, &held, &cells) * cells.len() as f64;
+        count += cells.len();
     }
-    sum / cells.len() as f64
+    sum / count.max(1) as f64
+}
+
+/// The cells that there are observations of, in order.
+fn cells_of(observations: &[Observation]) -> Vec<usize> {
+    let mut cells: Vec<usize> = observations.iter().map(|one| one.cell).collect();
+    cells.sort_unstable();
+    cells.dedup();
+    cells
 }
 
 /// The mean over cells of the relative error at the cell's median.
@@ -228,20 +272,20 @@ fn weights(observations: &[Observation]) -> Vec<f64> {
 
 /// The robust non-negative fit of one kind.
 fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
-    let features = kind.features();
+    let terms = kind.terms();
     // Columns of about the same size, so that the normal equations keep their digits.
-    let scales: Vec<f64> = features
+    let scales: Vec<f64> = terms
         .iter()
-        .map(|feature| {
-            let sizes = observations.iter().map(|one| one.sums[*feature as usize] / one.nanos);
+        .map(|term| {
+            let sizes = observations.iter().map(|one| one.sums[*term] / one.nanos);
             sizes.fold(0.0, f64::max)
         })
         .collect();
     let rows: Vec<Vec<f64>> = observations
         .iter()
         .map(|one| {
-            let scaled = features.iter().zip(&scales).map(|(feature, scale)| match *scale > 0.0 {
-                true => one.sums[*feature as usize] / one.nanos / scale,
+            let scaled = terms.iter().zip(&scales).map(|(term, scale)| match *scale > 0.0 {
+                true => one.sums[*term] / one.nanos / scale,
                 false => 0.0,
             });
             scaled.collect()
@@ -249,7 +293,7 @@ fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
         .collect();
     let cell_weights = weights(observations);
     let mut weights = cell_weights.clone();
-    let mut found = vec![0.0; features.len()];
+    let mut found = vec![0.0; terms.len()];
     for _ in 0..REWEIGHTINGS {
         found = nonnegative(&rows, &weights);
         let residuals: Vec<f64> = rows.iter().map(|row| dot(row, &found) - 1.0).collect();
@@ -259,18 +303,17 @@ fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
         }
     }
     let mut coefficients = [0.0; Feature::COUNT];
-    for ((feature, scale), value) in features.iter().zip(&scales).zip(&found) {
+    for ((term, scale), value) in terms.iter().zip(&scales).zip(&found) {
         if *scale > 0.0 {
-            coefficients[*feature as usize] = value / scale;
+            coefficients[*term] = value / scale;
         }
     }
     coefficients
 }
 
-/// The non-negative weighted least squares solution of `rows · x = 1`.
-fn nonnegative(rows: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
+/// The normal equations of the weighted least squares problem `rows · x = 1`.
+fn normal(rows: &[Vec<f64>], weights: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
     let terms = rows.first().map_or(0, Vec::len);
-    assert!(terms <= TERMS_MAX, "every set of terms is tried");
     let mut matrix = vec![vec![0.0; terms]; terms];
     let mut right = vec![0.0; terms];
     for (row, weight) in rows.iter().zip(weights) {
@@ -281,28 +324,48 @@ fn nonnegative(rows: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
             }
         }
     }
-    // The loss is this plus a constant: x·A·x − 2 b·x.
-    let loss = |x: &[f64]| {
-        let product: f64 = (0..terms).map(|i| x[i] * dot(&matrix[i], x)).sum();
-        product - 2.0 * dot(&right, x)
-    };
-    let mut best = (0.0, vec![0.0; terms]);
-    for set in 1..1u32 << terms {
-        let chosen: Vec<usize> = (0..terms).filter(|term| set >> term & 1 == 1).collect();
-        let Some(part) = cholesky(&matrix, &right, &chosen) else { continue };
-        if part.iter().any(|value| *value < 0.0) {
-            continue;
+    (matrix, right)
+}
+
+/// The non-negative weighted least squares solution of `rows · x = 1`.
+fn nonnegative(rows: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
+    let (matrix, right) = normal(rows, weights);
+    let terms = right.len();
+    let least = 1e-10 * right.iter().copied().fold(0.0, f64::max);
+    let mut x = vec![0.0; terms];
+    // Terms that may be positive, and terms that turned out to depend on those.
+    let (mut chosen, mut refused) = (Vec::new(), vec![false; terms]);
+    // Each round lowers the loss; the limit is for rounding.
+    for _ in 0..30 * terms {
+        let gain = |term: usize| right[term] - dot(&matrix[term], &x);
+        let open = (0..terms).filter(|term| !chosen.contains(term) && !refused[*term]);
+        let open = open.filter(|term| gain(*term) > least);
+        let Some(term) = open.max_by(|a, b| gain(*a).total_cmp(&gain(*b))) else { break };
+        chosen.push(term);
+        while let Some(part) = cholesky(&matrix, &right, &chosen) {
+            // As far towards the optimum of the chosen as none becomes negative.
+            let until = |at: usize| match part[at] > 0.0 {
+                true => 1.0,
+                false => x[chosen[at]] / (x[chosen[at]] - part[at]),
+            };
+            let first = (0..part.len()).min_by(|a, b| until(*a).total_cmp(&until(*b)));
+            let first = first.expect("one was chosen");
+            let step = until(first);
+            for (term, part) in chosen.iter().zip(&part) {
+                x[*term] += step * (part - x[*term]);
+            }
+            if step >= 1.0 {
+                break;
+            }
+            x[chosen.remove(first)] = 0.0;
         }
-        let mut x = vec![0.0; terms];
-        for (term, value) in chosen.iter().zip(part) {
-            x[*term] = value;
-        }
-        let loss = loss(&x);
-        if loss < best.0 {
-            best = (loss, x);
+        // It gives nothing beside the others: it depends on them, up to rounding.
+        if x[term] <= 0.0 {
+            chosen.retain(|it| *it != term);
+            refused[term] = true;
         }
     }
-    best.1
+    x
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -383,9 +446,19 @@ mod tests {
     }
 
     const AFFINE: [f64; Feature::COUNT] =
-        [8e6, 1e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 3e6, 5e6, 2e6];
+        without_knots([8e6, 1e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 3e6, 5e6, 2e6]);
     const POLYNOMIAL: [f64; Feature::COUNT] =
-        [8e6, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 0.0, 0.0, 2e6];
+        without_knots([8e6, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 0.0, 0.0, 2e6]);
+
+    const fn without_knots(named: [f64; Feature::NAMED]) -> [f64; Feature::COUNT] {
+        let mut all = [0.0; Feature::COUNT];
+        let mut at = 0;
+        while at < named.len() {
+            all[at] = named[at];
+            at += 1;
+        }
+        all
+    }
 
     fn furthest(fit: &Fit, truth: &[f64; Feature::COUNT]) -> f64 {
         let away = fit.coefficients.iter().zip(truth).map(|(found, truth)| match *truth > 0.0 {
@@ -406,6 +479,63 @@ mod tests {
         let linear = AFFINE.map(|each| if each == 20.0 { 0.0 } else { each });
         let fit = fit(&observed(&linear, |_| 1.0)).expect("there is enough");
         assert_eq!(fit.kind, Kind::Linear, "fewer coefficients where they do as well");
+    }
+
+    #[test]
+    fn a_curve_is_found_where_no_line_fits() {
+        let mut truth = AFFINE;
+        truth[Feature::PrefillSteps as usize] = 0.0;
+        truth[Feature::Prefill as usize] = 0.0;
+        let curve = [5e6, 6e6, 15e6, 16e6, 17e6, 30e6, 40e6, 52e6, 100e6, 220e6, 500e6];
+        truth[Feature::NAMED..].copy_from_slice(&curve);
+        let mut all = observed(&truth, |_| 1.0);
+        // Traffic reaches the knots between.
+        let cells = all.len();
+        for prefill in 16..300 {
+            let shape = BatchShape { prefill, sequences: 2, context: 300, ..Default::default() };
+            let mut one = Observation::of(cells + prefill as usize);
+            one.add(shape);
+            one.nanos = predict(&truth, &one);
+            all.push(one);
+        }
+        let fit = fit(&all).expect("there is enough");
+        assert_eq!(fit.kind, Kind::Curved, "{:?}", fit.tried);
+        assert!(fit.residual < 1e-3, "{fit:?}");
+        let StepCostSpec::Affine { prefill_curve, .. } = fit.step_cost() else { panic!("{fit:?}") };
+        let points = prefill_curve.points();
+        assert_eq!(points.len(), KNOTS.len());
+        for ((_, found), wanted) in points.iter().zip(curve) {
+            assert!((found / wanted - 1.0).abs() < 0.02, "{points:?}");
+        }
+    }
+
+    #[test]
+    fn the_nonnegative_optimum_is_that_of_all_sets_of_terms() {
+        let mut stream = draws();
+        for case in 0..200 {
+            let terms = 2 + stream.below(5) as usize;
+            let mut row = || (0..terms).map(|_| stream.uniform() - 0.4).collect::<Vec<f64>>();
+            let rows: Vec<Vec<f64>> = (0..20).map(|_| row()).collect();
+            let weights = vec![1.0; rows.len()];
+            let loss = |x: &[f64]| -> f64 {
+                rows.iter().map(|row| (dot(row, x) - 1.0) * (dot(row, x) - 1.0)).sum()
+            };
+            let (matrix, right) = normal(&rows, &weights);
+            let mut best = f64::from(rows.len() as u32);
+            for set in 1..1u32 << terms {
+                let chosen: Vec<usize> = (0..terms).filter(|term| set >> term & 1 == 1).collect();
+                let Some(part) = cholesky(&matrix, &right, &chosen) else { continue };
+                if part.iter().all(|value| *value >= 0.0) {
+                    let mut x = vec![0.0; terms];
+                    chosen.iter().zip(part).for_each(|(term, value)| x[*term] = value);
+                    best = best.min(loss(&x));
+                }
+            }
+            let found = nonnegative(&rows, &weights);
+            assert!(found.iter().all(|value| *value >= 0.0), "case {case}: {found:?}");
+            let loss = loss(&found);
+            assert!(loss <= best * (1.0 + 1e-9), "case {case}: {loss} for {best}");
+        }
     }
 
     #[test]

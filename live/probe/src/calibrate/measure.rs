@@ -250,6 +250,10 @@ impl<'a> Measured<'a> {
                 one.add(lanes.shape(step));
             }
             one.nanos = nanos(lanes.reference[from], lanes.reference[from + WINDOW]);
+            // Tokens of one piece have one time.
+            if one.nanos <= 0.0 {
+                continue;
+            }
             values.push(one.nanos / WINDOW as f64);
             self.seen.push(one);
         }
@@ -309,6 +313,9 @@ impl<'a> Measured<'a> {
         let context = lanes.shape(from + plain as usize).context;
         one.add_prompt(prompt, budget, (sequences, context));
         one.nanos = nanos(reference[from], reference[to]);
+        if one.nanos <= 0.0 {
+            return None;
+        }
         self.seen.push(one);
         Some((one.nanos - plain as f64 * gap).max(1.0))
     }

@@ -34,9 +34,28 @@ pub enum Feature {
     Requests,
 }
 
+/// Points of a curve of prompt tokens: two to an octave where prompts are short, and one beyond.
+pub(super) const KNOTS: [u32; 11] = [16, 32, 48, 64, 96, 128, 192, 256, 512, 1_024, 2_048];
+
 impl Feature {
-    /// How many there are.
-    pub const COUNT: usize = 12;
+    /// How many there are, without the knots.
+    pub const NAMED: usize = 12;
+    /// How many there are, with the knots behind those that have names.
+    pub const COUNT: usize = Feature::NAMED + KNOTS.len();
+}
+
+/// What a curve through the knots is made of at so many tokens: which knots, and how much of each.
+fn between_knots(tokens: f64) -> [(usize, f64); 2] {
+    let above = KNOTS.partition_point(|knot| f64::from(*knot) < tokens).min(KNOTS.len() - 1);
+    let to = f64::from(KNOTS[above]);
+    match above.checked_sub(1) {
+        None => [(0, tokens / to), (0, 0.0)],
+        Some(below) => {
+            let from = f64::from(KNOTS[below]);
+            let part = (tokens - from) / (to - from);
+            [(below, 1.0 - part), (above, part)]
+        }
+    }
 }
 
 /// A time that was measured, and what was computed in it.
@@ -47,7 +66,7 @@ pub struct Observation {
     /// Whether it is a step of traffic, which comes as often as it comes, and not of a cell that was
     /// laid out.
     pub traffic: bool,
-    /// Sums over the steps in it, indexed by [`Feature`].
+    /// Sums over the steps in it, indexed by [`Feature`], and of the knots.
     pub sums: [f64; Feature::COUNT],
     /// How long it took, in ns.
     pub nanos: f64,
@@ -106,6 +125,9 @@ impl Observation {
             (Feature::AfterIdle, shape.after_idle()),
         ] {
             self.sums[feature as usize] += value;
+        }
+        for (knot, part) in between_knots(prefill) {
+            self.sums[Feature::NAMED + knot] += part;
         }
     }
 

@@ -324,9 +324,10 @@ fn step_time(cost: &StepCostSpec) -> String {
             pair,
             after_prefill,
             after_idle,
+            prefill_curve,
         } => format!(
             "{{ kind = \"affine\", base = {}, prefill_step = {}, prefill_token = {}, sequence = {}, \
-             context_token = {}, attention_pair = {}, after_prefill = {}, after_idle = {} }}",
+             context_token = {}, attention_pair = {}, after_prefill = {}, after_idle = {}{} }}",
             coefficient(*base),
             coefficient(*prefill_step),
             coefficient(*prefill),
@@ -334,7 +335,8 @@ fn step_time(cost: &StepCostSpec) -> String {
             coefficient(*context),
             coefficient(*pair),
             coefficient(*after_prefill),
-            coefficient(*after_idle)
+            coefficient(*after_idle),
+            curve(prefill_curve.points())
         ),
         StepCostSpec::Polynomial { base, prefill, sequence, context } => {
             let pair = |[linear, square]: &[f64; 2]| format!("[{linear:.6}, {square:.9}]");
@@ -346,6 +348,15 @@ fn step_time(cost: &StepCostSpec) -> String {
                 pair(context)
             )
         }
+    }
+}
+
+fn curve(points: &[(u32, f64)]) -> String {
+    let point = |(tokens, nanos): &(u32, f64)| format!("[{tokens}, {}]", coefficient(*nanos));
+    let points: Vec<String> = points.iter().map(point).collect();
+    match points.is_empty() {
+        true => String::new(),
+        false => format!(", prefill_curve = [{}]", points.join(", ")),
     }
 }
 

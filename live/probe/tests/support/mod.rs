@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Running, Settings};
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 use serde_json::Value;
 
 /// How a response, or the wait for it, came to its end.
@@ -233,6 +233,7 @@ pub fn engine(seats: u32) -> EngineModel {
             pair: 0.0,
             after_prefill: 0.0,
             after_idle: 0.0,
+            prefill_curve: Curve::NONE,
         },
     }
 }

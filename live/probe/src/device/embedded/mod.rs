@@ -15,7 +15,7 @@ use std::thread;
 
 use plimsoll_base::{BackendSample, Span, Stream, StreamKey};
 use plimsoll_policy::Load;
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 
 use self::model::Model;
 use self::worker::{Work, Worker};
@@ -85,6 +85,7 @@ impl EmbeddedOptions {
                 pair: 1.0,
                 after_prefill: 0.0,
                 after_idle: 0.0,
+                prefill_curve: Curve::NONE,
             },
         }
     }
