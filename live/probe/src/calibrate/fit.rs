@@ -19,7 +19,7 @@ const REWEIGHTINGS: usize = 12;
 /// Into how many parts cells and traffic are cut to be held out in turn.
 const FOLDS: usize = 5;
 /// A kind with more coefficients must err by this much less on held-out cells.
-const BETTER: f64 = 0.9;
+const BETTER: f64 = 0.95;
 /// A held-out error at which more coefficients are of no use.
 const ENOUGH: f64 = 1e-3;
 /// What traffic weighs beside all cells.
@@ -114,7 +114,8 @@ pub struct Fit {
     pub coefficients: [f64; Feature::COUNT],
     /// How many knots prompts reached.
     knots: usize,
-    /// The mean over cells of the relative error of a cell's median, fitted to that cell too.
+    /// The mean over cells and traffic of the relative error of a cell's median, fitted to that cell
+    /// too.
     pub residual: f64,
     /// The same, each cell predicted by a fit to others, and steps of traffic by a fit to other steps.
     pub held_out: f64,
@@ -187,7 +188,7 @@ pub fn fit(observations: &[Observation]) -> Result<Fit, String> {
     }
     let (kind, held_out) = best.expect("there are kinds");
     let coefficients = solve(kind, observations);
-    let residual = error(&coefficients, observations, &cells);
+    let residual = error(&coefficients, observations);
     let is_reached =
         |knot: &usize| observations.iter().any(|one| one.sums[Feature::NAMED + knot] > 0.0);
     let knots = (0..KNOTS.len()).rfind(is_reached).map_or(0, |last| last + 1);
@@ -198,7 +199,6 @@ pub fn fit(observations: &[Observation]) -> Result<Fit, String> {
 /// are as many of every size as there will be when the profile is used.
 fn held_out(kind: Kind, observations: &[Observation], cells: &[usize]) -> f64 {
     let mut sum = 0.0;
-    let mut count = 0;
     for fold in 0..FOLDS {
         let is_held = |(index, one): &(usize, &Observation)| match one.traffic {
             true => index % FOLDS == fold,
@@ -208,12 +208,9 @@ fn held_out(kind: Kind, observations: &[Observation], cells: &[usize]) -> f64 {
             observations.iter().enumerate().partition(is_held);
         let [held, fitted_to] = [held, fitted_to]
             .map(|part| part.into_iter().map(|(_, one)| *one).collect::<Vec<Observation>>());
-        let cells = cells_of(&held);
-        let coefficients = solve(kind, &fitted_to);
-        sum += error(&coefficients, &held, &cells) * cells.len() as f64;
-        count += cells.len();
+        sum += error(&solve(kind, &fitted_to), &held);
     }
-    sum / count.max(1) as f64
+    sum / FOLDS as f64
 }
 
 /// The cells that there are observations of, in order.
@@ -224,15 +221,18 @@ fn cells_of(observations: &[Observation]) -> Vec<usize> {
     cells
 }
 
-/// The mean over cells of the relative error at the cell's median.
-fn error(
-    coefficients: &[f64; Feature::COUNT],
-    observations: &[Observation],
-    cells: &[usize],
-) -> f64 {
-    let sum: f64 =
-        cells.iter().map(|cell| cell_error(coefficients, observations, *cell).abs()).sum();
-    sum / cells.len() as f64
+/// The mean over cells of the relative error at the cell's median; sizes of traffic count by their
+/// steps, as in the fit.
+fn error(coefficients: &[f64; Feature::COUNT], observations: &[Observation]) -> f64 {
+    let weights = weights(observations);
+    let [mut sum, mut of_all] = [0.0; 2];
+    for cell in cells_of(observations) {
+        let of_cell = observations.iter().zip(&weights).filter(|(one, _)| one.cell == cell);
+        let weight: f64 = of_cell.map(|(_, weight)| weight).sum();
+        sum += weight * cell_error(coefficients, observations, cell).abs();
+        of_all += weight;
+    }
+    sum / of_all.max(f64::MIN_POSITIVE)
 }
 
 /// The median of the relative errors of a cell's observations: positive where the model is slow.

@@ -164,6 +164,7 @@ impl<'a> Measured<'a> {
         self.device.take_steps()?;
         let (values, answers) = match *cell {
             Cell::Prefill { prompt } => self.prefill(index, prompt)?,
+            Cell::Rested { prompt, rest } => self.rested(index, prompt, rest)?,
             Cell::Decode { sequences, prompt } => self.decode(index, sequences, prompt)?,
             Cell::Mixed { sequences, prompt } => self.mixed(index, sequences, prompt)?,
         };
@@ -230,6 +231,27 @@ impl<'a> Measured<'a> {
         self.delays.first_byte.push((self.seen.len(), nanos(answer.sent, answer.first_byte)));
         self.seen.push(one);
         Ok((vec![one.nanos], vec![answer]))
+    }
+
+    /// A prompt behind a rest, which begins where a short request ends.
+    fn rested(
+        &mut self,
+        index: usize,
+        prompt: u32,
+        rest: Duration,
+    ) -> Result<Seen, CalibrateError> {
+        let before = self.ask(16, 2).wait()?;
+        std::thread::sleep(rest);
+        let answer = self.ask(prompt, 2).wait()?;
+        let Some(first) = answer.first_token() else { return Ok(Seen::default()) };
+        let mut one = Observation::of(index);
+        let budget = u64::from(self.pace.step_tokens_max);
+        one.add_prompt(u64::from(answer.usage.prompt_tokens), budget, (0, 0));
+        one.add_rest(answer.sent.saturating_since(before.ended).nanos());
+        one.sums[Feature::Requests as usize] = 1.0;
+        one.nanos = nanos(answer.sent, first);
+        self.seen.push(one);
+        Ok((vec![one.nanos], vec![before, answer]))
     }
 
     fn decode(
@@ -332,7 +354,7 @@ impl<'a> Measured<'a> {
         }
         let size = |cell: &Cell| match *cell {
             Cell::Decode { sequences, prompt } => sequences * prompt,
-            Cell::Prefill { .. } | Cell::Mixed { .. } => 0,
+            Cell::Prefill { .. } | Cell::Rested { .. } | Cell::Mixed { .. } => 0,
         };
         let largest = plan.cells.iter().copied().max_by_key(size);
         let Some(Cell::Decode { sequences, prompt }) = largest else { return Ok(None) };

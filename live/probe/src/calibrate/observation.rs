@@ -131,6 +131,12 @@ impl Observation {
         }
     }
 
+    /// The first step came behind a rest of so many ns.
+    pub fn add_rest(&mut self, idle: u64) {
+        let shape = BatchShape { idle, ..BatchShape::default() };
+        self.sums[Feature::AfterIdle as usize] += shape.after_idle();
+    }
+
     /// Adds the steps of a prompt that is computed in chunks, alone or beside sequences that
     /// decode with so much context when it begins.
     pub fn add_prompt(&mut self, tokens: u64, chunk_max: u64, decoding: (u64, u64)) {

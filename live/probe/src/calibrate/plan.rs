@@ -7,6 +7,9 @@ use std::time::Duration;
 const PROMPTS: [u32; 9] = [16, 48, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
 /// Sequences that decode together.
 const BATCHES: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// Rests behind which a prompt of [`RESTED`] tokens is tried, in ms.
+const RESTS: [u64; 3] = [20, 60, 200];
+const RESTED: u32 = 64;
 /// Decode steps that a cell shows of a full batch.
 pub(super) const STEPS: u32 = 25;
 
@@ -17,6 +20,13 @@ pub enum Cell {
     Prefill {
         /// Its length.
         prompt: u32,
+    },
+    /// A prompt alone, of an engine that has rested.
+    Rested {
+        /// Its length.
+        prompt: u32,
+        /// For how long.
+        rest: Duration,
     },
     /// So many sequences decode, from prompts of this length.
     Decode {
@@ -38,6 +48,9 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cell::Prefill { prompt } => write!(f, "prefill of {prompt}"),
+            Cell::Rested { prompt, rest } => {
+                write!(f, "prefill of {prompt} behind {} ms", rest.as_millis())
+            }
             Cell::Decode { sequences, prompt } => write!(f, "decode of {sequences} from {prompt}"),
             Cell::Mixed { sequences, prompt } => {
                 write!(f, "prefill of {prompt} beside {sequences}")
@@ -75,6 +88,8 @@ impl Plan {
         let fits = |cell: &Cell| pace.holds(cell);
         let mut cells = Vec::new();
         cells.extend(PROMPTS.map(|prompt| Cell::Prefill { prompt }).iter().filter(|c| fits(c)));
+        let rested = |rest| Cell::Rested { prompt: RESTED, rest: Duration::from_millis(rest) };
+        cells.extend(RESTS.map(rested).iter().filter(|c| fits(c)));
         for sequences in BATCHES {
             for prompt in [16, 128, 512, 2_048] {
                 let cell = Cell::Decode { sequences, prompt };
@@ -102,7 +117,7 @@ impl Pace {
     /// Whether the device has room for a cell.
     fn holds(&self, cell: &Cell) -> bool {
         let (sequences, tokens) = match *cell {
-            Cell::Prefill { prompt } => (1, prompt + 2),
+            Cell::Prefill { prompt } | Cell::Rested { prompt, .. } => (1, prompt + 2),
             Cell::Decode { sequences, prompt } => {
                 (sequences, prompt + self.output(sequences, prompt))
             }
@@ -125,6 +140,7 @@ impl Pace {
     fn estimate(&self, cell: &Cell) -> Duration {
         match *cell {
             Cell::Prefill { prompt } => self.token * prompt + self.step,
+            Cell::Rested { prompt, rest } => self.token * (prompt + 16) + self.step * 3 + rest,
             Cell::Decode { sequences, prompt } => {
                 self.token * sequences * prompt + self.step * self.output(sequences, prompt)
             }
