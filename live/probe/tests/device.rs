@@ -141,6 +141,15 @@ fn another_model_or_engine_than_before_is_named() {
 
 /// A server that answers everything under a path with the same text, and nothing else.
 fn scripted(routes: &[(&'static str, &'static str, &'static str)]) -> SocketAddr {
+    serving(routes, "close")
+}
+
+/// The same, which says of its connections that it keeps or closes them, and takes one request over
+/// each: one that it said to keep it closes without a word under the next.
+fn serving(
+    routes: &[(&'static str, &'static str, &'static str)],
+    connection: &'static str,
+) -> SocketAddr {
     let routes = routes.to_vec();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = listener.local_addr().expect("it is bound");
@@ -165,8 +174,9 @@ fn scripted(routes: &[(&'static str, &'static str, &'static str)]) -> SocketAddr
                 let _ = write!(
                     stream,
                     "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
-                     connection: close\r\n\r\n{body}"
+                     connection: {connection}\r\n\r\n{body}"
                 );
+                let _ = stream.read(&mut request);
             });
         }
     });
@@ -202,6 +212,32 @@ fn who_cannot_be_measured_is_told_so_by_name() {
         "`n` now, not `m`",
     );
     check(&[MODELS, (COMPLETIONS, SSE, "data: oops\n\n")], "an event is no chunk");
+}
+
+/// Three tokens in two pieces, of a model that has a longer name here.
+const COUNTED: &str = "data: {\"model\":\"m@main\",\"choices\":[{\"text\":\"a\"}],\
+    \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n\
+    data: {\"model\":\"m@main\",\"choices\":[{\"text\":\"bc\"}],\
+    \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":3}}\n\n";
+
+#[test]
+fn a_model_that_is_not_listed_is_taken_by_its_name() {
+    let addr = scripted(&[("/v1/models", JSON, r#"{"data":[]}"#), (COMPLETIONS, SSE, COUNTED)]);
+    let model = Some("m".to_owned());
+    let options = RemoteOptions { url: format!("http://{addr}"), model, ..Default::default() };
+    let device = Remote::open(&options).expect("it answers for the model");
+    assert_eq!(device.description().model, "m");
+    let answer = device.submit(&ask(3, 3)).wait().expect("it answers");
+    assert_eq!((answer.chunks.len(), answer.tokens().map(|tokens| tokens.len())), (2, Some(3)));
+}
+
+#[test]
+fn a_connection_that_was_closed_under_a_request_is_no_broken_answer() {
+    let device = open(serving(&[MODELS, (COMPLETIONS, SSE, COUNTED)], "keep-alive"));
+    let device = device.expect("each request has a connection that serves it");
+    for _ in 0..3 {
+        device.submit(&ask(3, 3)).wait().expect("it answers");
+    }
 }
 
 #[test]
