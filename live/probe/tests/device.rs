@@ -176,7 +176,7 @@ fn serving(
                     "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
                      connection: {connection}\r\n\r\n{body}"
                 );
-                let _ = stream.read(&mut request);
+                let _ = stream.read(&mut [0; 1024]);
             });
         }
     });

@@ -354,7 +354,7 @@ mod tests {
             pair: 1.3,
             after_prefill: 1.9e6,
             after_idle: 1e6,
-            prefill_curve: Curve::NONE,
+            prefill_curve: Curve::through(&[(16, 5e6), (64, 9.5e6), (100, 9e6)]).expect("it rises"),
         };
         let polynomial = StepCostSpec::Polynomial {
             base: 5.74e6,

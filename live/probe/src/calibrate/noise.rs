@@ -14,12 +14,18 @@ const LASTS: [f64; 10] = [1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 50.0, 100.0
 /// The most of the variance that may last: a step has something of its own.
 const LASTING_MAX: f64 = 0.95;
 
-/// The spread of steps, whose times are so many times the model's, in the order in which they were
-/// taken; `None` where they are too few.
-pub(super) fn step_noise(ratios: &[f64]) -> Option<StepNoise> {
-    if ratios.len() < STEPS_MIN {
+/// The spread of steps, of which each is told how long it took and how long it takes by the model,
+/// in the order in which they were taken; `None` where they are too few.
+///
+/// The ratios of short steps are the widest, and those of all are drawn for long ones too: they are
+/// scaled so that all steps together take as long as they took.
+pub(super) fn step_noise(steps: &[(f64, f64)]) -> Option<StepNoise> {
+    if steps.len() < STEPS_MIN {
         return None;
     }
+    let ratios: Vec<f64> = steps.iter().map(|(took, model)| took / model).collect();
+    let took: f64 = steps.iter().map(|(took, _)| took).sum();
+    let model: f64 = steps.iter().map(|(_, model)| model).sum();
     let mut order: Vec<usize> = (0..ratios.len()).collect();
     order.sort_by(|a, b| ratios[*a].total_cmp(&ratios[*b]));
     let mut scores = vec![0.0; ratios.len()];
@@ -28,11 +34,13 @@ pub(super) fn step_noise(ratios: &[f64]) -> Option<StepNoise> {
     }
     let quantile = |index: usize| {
         let part = (index as f64 + 0.5) / QUANTILES as f64;
-        rounded(ratios[order[(part * ratios.len() as f64) as usize]])
+        ratios[order[(part * ratios.len() as f64) as usize]]
     };
+    let quantiles: Vec<f64> = (0..QUANTILES).map(quantile).collect();
+    let scale = took / model * QUANTILES as f64 / quantiles.iter().sum::<f64>();
+    let quantiles = quantiles.into_iter().map(|ratio| rounded(ratio * scale)).collect();
     let (lasting, lasting_steps) = lasting(&scores);
-    let lasting = rounded(lasting);
-    Some(StepNoise { ratios: (0..QUANTILES).map(quantile).collect(), lasting, lasting_steps })
+    Some(StepNoise { ratios: quantiles, lasting: rounded(lasting), lasting_steps })
 }
 
 /// To the four digits that a profile's file has.
@@ -83,7 +91,8 @@ mod tests {
                     (0.1 * score).exp()
                 })
                 .collect();
-            let noise = step_noise(&ratios).expect("there are enough");
+            let all: Vec<(f64, f64)> = ratios.iter().map(|ratio| (ratio * 5e6, 5e6)).collect();
+            let noise = step_noise(&all).expect("there are enough");
             assert!((noise.lasting - part).abs() < 0.1, "{noise:?}");
             if part > 0.0 {
                 assert!((0.6..1.7).contains(&(noise.lasting_steps / steps)), "{noise:?}");
@@ -91,8 +100,23 @@ mod tests {
             let [low, high] = [5, 44].map(|index| noise.ratios[index]);
             assert!((low - 0.88).abs() < 0.02 && (high - 1.13).abs() < 0.03, "{low} {high}");
         }
-        assert_eq!(step_noise(&[1.0; 199]), None);
-        let equal = step_noise(&[1.0; 200]).expect("there are enough");
+        assert_eq!(step_noise(&[(1.0, 1.0); 199]), None);
+        let equal = step_noise(&[(1.0, 1.0); 200]).expect("there are enough");
         assert_eq!(equal.mean(), 1.0);
+    }
+
+    #[test]
+    fn all_steps_together_take_as_long_as_they_took() {
+        // Short steps waver, long ones do not: the mean ratio is 1.25, and all take 1.025 times.
+        let steps: Vec<(f64, f64)> = (0..400)
+            .map(|step| match step % 4 {
+                0 => (2.0, 1.0),
+                1 => (1.0, 1.0),
+                _ => (18.5, 18.5),
+            })
+            .collect();
+        let [took, model] = [39.0 + 1.0, 39.0];
+        let noise = step_noise(&steps).expect("there are enough");
+        assert!((noise.mean() - took / model).abs() < 1e-3, "{noise:?}");
     }
 }

@@ -127,7 +127,8 @@ impl Profile {
             fit.predict(&steps)
         };
         let traffic = observations.iter().filter(|one| one.traffic);
-        let ratios: Vec<f64> = traffic.map(|one| one.nanos / fit.predict(one).max(1.0)).collect();
+        let steps: Vec<(f64, f64)> =
+            traffic.map(|one| (one.nanos, fit.predict(one).max(1.0))).collect();
         Profile {
             description,
             assumed,
@@ -138,7 +139,7 @@ impl Profile {
             range: range(observations),
             cells: plan.cells.iter().enumerate().filter_map(cell).collect(),
             date: today(),
-            step_noise: step_noise(&ratios),
+            step_noise: step_noise(&steps),
             fit,
         }
     }
