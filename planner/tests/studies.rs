@@ -295,7 +295,7 @@ fn three_per_cent_are_found() {
         pair: 0.0,
         after_prefill: 0.0,
         after_idle: 0.0,
-        prefill_curve: Curve::NONE,
+        prefill_curve: plimsoll_sim::model::Curve::NONE,
     };
     for seed in 0..10 * soak() {
         let found =

@@ -485,7 +485,7 @@ pub enum StepTimeSpec {
         after_prefill: Option<CoefficientValue>,
         /// A step of an engine that has rested for `t`: `t/(t + 60 ms)` of it.
         after_idle: Option<CoefficientValue>,
-        /// What prompt tokens cost where no line fits them: up to 16 points of tokens and time, such
+        /// What prompt tokens cost where no line fits them: up to 12 points of tokens and time, such
         /// as `[[16, "3ms"], [64, "9ms"]]`; straight between them, from nothing at no tokens, and
         /// beyond the last as between the two before.
         prefill_curve: Option<At<Items<(u32, CoefficientValue)>>>,

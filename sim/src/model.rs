@@ -241,45 +241,55 @@ impl StepCostSpec {
 /// tokens; beyond the last point as between the two before.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Curve {
-    /// (tokens, ns); those of 0 tokens, at the end, are none.
-    points: [(u32, f64); Curve::POINTS_MAX],
+    /// Those of 0 tokens, at the end, are no points.
+    tokens: [u32; Curve::POINTS_MAX],
+    /// ns.
+    nanos: [f64; Curve::POINTS_MAX],
 }
 
 impl Curve {
     /// Points it may have.
-    pub const POINTS_MAX: usize = 16;
+    pub const POINTS_MAX: usize = 12;
     /// Nothing, at any number of tokens.
-    pub const NONE: Curve = Curve { points: [(0, 0.0); Curve::POINTS_MAX] };
+    pub const NONE: Curve =
+        Curve { tokens: [0; Curve::POINTS_MAX], nanos: [0.0; Curve::POINTS_MAX] };
 
     /// Through points of (tokens, ns). `None` if they are more than
     /// [`POINTS_MAX`](Curve::POINTS_MAX), tokens do not rise from above 0, or a time is negative or no
     /// number.
     pub fn through(points: &[(u32, f64)]) -> Option<Curve> {
-        let rises = points.windows(2).all(|two| two[0].0 < two[1].0);
-        let is_fit =
-            |(tokens, nanos): &(u32, f64)| *tokens > 0 && nanos.is_finite() && *nanos >= 0.0;
         let mut curve = Curve::NONE;
-        curve.points.get_mut(..points.len())?.copy_from_slice(points);
-        (rises && points.iter().all(is_fit)).then_some(curve)
+        let mut below = 0;
+        for (place, (tokens, nanos)) in points.iter().enumerate() {
+            if *tokens <= below || !nanos.is_finite() || *nanos < 0.0 {
+                return None;
+            }
+            below = *tokens;
+            *curve.tokens.get_mut(place)? = *tokens;
+            curve.nanos[place] = *nanos;
+        }
+        Some(curve)
     }
 
-    /// Its points.
-    pub fn points(&self) -> &[(u32, f64)] {
-        let end = self.points.partition_point(|(tokens, _)| *tokens > 0);
-        &self.points[..end]
+    /// Its points of (tokens, ns).
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = (u32, f64)> + '_ {
+        let end = self.tokens.partition_point(|tokens| *tokens > 0);
+        self.tokens[..end].iter().copied().zip(self.nanos[..end].iter().copied())
     }
 
     /// No less than it is anywhere up to so many tokens, in ns.
     fn most(&self, tokens: u32) -> f64 {
-        let points = self.points();
-        let highest = points.iter().map(|(_, nanos)| *nanos).fold(0.0, f64::max);
-        let [.., (from, low), (to, high)] = [&[(0, 0.0)], points].concat()[..] else { return 0.0 };
+        let mut latest = self.points().rev().chain([(0, 0.0)]);
+        let (Some((to, high)), Some((from, low))) = (latest.next(), latest.next()) else {
+            return 0.0;
+        };
+        let highest = self.nanos.iter().copied().fold(0.0, f64::max);
         let beyond = f64::from(tokens.saturating_sub(to)) / f64::from(to - from);
         highest + (high - low).max(0.0) * beyond
     }
 
     fn times(self, by: f64) -> Curve {
-        Curve { points: self.points.map(|(tokens, nanos)| (tokens, nanos * by)) }
+        Curve { nanos: self.nanos.map(|nanos| nanos * by), ..self }
     }
 }
 

@@ -136,8 +136,8 @@ impl StepCost {
                 after_prefill: ticks(after_prefill),
                 after_idle: ticks(after_idle),
                 prefill_curve: {
-                    let points = prefill_curve.points().iter();
-                    points.map(|(tokens, nanos)| (u64::from(*tokens), ticks(*nanos))).collect()
+                    let points = prefill_curve.points();
+                    points.map(|(tokens, nanos)| (u64::from(tokens), ticks(nanos))).collect()
                 },
             },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {

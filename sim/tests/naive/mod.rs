@@ -305,12 +305,10 @@ impl Naive<'_> {
 }
 
 /// A curve at so many tokens, in ticks: the value at the point before, and a step for each token on.
-fn curve(points: &[(u32, f64)], tokens: i128) -> i128 {
+fn curve(points: impl Iterator<Item = (u32, f64)>, tokens: i128) -> i128 {
     let mut all = vec![(0, 0)];
-    all.extend(
-        points.iter().map(|(at, nanos)| (i128::from(*at), (nanos * TICKS as f64).round() as i128)),
-    );
-    if points.is_empty() || tokens == 0 {
+    all.extend(points.map(|(at, nanos)| (i128::from(at), (nanos * TICKS as f64).round() as i128)));
+    if all.len() == 1 || tokens == 0 {
         return 0;
     }
     let pair = all.windows(2).find(|two| tokens <= two[1].0).unwrap_or(&all[all.len() - 2..]);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_sim::model::{Admission, EngineModel, StepCostSpec, StepNoise};
+use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec, StepNoise};
 
 use super::Noise;
 use super::fit::Fit;
@@ -337,7 +337,7 @@ fn step_time(cost: &StepCostSpec) -> String {
             coefficient(*pair),
             coefficient(*after_prefill),
             coefficient(*after_idle),
-            curve(prefill_curve.points())
+            curve(prefill_curve)
         ),
         StepCostSpec::Polynomial { base, prefill, sequence, context } => {
             let pair = |[linear, square]: &[f64; 2]| format!("[{linear:.6}, {square:.9}]");
@@ -352,9 +352,9 @@ fn step_time(cost: &StepCostSpec) -> String {
     }
 }
 
-fn curve(points: &[(u32, f64)]) -> String {
-    let point = |(tokens, nanos): &(u32, f64)| format!("[{tokens}, {}]", coefficient(*nanos));
-    let points: Vec<String> = points.iter().map(point).collect();
+fn curve(curve: &Curve) -> String {
+    let point = |(tokens, nanos)| format!("[{tokens}, {}]", coefficient(nanos));
+    let points: Vec<String> = curve.points().map(point).collect();
     match points.is_empty() {
         true => String::new(),
         false => format!(", prefill_curve = [{}]", points.join(", ")),
