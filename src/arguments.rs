@@ -612,8 +612,9 @@ pub struct CalibrateOptions {
     /// Whose server it is [default: what its metrics say]
     #[arg(long, value_enum)]
     pub kind: Option<ServerKind>,
-    /// Which of its models [default: the only one]
-    #[arg(long, value_name = "NAME")]
+    /// Which of its models [default: the only one]; of `embedded` a folder with `config.json` and
+    /// `*.safetensors` of a Llama [default: random weights]
+    #[arg(long, value_name = "NAME|DIR")]
     pub model: Option<String>,
     /// The environment variable that holds the server's API key
     #[arg(long, value_name = "NAME")]
@@ -687,8 +688,9 @@ pub struct ValidateOptions {
     /// Whose server it is [default: what its metrics say]
     #[arg(long, value_enum)]
     pub kind: Option<ServerKind>,
-    /// Which of its models [default: the only one]
-    #[arg(long, value_name = "NAME")]
+    /// Which of its models [default: the only one]; of `embedded` a folder with `config.json` and
+    /// `*.safetensors` of a Llama [default: random weights]
+    #[arg(long, value_name = "NAME|DIR")]
     pub model: Option<String>,
     /// The environment variable that holds the server's API key
     #[arg(long, value_name = "NAME")]

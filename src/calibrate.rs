@@ -98,7 +98,7 @@ pub struct Target<'a> {
     pub backend: &'a str,
     /// Whose server it is, if it was said.
     pub kind: Option<ServerKind>,
-    /// Which of its models, if it was said.
+    /// Which of its models, if it was said; of `embedded` a folder with its weights.
     pub model: Option<&'a str>,
     /// The environment variable that holds its key.
     pub token_env: Option<&'a str>,
@@ -107,7 +107,7 @@ pub struct Target<'a> {
 /// Opens a device.
 pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
     if target.backend == "embedded" {
-        return embedded();
+        return embedded(target.model);
     }
     let token = target.token_env.map(|name| {
         std::env::var(name)
@@ -127,14 +127,15 @@ pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
 }
 
 #[cfg(feature = "embedded")]
-fn embedded() -> Result<Box<dyn Device>, Failure> {
+fn embedded(weights: Option<&str>) -> Result<Box<dyn Device>, Failure> {
     use plimsoll_probe::device::{Embedded, EmbeddedOptions};
-    let device = Embedded::open(&EmbeddedOptions::default()).map_err(failure)?;
+    let options = EmbeddedOptions { weights: weights.map(Into::into), ..Default::default() };
+    let device = Embedded::open(&options).map_err(failure)?;
     Ok(Box::new(device))
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded() -> Result<Box<dyn Device>, Failure> {
+fn embedded(_: Option<&str>) -> Result<Box<dyn Device>, Failure> {
     Err(Failure::Usage(
         "this build has no embedded device; build with `--features embedded`".to_owned(),
     ))
@@ -154,6 +155,7 @@ pub fn failure(error: DeviceError) -> Failure {
         | DeviceError::Loaded { .. }
         | DeviceError::ModelChanged { .. }
         | DeviceError::EngineChanged { .. }
+        | DeviceError::Weights { .. }
         | DeviceError::TooLong { .. } => Failure::Usage(error.to_string()),
         DeviceError::BrokeOff(_) | DeviceError::Silent(_) | DeviceError::Compute(_) => {
             Failure::Broken(error.into())

@@ -13,7 +13,7 @@ use plimsoll_sim::model::Admission;
 
 fn small() -> EmbeddedOptions {
     EmbeddedOptions {
-        shape: Shape { layers: 2, heads: 2, head: 32, hidden: 128, vocabulary: 256 },
+        shape: Shape { layers: 2, heads: 2, kv_heads: 1, head: 32, hidden: 128, vocabulary: 256 },
         seats: 4,
         step_tokens_max: 32,
         kv_blocks: 16,

@@ -77,6 +77,14 @@ pub enum DeviceError {
         /// Requests that wait.
         waiting: u32,
     },
+    /// The weights of the embedded device cannot be used.
+    #[error("the weights in {path} cannot be used: {what}")]
+    Weights {
+        /// Their folder.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The model is not the one that was meant.
     #[error(
         "the device serves `{is}` now, not `{was}`: measure it again, or start the other model"

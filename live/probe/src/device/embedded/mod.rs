@@ -6,8 +6,10 @@
 //! of scheduling, and the steps that it tells are exact. One thread computes.
 
 mod model;
+mod weights;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use plimsoll_policy::Load;
 use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
 
 use self::model::Model;
+use self::weights::Loaded;
 use self::worker::{Work, Worker};
 use super::{
     Answering, Ask, Clock, Description, Device, DeviceError, Heard, Limits, Priorities, Prompt,
@@ -36,6 +39,9 @@ pub struct EmbeddedOptions {
     pub shape: Shape,
     /// Of its random weights.
     pub seed: u64,
+    /// A folder with other weights, `config.json` and `*.safetensors` of a Llama; its shape takes the
+    /// place of `shape`, and the context that it was made for bounds `context_max`.
+    pub weights: Option<PathBuf>,
     /// Sequences in a batch.
     pub seats: u32,
     /// Tokens a step.
@@ -53,8 +59,16 @@ impl Default for EmbeddedOptions {
     /// KV memory, about 200 MB.
     fn default() -> EmbeddedOptions {
         EmbeddedOptions {
-            shape: Shape { layers: 5, heads: 5, head: 64, hidden: 864, vocabulary: 512 },
+            shape: Shape {
+                layers: 5,
+                heads: 5,
+                kv_heads: 5,
+                head: 64,
+                hidden: 864,
+                vocabulary: 512,
+            },
             seed: 1,
+            weights: None,
             seats: 32,
             step_tokens_max: 512,
             kv_blocks: 1_024,
@@ -113,11 +127,22 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Draws its weights and starts the thread that computes.
+    /// Draws or reads its weights and starts the thread that computes.
     ///
     /// # Errors
-    /// If the engine's limits contradict each other, or there is no thread to be had.
+    /// If the engine's limits contradict each other, weights cannot be read, or there is no thread
+    /// to be had.
     pub fn open(options: &EmbeddedOptions) -> Result<Embedded, DeviceError> {
+        let Loaded { model, shape, context_max } = match &options.weights {
+            Some(folder) => weights::load(folder)?,
+            None => Loaded {
+                model: Model::random(options.shape, options.seed),
+                shape: options.shape,
+                context_max: options.context_max,
+            },
+        };
+        let context_max = context_max.min(options.context_max);
+        let options = &EmbeddedOptions { shape, context_max, ..options.clone() };
         let engine = options.engine();
         let is_sound = engine.seats > 0
             && engine.seats <= engine.step_tokens_max
@@ -129,7 +154,6 @@ impl Embedded {
         let clock = Clock::start();
         let told = Arc::new(Mutex::new(Told::default()));
         let (inbox, works) = mpsc::channel();
-        let model = Model::random(options.shape, options.seed);
         let worker = Worker::new(&engine, model, (clock, Arc::clone(&told)));
         let thread = thread::Builder::new().name("embedded".into());
         let thread = thread.spawn(move || worker.work(&works));
@@ -160,11 +184,16 @@ impl Embedded {
 }
 
 fn describe(options: &EmbeddedOptions, engine: &EngineModel) -> Description {
-    let Shape { layers, heads, head, hidden, vocabulary } = options.shape;
+    let Shape { layers, heads, head, hidden, vocabulary, .. } = options.shape;
+    let weights = options.weights.as_ref().and_then(|folder| folder.file_name());
+    let weights = match weights {
+        Some(name) => format!("weights={}", name.to_string_lossy()),
+        None => format!("seed={}", options.seed),
+    };
     Description {
         engine: "plimsoll-embedded".into(),
         version: Some(env!("CARGO_PKG_VERSION").into()),
-        flags: vec![format!("seed={}", options.seed)],
+        flags: vec![weights],
         model: format!("llama-{layers}x{}-h{hidden}-v{vocabulary}", heads * head),
         place: format!("this process, one {} thread", std::env::consts::ARCH),
         limits: Limits {

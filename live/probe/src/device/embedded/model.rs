@@ -1,6 +1,6 @@
 //! A decoder of the Llama kind: root-mean-square norms, rotary positions, multi-head attention
-//! over KV memory, gated units (Touvron et al. 2023). Weights are random: what a step costs does
-//! not depend on what they say. Matrix products are `ndarray`'s.
+//! over KV memory, gated units (Touvron et al. 2023). Weights are random unless there are others:
+//! what a step costs does not depend on what they say. Matrix products are `ndarray`'s.
 
 use std::ops::Range;
 
@@ -14,6 +14,8 @@ pub struct Shape {
     pub layers: usize,
     /// Attention heads.
     pub heads: usize,
+    /// Heads of keys and values, each for as many attention heads.
+    pub kv_heads: usize,
     /// The width of a head, even. The decoder is as wide as its heads together.
     pub head: usize,
     /// The width of the gated units.
@@ -23,7 +25,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.heads * self.head
     }
 }
@@ -33,18 +35,18 @@ const ROTARY_BASE: f32 = 10_000.0;
 /// Keeps norms from dividing by nothing.
 const EPSILON: f32 = 1e-5;
 
-/// Matrices are inputs by outputs.
-struct Layer {
-    query: Array2<f32>,
-    key: Array2<f32>,
-    value: Array2<f32>,
-    output: Array2<f32>,
-    gate: Array2<f32>,
-    up: Array2<f32>,
-    down: Array2<f32>,
+/// Matrices are inputs by outputs; the weights of a norm are those of what follows it.
+pub(super) struct Layer {
+    pub query: Array2<f32>,
+    pub key: Array2<f32>,
+    pub value: Array2<f32>,
+    pub output: Array2<f32>,
+    pub gate: Array2<f32>,
+    pub up: Array2<f32>,
+    pub down: Array2<f32>,
 }
 
-/// A decoder with random weights.
+/// A decoder.
 pub(super) struct Model {
     shape: Shape,
     embedding: Array2<f32>,
@@ -52,13 +54,14 @@ pub(super) struct Model {
     head: Array2<f32>,
     /// One a pair of a head's numbers.
     frequencies: Vec<f32>,
+    epsilon: f32,
 }
 
 /// The KV memory of a sequence.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     head: usize,
-    /// Keys and values, one a layer and head: a row of `head` numbers a token.
+    /// Keys and values, one a layer and head of theirs: a row of `head` numbers a token.
     lanes: Vec<[Vec<f32>; 2]>,
 }
 
@@ -82,6 +85,20 @@ pub(super) struct Chunk {
 }
 
 impl Model {
+    /// Of these weights, the base of its rotary frequencies, and what its norms add.
+    pub fn new(
+        shape: Shape,
+        embedding: Array2<f32>,
+        layers: Vec<Layer>,
+        head: Array2<f32>,
+        (base, epsilon): (f32, f32),
+    ) -> Model {
+        let half = shape.head / 2;
+        let frequency = |at: usize| base.powf(-(at as f32) / half as f32);
+        let frequencies = (0..half).map(frequency).collect();
+        Model { shape, embedding, layers, head, frequencies, epsilon }
+    }
+
     /// Draws weights, each matrix so that numbers keep their size through it.
     pub fn random(shape: Shape, seed: u64) -> Model {
         let key = StreamKey { seed, replication: 0, name: "device.weights", entity: 0 };
@@ -92,11 +109,12 @@ impl Model {
             Array2::from_shape_fn((inputs, outputs), |_| (stream.uniform() as f32 - 0.5) * scale)
         };
         let (width, hidden) = (shape.width(), shape.hidden);
+        let kv_width = shape.kv_heads * shape.head;
         let embedding = matrix(shape.vocabulary, width) * (shape.vocabulary as f32).sqrt();
         let layers = (0..shape.layers).map(|_| Layer {
             query: matrix(width, width),
-            key: matrix(width, width),
-            value: matrix(width, width),
+            key: matrix(width, kv_width),
+            value: matrix(width, kv_width),
             output: matrix(width, width),
             gate: matrix(width, hidden),
             up: matrix(width, hidden),
@@ -104,15 +122,12 @@ impl Model {
         });
         let layers = layers.collect();
         let head = matrix(width, shape.vocabulary);
-        let half = shape.head / 2;
-        let frequency = |at: usize| ROTARY_BASE.powf(-(at as f32) / half as f32);
-        let frequencies = (0..half).map(frequency).collect();
-        Model { shape, embedding, layers, head, frequencies }
+        Model::new(shape, embedding, layers, head, (ROTARY_BASE, EPSILON))
     }
 
     /// The memory of a sequence that begins.
     pub fn memory(&self) -> Memory {
-        let lanes = self.shape.layers * self.shape.heads;
+        let lanes = self.shape.layers * self.shape.kv_heads;
         Memory { head: self.shape.head, lanes: vec![[Vec::new(), Vec::new()]; lanes] }
     }
 
@@ -124,7 +139,7 @@ impl Model {
         let mut stream = self.embedding.select(Axis(0), &rows);
         let starts: Vec<usize> = chunks.iter().map(|chunk| chunk.memory.tokens()).collect();
         for (index, layer) in self.layers.iter().enumerate() {
-            let input = normed(&stream);
+            let input = self.normed(&stream);
             let mut query = input.dot(&layer.query);
             let mut key = input.dot(&layer.key);
             let value = input.dot(&layer.value);
@@ -132,7 +147,7 @@ impl Model {
             self.rotate(&mut key, (chunks, &starts));
             let mixed = self.attend(index, [&query, &key, &value], chunks);
             stream += &mixed.dot(&layer.output);
-            let input = normed(&stream);
+            let input = self.normed(&stream);
             let mut gate = input.dot(&layer.gate);
             gate.mapv_inplace(|x| x / (1.0 + (-x).exp()));
             gate *= &input.dot(&layer.up);
@@ -144,8 +159,19 @@ impl Model {
             end - 1
         });
         let lasts: Vec<usize> = lasts.collect();
-        let logits = normed(&stream.select(Axis(0), &lasts)).dot(&self.head);
+        let logits = self.normed(&stream.select(Axis(0), &lasts)).dot(&self.head);
         logits.axis_iter(Axis(0)).map(|row| largest(row.iter().copied())).collect()
+    }
+
+    /// Each row by its root mean square.
+    fn normed(&self, rows: &Array2<f32>) -> Array2<f32> {
+        let mut normed = rows.clone();
+        for mut row in normed.axis_iter_mut(Axis(0)) {
+            let squares: f32 = row.iter().map(|x| x * x).sum();
+            let scale = 1.0 / (squares / row.len() as f32 + self.epsilon).sqrt();
+            row.mapv_inplace(|x| x * scale);
+        }
+        normed
     }
 
     /// Turns each pair of a head's numbers by its token's position.
@@ -173,30 +199,36 @@ impl Model {
         [query, key, value]: [&Array2<f32>; 3],
         chunks: &mut [Chunk],
     ) -> Array2<f32> {
-        let Shape { heads, head, .. } = self.shape;
+        let Shape { heads, kv_heads, head, .. } = self.shape;
+        let group = heads / kv_heads;
         let scale = 1.0 / (head as f32).sqrt();
         let mut mixed = Array2::zeros(query.raw_dim());
         let mut row = 0;
         for chunk in chunks {
             let count = chunk.tokens.len();
             for at in 0..heads {
-                let (rows, columns) = (row..row + count, at * head..(at + 1) * head);
-                let part = |matrix| part(matrix, rows.clone(), columns.clone());
-                let [keys, values] = &mut chunk.memory.lanes[layer * heads + at];
-                let computed = keys.len() / head;
-                keys.extend(part(key).iter());
-                values.extend(part(value).iter());
+                let rows = row..row + count;
+                let columns = |at: usize| at * head..(at + 1) * head;
+                let part = |matrix, at| part(matrix, rows.clone(), columns(at));
+                let of = at / group;
+                let [keys, values] = &mut chunk.memory.lanes[layer * kv_heads + of];
+                // The first of those that share it remembers.
+                if at % group == 0 {
+                    keys.extend(part(key, of).iter());
+                    values.extend(part(value, of).iter());
+                }
+                let computed = keys.len() / head - count;
                 let view = |numbers| {
                     ArrayView2::from_shape((computed + count, head), numbers)
                         .expect("a row is as wide as a head")
                 };
-                let mut scores = part(query).dot(&view(&keys[..]).t());
+                let mut scores = part(query, at).dot(&view(&keys[..]).t());
                 for (at, mut scores) in scores.axis_iter_mut(Axis(0)).enumerate() {
                     let scores = scores.as_slice_mut().expect("a product's rows are contiguous");
                     soften(scores, computed + at + 1, scale);
                 }
                 let mut slot = mixed.slice_axis_mut(Axis(0), Slice::from(rows));
-                slot.slice_axis_inplace(Axis(1), Slice::from(columns));
+                slot.slice_axis_inplace(Axis(1), Slice::from(columns(at)));
                 slot.assign(&scores.dot(&view(&values[..])));
             }
             row += count;
@@ -209,17 +241,6 @@ impl Model {
 fn part(matrix: &Array2<f32>, rows: Range<usize>, columns: Range<usize>) -> ArrayView2<'_, f32> {
     let rows = matrix.view().slice_axis_move(Axis(0), Slice::from(rows));
     rows.slice_axis_move(Axis(1), Slice::from(columns))
-}
-
-/// Each row by its root mean square.
-fn normed(rows: &Array2<f32>) -> Array2<f32> {
-    let mut normed = rows.clone();
-    for mut row in normed.axis_iter_mut(Axis(0)) {
-        let squares: f32 = row.iter().map(|x| x * x).sum();
-        let scale = 1.0 / (squares / row.len() as f32 + EPSILON).sqrt();
-        row.mapv_inplace(|x| x * scale);
-    }
-    normed
 }
 
 /// The softmax of the first `seen` scores; nothing for the rest, which are later tokens.
@@ -246,7 +267,8 @@ fn largest(numbers: impl Iterator<Item = f32>) -> u32 {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { layers: 2, heads: 2, head: 8, hidden: 24, vocabulary: 256 };
+    const SHAPE: Shape =
+        Shape { layers: 2, heads: 2, kv_heads: 1, head: 8, hidden: 24, vocabulary: 256 };
 
     /// What follows a prompt that is computed in pieces of these sizes, beside another sequence or
     /// alone.
