@@ -269,7 +269,7 @@ mod tests {
         let mut tensors = Vec::new();
         for (index, (name, shape, size)) in layout().into_iter().enumerate() {
             let number = |at: usize| {
-                let wave = 43_758.5453 * (12.9898 * at as f64 + 78.233 * index as f64).sin();
+                let wave = 43_758.545_3 * (12.9898 * at as f64 + 78.233 * index as f64).sin();
                 let wave = 2.0 * (wave - wave.floor()) - 1.0;
                 let number = if size == 0.0 { 1.0 + 0.25 * wave } else { size * wave };
                 (number as f32).to_le_bytes()
