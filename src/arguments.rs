@@ -628,7 +628,7 @@ pub struct CalibrateOptions {
     /// KV memory in tokens, where the server does not tell
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub kv_tokens: Option<u64>,
-    /// Seed of the prompts
+    /// Seed of the lengths of traffic
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// No progress on stderr

@@ -259,10 +259,10 @@ impl StepCost {
 
 /// A curve through points at so many tokens, in ticks, rounded down.
 fn along(points: &[(u64, u64)], tokens: u64) -> u64 {
-    let [.., last] = points else { return 0 };
-    let above = points.partition_point(|(at, _)| *at < tokens).min(points.len() - 1);
+    let Some(last) = points.len().checked_sub(1) else { return 0 };
+    let above = points.partition_point(|(at, _)| *at < tokens).min(last);
     let (from, low) = above.checked_sub(1).map_or((0, 0), |below| points[below]);
-    let (to, high) = if tokens > last.0 { *last } else { points[above] };
+    let (to, high) = points[above];
     let [low, high] = [low, high].map(i128::from);
     let rise = (high - low) * i128::from(tokens - from);
     u64::try_from(low + rise.div_euclid(i128::from(to - from))).unwrap_or(0)

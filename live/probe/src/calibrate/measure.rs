@@ -221,16 +221,11 @@ impl<'a> Measured<'a> {
 
     fn prefill(&mut self, index: usize, prompt: u32) -> Result<Seen, CalibrateError> {
         let answer = self.ask(prompt, 2).wait()?;
-        let Some(first) = answer.first_token() else { return Ok(Seen::default()) };
-        let mut one = Observation::of(index);
-        let budget = u64::from(self.pace.step_tokens_max);
-        one.add_prompt(u64::from(answer.usage.prompt_tokens), budget, (0, 0));
-        one.sums[Feature::Requests as usize] = 1.0;
-        one.nanos = nanos(answer.sent, first);
+        let Some(value) = self.alone(index, &answer, 0) else { return Ok(Seen::default()) };
         self.delays.accepted.push(nanos(answer.sent, answer.accepted));
-        self.delays.first_byte.push((self.seen.len(), nanos(answer.sent, answer.first_byte)));
-        self.seen.push(one);
-        Ok((vec![one.nanos], vec![answer]))
+        let seen = self.seen.len() - 1;
+        self.delays.first_byte.push((seen, nanos(answer.sent, answer.first_byte)));
+        Ok((vec![value], vec![answer]))
     }
 
     /// A prompt behind a rest, which begins where a short request ends.
@@ -243,15 +238,21 @@ impl<'a> Measured<'a> {
         let before = self.ask(16, 2).wait()?;
         std::thread::sleep(rest);
         let answer = self.ask(prompt, 2).wait()?;
-        let Some(first) = answer.first_token() else { return Ok(Seen::default()) };
+        let idle = answer.sent.saturating_since(before.ended).nanos();
+        let Some(value) = self.alone(index, &answer, idle) else { return Ok(Seen::default()) };
+        Ok((vec![value], vec![before, answer]))
+    }
+
+    /// A request that was alone, behind a rest of so many ns: how long its first token took.
+    fn alone(&mut self, index: usize, answer: &Answer, idle: u64) -> Option<f64> {
         let mut one = Observation::of(index);
         let budget = u64::from(self.pace.step_tokens_max);
         one.add_prompt(u64::from(answer.usage.prompt_tokens), budget, (0, 0));
-        one.add_rest(answer.sent.saturating_since(before.ended).nanos());
+        one.add_rest(idle);
         one.sums[Feature::Requests as usize] = 1.0;
-        one.nanos = nanos(answer.sent, first);
+        one.nanos = nanos(answer.sent, answer.first_token()?);
         self.seen.push(one);
-        Ok((vec![one.nanos], vec![before, answer]))
+        Some(one.nanos)
     }
 
     fn decode(

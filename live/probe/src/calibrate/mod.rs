@@ -51,7 +51,7 @@ pub struct Settings {
     pub budget: Duration,
     /// The half-width of a cell's 95 % interval, as a part of its median, at which it is left.
     pub narrow: f64,
-    /// Of the prompts.
+    /// Of the lengths of traffic.
     pub seed: u64,
     /// Limits that the device does not tell, or that are known better.
     pub known: Limits,

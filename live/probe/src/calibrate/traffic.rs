@@ -31,7 +31,7 @@ pub(crate) struct Room {
     pub context_max: u32,
     pub kv_tokens: Option<u64>,
     pub step_tokens_max: u32,
-    /// Of lengths and prompts.
+    /// Of lengths.
     pub seed: u64,
 }
 
