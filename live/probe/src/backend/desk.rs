@@ -1,47 +1,55 @@
-//! The task that owns the engine, and how others ask it for something.
+//! The thread that owns the engine, and how others ask it for something.
+//!
+//! It is a thread and no task: the runtime's timers go by whole milliseconds, which a step of three
+//! cannot be measured with.
 
-use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::{io, thread};
 
 use plimsoll_base::BackendSample;
 use plimsoll_sim::model::EngineModel;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::watch;
 
 use super::machine::{Machine, Order, Work};
 use super::steps::StepBook;
 use super::wall::WallClock;
 
-/// Requests on their way to the engine.
-const INTAKE_MAX: usize = 1_024;
+/// What the engine's thread is told.
+#[derive(Debug)]
+enum Call {
+    /// A request comes.
+    Work(Work),
+    /// One has left.
+    Left,
+}
 
 /// Where requests are handed in.
 #[derive(Debug)]
 pub(super) struct Desk {
-    intake: mpsc::Sender<Work>,
-    bell: Arc<Notify>,
+    intake: mpsc::Sender<Call>,
     sample: watch::Receiver<BackendSample>,
     book: StepBook,
     clock: WallClock,
 }
 
 impl Desk {
-    /// Starts the task that owns the engine; it ends with the desk.
-    pub fn open(model: &EngineModel, speed: f64) -> Desk {
-        let (intake, works) = mpsc::channel(INTAKE_MAX);
-        let bell = Arc::new(Notify::new());
+    /// Starts the thread that owns the engine; it ends with the desk.
+    pub fn open(model: &EngineModel, speed: f64) -> io::Result<Desk> {
+        let (intake, calls) = mpsc::channel();
         let book = StepBook::default();
         let machine = Machine::new(model, book.clone());
         let (publish, sample) = watch::channel(machine.sample());
         let clock = WallClock::start(speed);
-        tokio::spawn(drive(machine, clock, (works, Arc::clone(&bell)), publish));
-        Desk { intake, bell, sample, book, clock }
+        let body = move || drive(machine, clock, &calls, &publish);
+        thread::Builder::new().name("engine".into()).spawn(body)?;
+        Ok(Desk { intake, sample, book, clock })
     }
 
     /// Hands in a request; `None` if the engine is gone.
-    pub async fn submit(&self, order: Order) -> Option<Ticket> {
+    pub fn submit(&self, order: Order) -> Option<Ticket> {
         let (delivered, tokens) = watch::channel(0);
-        let ticket = Ticket { tokens, _bell: Bell(Arc::clone(&self.bell)) };
-        self.intake.send(Work { order, delivered }).await.ok()?;
-        Some(ticket)
+        self.intake.send(Call::Work(Work { order, delivered })).ok()?;
+        Some(Ticket { tokens, _bell: Bell(self.intake.clone()) })
     }
 
     /// The steps from a number on.
@@ -72,44 +80,39 @@ impl Ticket {
 }
 
 #[derive(Debug)]
-struct Bell(Arc<Notify>);
+struct Bell(mpsc::Sender<Call>);
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.0.notify_one();
+        // Without an engine there is nothing to take back.
+        let _ = self.0.send(Call::Left);
     }
 }
 
 /// Keeps the engine in step with the wall.
-async fn drive(
+fn drive(
     mut machine: Machine,
     clock: WallClock,
-    (mut works, bell): (mpsc::Receiver<Work>, Arc<Notify>),
-    publish: watch::Sender<BackendSample>,
+    calls: &mpsc::Receiver<Call>,
+    publish: &watch::Sender<BackendSample>,
 ) {
     loop {
-        let due = machine.due().map(|at| clock.instant(at));
-        let step = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
-        let work = tokio::select! {
-            () = step => None,
-            () = bell.notified() => None,
-            work = works.recv() => match work {
-                Some(work) => Some(work),
-                None => return,
-            },
+        let call = match machine.due() {
+            Some(due) => calls.recv_timeout(clock.until(due)),
+            None => calls.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let now = clock.now();
         machine.catch_up(now);
-        if let Some(work) = work {
-            machine.submit(work);
-            while let Ok(work) = works.try_recv() {
-                machine.submit(work);
+        match call {
+            Ok(call) => {
+                for call in std::iter::once(call).chain(calls.try_iter()) {
+                    if let Call::Work(work) = call {
+                        machine.submit(work);
+                    }
+                }
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         machine.cancel_left(now);
         machine.begin(now);

@@ -62,7 +62,7 @@ pub(super) async fn infer(
         Some(Fault::WrongType) => return Ok(page()),
         _ => {}
     }
-    let Some(ticket) = shared.desk.submit(ask.order).await else {
+    let Some(ticket) = shared.desk.submit(ask.order) else {
         return Ok(broken(StatusCode::SERVICE_UNAVAILABLE));
     };
     match ask.streams {

@@ -12,7 +12,7 @@
 //!
 //! The words of the prompt are for what comes through a gateway that passes on no strange header.
 //!
-//! The engine is owned by one task ([`desk`]); everything else asks it. Everything has a limit:
+//! The engine is owned by one thread ([`desk`]); everything else asks it. Everything has a limit:
 //! connections, bodies, how long it takes to read a request; and a stream holds a counter, not
 //! tokens, however slowly it is read.
 
@@ -93,7 +93,7 @@ fn open(model: EngineModel, settings: Settings) -> io::Result<Opened> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (listener, shared) = runtime.block_on(async {
         let listener = TcpListener::bind(settings.listen).await?;
-        Ok::<_, io::Error>((listener, Arc::new(Shared::new(&model, settings))))
+        Ok::<_, io::Error>((listener, Arc::new(Shared::new(&model, settings)?)))
     })?;
     let addr = listener.local_addr()?;
     Ok((runtime, listener, shared, addr))

@@ -1,5 +1,6 @@
 //! Connections, and what they share.
 
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -44,20 +45,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Starts the engine, on the runtime that runs.
-    pub fn new(engine: &EngineModel, settings: Settings) -> Shared {
+    /// Starts the engine.
+    pub fn new(engine: &EngineModel, settings: Settings) -> io::Result<Shared> {
         let Settings { model, speed, kind, faults, limits, stream_interval, steps, .. } = settings;
-        Shared {
+        Ok(Shared {
             kind,
             limits,
             stream_interval: stream_interval.max(1),
             context_max: engine.context_max,
-            desk: Desk::open(engine, speed),
+            desk: Desk::open(engine, speed)?,
             books: Books::default(),
             described: (steps == Steps::Told).then(|| described(engine)),
             model,
             faults: RwLock::new(faults),
-        }
+        })
     }
 
     /// The name of its model.

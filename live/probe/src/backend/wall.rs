@@ -1,9 +1,8 @@
 //! The one place where wall time and the engine's [`Time`] become each other.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_base::Time;
-use tokio::time::Instant;
 
 /// The engine's clock: as fast as the wall's times `speed`.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +26,10 @@ impl WallClock {
         // `as` saturates.
         (at.secs_f64() / self.speed * 1e9) as u64
     }
-    /// When it will show `at`; a day from now where that cannot be said.
-    pub fn instant(&self, at: Time) -> Instant {
+    /// How long it is until it shows `at`; a day where that cannot be said.
+    pub fn until(&self, at: Time) -> Duration {
         let span = Duration::try_from_secs_f64(at.secs_f64() / self.speed).ok();
-        let instant = span.and_then(|span| self.start.checked_add(span));
-        instant.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
+        let most = Duration::from_secs(86_400);
+        span.map_or(most, |span| span.saturating_sub(self.start.elapsed()).min(most))
     }
 }

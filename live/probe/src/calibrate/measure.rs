@@ -16,6 +16,8 @@ use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, 
 /// Decode steps that make one observation: enough that the client's jitter at its two ends is
 /// small, few enough that there are several a run.
 const WINDOW: usize = 8;
+/// Tokens of an answer of which only the first is looked at: one more shows that it was a first.
+const SHORT: u32 = 2;
 /// What is taken where a device does not tell and nothing was said, as vLLM has it.
 const STEP_TOKENS_ASSUMED: u32 = 2_048;
 const SEATS_ASSUMED: u32 = 32;
@@ -35,6 +37,8 @@ pub(super) struct Measured<'a> {
     seen: Vec<Observation>,
     /// Steps as the engine tells them.
     steps: Vec<Observation>,
+    /// How many steps ago the engine computed a prompt, as in a step's shape.
+    behind: u32,
     /// The most sequences that were seen to decode together.
     together: u32,
     delays: Delays,
@@ -73,6 +77,7 @@ impl<'a> Measured<'a> {
             values: Vec::new(),
             seen: Vec::new(),
             steps: Vec::new(),
+            behind: 0,
             together: 1,
             delays: Delays::default(),
         }
@@ -119,12 +124,14 @@ impl<'a> Measured<'a> {
         Ok(())
     }
 
-    /// Measures the reference: one sequence that decodes. Returns the times of a step.
+    /// Measures the reference: one sequence that decodes. Returns the times of a step, without the
+    /// first, which its prompt makes longer.
     pub fn reference(&mut self) -> Result<Vec<f64>, CalibrateError> {
-        let answer = self.ask(16, STEPS + 4).wait()?;
+        let answer = self.ask(16, STEPS + 4 + WINDOW as u32).wait()?;
+        self.behind = 0;
         self.device.take_steps()?;
         let Some(tokens) = answer.tokens() else { return Ok(Vec::new()) };
-        let windows = tokens.windows(WINDOW + 1).step_by(WINDOW);
+        let windows = tokens.windows(WINDOW + 1).step_by(WINDOW).skip(1);
         Ok(windows.map(|times| nanos(times[0], times[WINDOW]) / WINDOW as f64).collect())
     }
 
@@ -167,6 +174,10 @@ impl<'a> Measured<'a> {
             Cell::Rested { prompt, rest } => self.rested(index, prompt, rest)?,
             Cell::Decode { sequences, prompt } => self.decode(index, sequences, prompt)?,
             Cell::Mixed { sequences, prompt } => self.mixed(index, sequences, prompt)?,
+        };
+        self.behind = match cell {
+            Cell::Prefill { .. } | Cell::Rested { .. } => SHORT,
+            Cell::Decode { .. } | Cell::Mixed { .. } => 0,
         };
         let steps = self.device.take_steps()?.unwrap_or_default();
         self.steps.extend(steps.iter().filter_map(|step| Observation::of_step(index, step)));
@@ -220,7 +231,7 @@ impl<'a> Measured<'a> {
     }
 
     fn prefill(&mut self, index: usize, prompt: u32) -> Result<Seen, CalibrateError> {
-        let answer = self.ask(prompt, 2).wait()?;
+        let answer = self.ask(prompt, SHORT).wait()?;
         let Some(value) = self.alone(index, &answer, 0) else { return Ok(Seen::default()) };
         self.delays.accepted.push(nanos(answer.sent, answer.accepted));
         let seen = self.seen.len() - 1;
@@ -235,9 +246,10 @@ impl<'a> Measured<'a> {
         prompt: u32,
         rest: Duration,
     ) -> Result<Seen, CalibrateError> {
-        let before = self.ask(16, 2).wait()?;
+        let before = self.ask(16, SHORT).wait()?;
+        self.behind = SHORT;
         std::thread::sleep(rest);
-        let answer = self.ask(prompt, 2).wait()?;
+        let answer = self.ask(prompt, SHORT).wait()?;
         let idle = answer.sent.saturating_since(before.ended).nanos();
         let Some(value) = self.alone(index, &answer, idle) else { return Ok(Seen::default()) };
         Ok((vec![value], vec![before, answer]))
@@ -247,8 +259,8 @@ impl<'a> Measured<'a> {
     fn alone(&mut self, index: usize, answer: &Answer, idle: u64) -> Option<f64> {
         let mut one = Observation::of(index);
         let budget = u64::from(self.pace.step_tokens_max);
-        one.add_prompt(u64::from(answer.usage.prompt_tokens), budget, (0, 0));
-        one.add_rest(idle);
+        let first = BatchShape { prefill_behind: self.behind, idle, ..BatchShape::default() };
+        one.add_prompt(u64::from(answer.usage.prompt_tokens), budget, first);
         one.sums[Feature::Requests as usize] = 1.0;
         one.nanos = nanos(answer.sent, answer.first_token()?);
         self.seen.push(one);
@@ -333,8 +345,7 @@ impl<'a> Measured<'a> {
         for step in 0..plain {
             one.add(lanes.shape(from + step as usize));
         }
-        let context = lanes.shape(from + plain as usize).context;
-        one.add_prompt(prompt, budget, (sequences, context));
+        one.add_prompt(prompt, budget, lanes.shape(from + plain as usize));
         one.nanos = nanos(reference[from], reference[to]);
         if one.nanos <= 0.0 {
             return None;

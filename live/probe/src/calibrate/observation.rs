@@ -131,25 +131,18 @@ impl Observation {
         }
     }
 
-    /// The first step came behind a rest of so many ns.
-    pub fn add_rest(&mut self, idle: u64) {
-        let shape = BatchShape { idle, ..BatchShape::default() };
-        self.sums[Feature::AfterIdle as usize] += shape.after_idle();
-    }
-
-    /// Adds the steps of a prompt that is computed in chunks, alone or beside sequences that
-    /// decode with so much context when it begins.
-    pub fn add_prompt(&mut self, tokens: u64, chunk_max: u64, decoding: (u64, u64)) {
-        let (sequences, mut context) = decoding;
-        let (mut computed, mut prefill_behind) = (0, 0);
+    /// Adds the steps of a prompt that is computed in chunks; `first` tells what else its first step
+    /// computes and what it follows.
+    pub fn add_prompt(&mut self, tokens: u64, chunk_max: u64, first: BatchShape) {
+        let mut computed = 0;
+        let mut shape = first;
         while computed < tokens {
-            let prefill = chunk_max.max(1).min(tokens - computed);
-            let pairs = prefill * computed + prefill * (prefill + 1) / 2;
-            let shape = BatchShape { prefill, pairs, sequences, context, prefill_behind, idle: 0 };
+            shape.prefill = chunk_max.max(1).min(tokens - computed);
+            shape.pairs = shape.prefill * computed + shape.prefill * (shape.prefill + 1) / 2;
             self.add(shape);
-            prefill_behind = shape.behind(1);
-            computed += prefill;
-            context += sequences;
+            computed += shape.prefill;
+            shape.context += shape.sequences;
+            (shape.prefill_behind, shape.idle) = (shape.behind(1), 0);
         }
     }
 }
