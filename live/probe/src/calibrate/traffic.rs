@@ -21,6 +21,8 @@ const OUTPUTS: [u32; 2] = [16, 128];
 /// How long a lane rests behind a request, as a multiple of what that took, part by part: so that
 /// batches of all sizes occur.
 const RESTS: [f64; 4] = [3.0, 1.0, 0.3, 0.0];
+/// Fewer requests that came while others decoded say too little of what a request costs.
+const TRIES_MIN: usize = 40;
 /// The longest that a lane sleeps without looking whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -142,51 +144,78 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Seen {
     sent: Time,
     prompt: u64,
-    tokens: Vec<Time>,
+    /// Which steps ended with its tokens.
+    steps: Vec<usize>,
 }
 
-/// The steps of an engine that tells none, as far as the tokens of all its answers show them: one
-/// ends where tokens come, and each sequence gets one a step. Left out are those of which it cannot
-/// be known what they computed: the first after an idle time, those in which a request may have been
-/// computed in part (`step_tokens_max` tokens fit a step, and `seats` sequences), and those around a
-/// sequence that misses a step.
-pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32)) -> Vec<Step> {
-    let seen = |answer: &Answer| {
-        let tokens = answer.tokens().filter(|tokens| !tokens.is_empty())?;
-        Some(Seen { sent: answer.sent, prompt: answer.usage.prompt_tokens.into(), tokens })
-    };
-    let all: Option<Vec<Seen>> = answers.iter().map(seen).collect();
-    let Some(all) = all else { return Vec::new() };
-    let ends = ends(&all);
-    let at = |time: Time| ends.partition_point(|end| *end <= time).saturating_sub(1);
-    // What each step computes, and which cannot be known.
-    let mut shapes = vec![BatchShape::default(); ends.len()];
-    let mut unknown = vec![false; ends.len()];
-    for one in &all {
-        let steps: Vec<usize> = one.tokens.iter().map(|token| at(*token)).collect();
-        for (delivered, two) in (1..).zip(steps.windows(2)) {
-            let [from, to] = [two[0], two[1]];
-            match to == from + 1 {
-                true => {
-                    shapes[to].sequences += 1;
-                    shapes[to].context += one.prompt + delivered - 1;
+/// What tokens show of the steps of an engine: one ends where tokens come, and each sequence gets one
+/// a step.
+struct Timeline {
+    all: Vec<Seen>,
+    ends: Vec<Time>,
+    /// What the step computes that ends there.
+    shapes: Vec<BatchShape>,
+}
+
+impl Timeline {
+    /// `None` where tokens cannot be told apart.
+    fn of(answers: &[Answer]) -> Option<Timeline> {
+        let tokens: Vec<Vec<Time>> = answers
+            .iter()
+            .map(|answer| answer.tokens().filter(|tokens| !tokens.is_empty()))
+            .collect::<Option<_>>()?;
+        let ends = ends(&tokens);
+        let at = |time: &Time| ends.partition_point(|end| end <= time).saturating_sub(1);
+        let seen = |(answer, tokens): (&Answer, &Vec<Time>)| Seen {
+            sent: answer.sent,
+            prompt: answer.usage.prompt_tokens.into(),
+            steps: tokens.iter().map(at).collect(),
+        };
+        let all: Vec<Seen> = answers.iter().zip(&tokens).map(seen).collect();
+        let mut shapes = vec![BatchShape::default(); ends.len()];
+        for one in &all {
+            let first = &mut shapes[one.steps[0]];
+            first.prefill += one.prompt;
+            first.pairs += one.prompt * (one.prompt + 1) / 2;
+            for (delivered, two) in (1..).zip(one.steps.windows(2)) {
+                // Where it misses a step, nobody asks for what these compute.
+                if two[1] == two[0] + 1 {
+                    shapes[two[1]].sequences += 1;
+                    shapes[two[1]].context += one.prompt + delivered - 1;
                 }
-                false => unknown[from..=to].fill(true),
             }
         }
-        let first = steps[0];
-        shapes[first].prefill += one.prompt;
-        shapes[first].pairs += one.prompt * (one.prompt + 1) / 2;
+        BatchShape::follow(0, shapes.iter_mut());
+        Some(Timeline { all, ends, shapes })
+    }
+
+    /// The first step that begins when it is sent or later.
+    fn next_of(&self, one: &Seen) -> usize {
+        self.ends.partition_point(|end| *end < one.sent) + 1
+    }
+}
+
+/// The steps of an engine that tells none, as far as the tokens of all its answers show them. Left
+/// out are those of which it cannot be known what they computed: the first after an idle time, those
+/// in which a request may have been computed in part (`step_tokens_max` tokens fit a step, and
+/// `seats` sequences), and those around a sequence that misses a step.
+pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32)) -> Vec<Step> {
+    let Some(timeline) = Timeline::of(answers) else { return Vec::new() };
+    let Timeline { all, ends, shapes } = &timeline;
+    let mut unknown = vec![false; ends.len()];
+    for one in all {
+        for two in one.steps.windows(2).filter(|two| two[1] != two[0] + 1) {
+            unknown[two[0]..=two[1]].fill(true);
+        }
+        let first = one.steps[0];
         // It was there when these steps began, and no token came of them.
-        let sent = ends.partition_point(|end| *end < one.sent) + 1;
-        for step in sent..first {
-            let is_full = shapes[step].sequences >= u64::from(seats);
-            unknown[step] |= !is_full;
+        let next = timeline.next_of(one);
+        for step in next..first {
+            unknown[step] |= shapes[step].sequences < u64::from(seats);
         }
         // It came while the step ran in which it ended: the client's clock and the engine's differ.
-        unknown[first] |= sent > first;
+        unknown[first] |= next > first;
     }
-    BatchShape::follow(0, shapes.iter_mut());
     let fits = |shape: &BatchShape| shape.prefill + shape.sequences <= u64::from(step_tokens_max);
     (1..ends.len())
         .filter(|step| !unknown[*step] && shapes[*step].sequences > 0 && fits(&shapes[*step]))
@@ -197,15 +226,75 @@ pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32))
         .collect()
 }
 
+/// What a request costs beside steps of an engine that is busy, in ns: how long before a step begins
+/// it has to be sent to be in it, on average. `None` where too few came while others decoded.
+///
+/// Each request tells of each step that began behind its sending whether it was in time for that;
+/// what is not known, the time that it needed, lies between (interval censoring). The distribution of
+/// that time is the one of greatest likelihood, an isotonic regression of being in time on the time
+/// there was (Ayer et al. 1955).
+pub(super) fn request_cost(
+    answers: &[Answer],
+    (step_tokens_max, seats): (u32, u32),
+) -> Option<f64> {
+    let timeline = Timeline::of(answers)?;
+    // What there is to compute in each step: all that was there and had no token yet.
+    let mut waiting = vec![(0, 0); timeline.ends.len()];
+    for one in &timeline.all {
+        for step in timeline.next_of(one).min(one.steps[0])..=one.steps[0] {
+            waiting[step].0 += one.prompt;
+            waiting[step].1 += 1;
+        }
+    }
+    // Where nobody decodes the step begins when the request is there; where there is no room for all,
+    // some wait for that.
+    let is_known = |step: usize| {
+        let (sequences, (tokens, requests)) = (timeline.shapes[step].sequences, waiting[step]);
+        sequences > 0
+            && sequences + tokens <= step_tokens_max.into()
+            && sequences + requests <= seats.into()
+    };
+    let mut tries = Vec::new();
+    for one in &timeline.all {
+        let steps = timeline.next_of(one)..=one.steps[0];
+        for step in steps.filter(|step| is_known(*step)) {
+            tries.push((nanos(one.sent, timeline.ends[step - 1]), step == one.steps[0]));
+        }
+    }
+    (tries.iter().filter(|(_, is_in)| *is_in).count() >= TRIES_MIN).then(|| mean_needed(tries))
+}
+
+/// The mean of a time of which it is known whether it was at most each of these.
+fn mean_needed(mut tries: Vec<(f64, bool)>) -> f64 {
+    tries.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Blocks of (which part was in time, how many, from where), rising.
+    let mut blocks: Vec<(f64, f64, f64)> = Vec::new();
+    for (time, is_in) in tries {
+        let mut block = (f64::from(u8::from(is_in)), 1.0, time);
+        while let Some(before) = blocks.pop_if(|before| before.0 >= block.0) {
+            let count = before.1 + block.1;
+            block = ((before.0 * before.1 + block.0 * block.1) / count, count, before.2);
+        }
+        blocks.push(block);
+    }
+    // The part that needs more than a time, over all times.
+    let (mut from, mut late, mut mean) = (0.0, 1.0, 0.0);
+    for (part, _, time) in blocks {
+        mean += late * (time - from);
+        (from, late) = (time, 1.0 - part);
+    }
+    mean
+}
+
 /// When steps ended: the first of the tokens that came together.
-fn ends(all: &[Seen]) -> Vec<Time> {
-    let gaps = all.iter().flat_map(|one| one.tokens.windows(2));
+fn ends(all: &[Vec<Time>]) -> Vec<Time> {
+    let gaps = all.iter().flat_map(|one| one.windows(2));
     let gaps: Vec<f64> = gaps.map(|two| nanos(two[0], two[1])).collect();
     if gaps.is_empty() {
         return Vec::new();
     }
     let together = Span::from_nanos((median(&gaps) / 2.0) as u64);
-    let mut tokens: Vec<Time> = all.iter().flat_map(|one| &one.tokens).copied().collect();
+    let mut tokens: Vec<Time> = all.iter().flatten().copied().collect();
     tokens.sort_unstable();
     let mut ends: Vec<Time> = Vec::new();
     for token in tokens {
@@ -277,6 +366,45 @@ mod tests {
         let missed = answer(90, 10, &[100, 120, 150]);
         let known = [(120, 150, [0, 0, 2, 12 + 11, 3]), (150, 160, [0, 0, 1, 13, 4])];
         assert_eq!(seen(&[first, missed], (512, 8)), known);
+    }
+
+    #[test]
+    fn what_a_request_needs_is_found_between_what_was_enough_and_what_was_not() {
+        let mut stream =
+            Stream::new(StreamKey { seed: 1, replication: 0, name: "tries", entity: 0 });
+        for (least, most) in [(5.0, 5.0), (0.0, 20.0), (0.0, 0.0)] {
+            let mut tries = Vec::new();
+            for _ in 0..2_000 {
+                let needed = least + stream.uniform() * (most - least);
+                let mut time = 30.0 * stream.uniform();
+                tries.push((time, needed <= time));
+                while needed > time {
+                    time += 30.0;
+                    tries.push((time, needed <= time));
+                }
+            }
+            let (found, wanted) = (mean_needed(tries), f64::midpoint(least, most));
+            assert!((found - wanted).abs() < 0.5, "{found} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_misses_a_step_needed_more_than_it_had() {
+        // One decodes all the time, a step each 10 ms; others come 3 and 8 ms before a step begins,
+        // and only the latter are in time.
+        let tokens: Vec<u64> = (10..1_200).map(|step| 10 * step).collect();
+        let mut answers = vec![answer(80, 10, &tokens)];
+        for request in 0..50 {
+            let base = 1_000 + 200 * request;
+            answers.push(answer(base + 2, 20, &[base + 20, base + 30]));
+            answers.push(answer(base + 107, 20, &[base + 130, base + 140]));
+        }
+        let cost = request_cost(&answers, (512, 8)).expect("there are enough");
+        assert!((3e6..=8e6).contains(&cost), "{cost}");
+        assert_eq!(request_cost(&answers[..20], (512, 8)), None, "too few");
+        // Where there was no room for them, nothing is known of those that were late.
+        let cost = request_cost(&answers, (12, 8));
+        assert_eq!(cost, None);
     }
 
     #[test]
