@@ -210,9 +210,12 @@ fn tell(profile: &Profile, path: &Path, remarks: &[String]) -> Result<(), Failur
     )?;
     let overheads = profile.overheads;
     if profile.method != Method::Log {
+        let busy = overheads.busy.map_or_else(String::new, |busy| {
+            format!(" ({:.2} ms while others are computed)", busy / 1e6)
+        });
         writeln!(
             out,
-            "a request costs {:.2} ms beside steps, a further token of a step {:.1} us",
+            "a request costs {:.2} ms beside steps{busy}, a further token of a step {:.1} us",
             overheads.request / 1e6,
             overheads.chunk / 1e3
         )?;

@@ -67,8 +67,10 @@ pub struct CalibrationRangeSpec {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverheadSpec {
-    /// From sending it to its first token.
+    /// From sending it to its first token, where it is alone.
     pub request: SpanValue,
+    /// The same on average where others are computed, if enough such were seen.
+    pub busy: Option<SpanValue>,
     /// From sending it to the head of the answer.
     pub accepted: SpanValue,
     /// From sending it to the first byte of the answer's body.

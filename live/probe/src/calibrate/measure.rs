@@ -54,8 +54,8 @@ struct Delays {
     told: Vec<f64>,
     /// Of prompts alone, from sending to the first token without the steps that were told.
     request: Vec<f64>,
-    /// Of requests in traffic, on average.
-    in_traffic: Option<f64>,
+    /// Of requests that came while others were computed, on average.
+    busy: Option<f64>,
 }
 
 impl<'a> Measured<'a> {
@@ -220,7 +220,7 @@ impl<'a> Measured<'a> {
         let seed = self.settings.seed;
         let room = Room { seats, context_max, kv_tokens, step_tokens_max, seed };
         let (steps, answers) = traffic_steps(self.device, room, time, watch)?;
-        self.delays.in_traffic = request_cost(&answers, (step_tokens_max, seats));
+        self.delays.busy = request_cost(&answers, (step_tokens_max, seats));
         let plan = self.values.len();
         let all = steps.iter().filter_map(|step| Observation::of_traffic(plan, step));
         match self.tells_steps {
@@ -427,9 +427,7 @@ impl<'a> Measured<'a> {
         }
     }
 
-    /// What a request costs beside steps, where steps cost what `predict` says: in traffic, if enough
-    /// of it was seen. A server that computes steps and takes requests on the same cores has less time
-    /// for these then than for one that is alone.
+    /// What a request costs beside steps, where steps cost what `predict` says.
     pub fn overheads(&self, predict: impl Fn(&Observation) -> f64) -> Overheads {
         let alone = |one: &&Observation| one.sums[Feature::Requests as usize] > 0.0;
         let request: Vec<f64> = match self.delays.request.is_empty() {
@@ -440,7 +438,8 @@ impl<'a> Measured<'a> {
         let first_byte: Vec<f64> =
             first_byte.map(|(index, nanos)| nanos - predict(&self.seen[*index])).collect();
         Overheads {
-            request: self.delays.in_traffic.unwrap_or_else(|| median(&request).max(0.0)),
+            request: median(&request).max(0.0),
+            busy: self.delays.busy,
             accepted: median(&self.delays.accepted),
             first_byte: median(&first_byte).max(0.0),
             chunk: median(&self.delays.chunk),

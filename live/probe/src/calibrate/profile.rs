@@ -26,8 +26,11 @@ pub struct Assumed {
 /// What a request costs beside steps, in ns, at the median.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Overheads {
-    /// From sending it to its first token, beside the steps.
+    /// From sending it to its first token, beside the steps, where it is alone.
     pub request: f64,
+    /// The same on average where others are computed, if enough such were seen: from sending it to the
+    /// step that it enters, beside what is left of the step before.
+    pub busy: Option<f64>,
     /// From sending it to the head of the answer.
     pub accepted: f64,
     /// From sending it to the first byte of the answer's body, beside the steps.
@@ -263,16 +266,19 @@ impl Profile {
             "range = {{ prefill_tokens = {prefill}, sequences = {sequences}, context_tokens = \
              {context} }}"
         )?;
-        let Overheads { request, accepted, first_byte, chunk, delivery } = self.overheads;
-        let delivery = delivery.map(|nanos| format!(", delivery = {}", span(nanos)));
+        let Overheads { request, busy, accepted, first_byte, chunk, delivery } = self.overheads;
+        let perhaps = |name: &str, nanos: Option<f64>| {
+            nanos.map_or_else(String::new, |nanos| format!(", {name} = {}", span(nanos)))
+        };
         writeln!(
             out,
-            "overhead = {{ request = {}, accepted = {}, first_byte = {}, chunk = {}{} }}",
+            "overhead = {{ request = {}{}, accepted = {}, first_byte = {}, chunk = {}{} }}",
             span(request),
+            perhaps("busy", busy),
             span(accepted),
             span(first_byte),
             span(chunk),
-            delivery.unwrap_or_default()
+            perhaps("delivery", delivery)
         )?;
         writeln!(out, "assumed = {}", list(&self.assumed.notes))?;
         let tried = |(kind, error): &(super::Kind, f64)| {

@@ -226,7 +226,8 @@ impl<'a> Bench<'a> {
         let lens = Lens {
             classes: model.policy.classes.len(),
             warm_up: Time::ZERO + model.plan.warm_up,
-            request: overhead.request.0.secs_f64(),
+            request: [overhead.request, overhead.busy.unwrap_or(overhead.request)]
+                .map(|span| span.0.secs_f64()),
             delivery: overhead.delivery.map_or(0.0, |span| span.0.secs_f64()),
         };
         Ok(Bench {

@@ -17,8 +17,10 @@ pub(super) struct Lens {
     pub classes: usize,
     /// What arrives earlier does not count.
     pub warm_up: Time,
-    /// What a request costs beside steps until its first token, in seconds.
-    pub request: f64,
+    /// What a request costs beside steps until its first token, in seconds: one that the engine takes
+    /// up at once, and one that comes while others are computed. A server that computes steps and takes
+    /// requests on the same cores has less time for the latter.
+    pub request: [f64; 2],
     /// The part of it that lies behind the step, in seconds.
     pub delivery: f64,
 }
@@ -78,8 +80,9 @@ impl Lens {
             let (Some(class), Some(first)) = (record.class, record.ttft()) else { continue };
             let [ttft, _, tpot, e2e] = &mut sample.classes[class.index()];
             let arrived = record.arrived.secs_f64();
-            ttft.push(Timed { at: arrived, value: first.secs_f64() + self.request });
-            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + self.request });
+            let request = self.request[usize::from(record.started > record.dispatched)];
+            ttft.push(Timed { at: arrived, value: first.secs_f64() + request });
+            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + request });
             tpot.extend(record.tpot_secs().map(|value| Timed { at: arrived, value }));
         }
         for (class, gap) in &run.gaps {
