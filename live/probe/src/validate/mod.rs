@@ -34,7 +34,7 @@ use crate::device::{Device, DeviceError};
 use crate::telemetry::{Absent, Gauge};
 use arrivals::{Arrival, capacity, draw};
 use gpus::Gpus;
-use live::LiveRun;
+use live::{LiveRequest, LiveRun};
 use pace::{Pacer, drift};
 use sample::{Lens, Origin};
 use simulated::simulate;
@@ -411,7 +411,8 @@ impl<'a> Bench<'a> {
                 self.checks[at].add((steps, window.secs_f64()), cost, self.calibration.range);
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
-                    let replayed = simulate(&model, (&lived, drawn), Box::new(measured))?;
+                    let sent = as_sent(&lived, run);
+                    let replayed = simulate(&model, (&sent, drawn), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
@@ -522,4 +523,16 @@ impl<'a> Bench<'a> {
         }
         self.notes.dedup();
     }
+}
+
+/// The requests at the instants at which they went out: one that comes a moment too late for a step
+/// enters the next, and the runs part there.
+fn as_sent(arrivals: &[Arrival], run: &LiveRun) -> Vec<Arrival> {
+    let late = |(arrival, request): (&Arrival, &LiveRequest)| Arrival {
+        at: arrival.at.saturating_add(request.lag.unwrap_or(Span::ZERO)),
+        ..*arrival
+    };
+    let mut sent: Vec<Arrival> = arrivals.iter().zip(&run.requests).map(late).collect();
+    sent.sort_by_key(|arrival| (arrival.at, arrival.source.0));
+    sent
 }
