@@ -286,21 +286,30 @@ fn mean_needed(mut tries: Vec<(f64, bool)>) -> f64 {
     mean
 }
 
-/// When steps ended: the first of the tokens that came together.
+/// When steps ended: the first of the tokens that came of each. A sequence gets one token a step, so
+/// a second one is of another; and so is one that comes later than most steps take.
 fn ends(all: &[Vec<Time>]) -> Vec<Time> {
     let gaps = all.iter().flat_map(|one| one.windows(2));
     let gaps: Vec<f64> = gaps.map(|two| nanos(two[0], two[1])).collect();
     if gaps.is_empty() {
         return Vec::new();
     }
-    let together = Span::from_nanos((median(&gaps) / 2.0) as u64);
-    let mut tokens: Vec<Time> = all.iter().flatten().copied().collect();
+    let together = Span::from_nanos(median(&gaps) as u64);
+    let tokens =
+        all.iter().enumerate().flat_map(|(one, times)| times.iter().map(move |at| (*at, one)));
+    let mut tokens: Vec<(Time, usize)> = tokens.collect();
     tokens.sort_unstable();
     let mut ends: Vec<Time> = Vec::new();
-    for token in tokens {
-        if ends.last().is_none_or(|end| token.saturating_since(*end) > together) {
-            ends.push(token);
+    // Which step each sequence's latest token is of.
+    let mut latest = vec![0; all.len()];
+    for (at, one) in tokens {
+        let is_same = ends.last().is_some_and(|end| {
+            at == *end || latest[one] != ends.len() && at.saturating_since(*end) <= together
+        });
+        if !is_same {
+            ends.push(at);
         }
+        latest[one] = ends.len();
     }
     ends
 }
