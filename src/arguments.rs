@@ -612,9 +612,9 @@ pub struct CalibrateOptions {
     /// Whose server it is [default: what its metrics say]
     #[arg(long, value_enum)]
     pub kind: Option<ServerKind>,
-    /// Which of its models [default: the only one]; of `embedded` a folder with `config.json` and
-    /// `*.safetensors` of a Llama [default: random weights]
-    #[arg(long, value_name = "NAME|DIR")]
+    /// Which of its models [default: the only one]; of `embedded` a Llama, as a GGUF file or a folder
+    /// with `config.json` and `*.safetensors` [default: random weights]
+    #[arg(long, value_name = "NAME|PATH")]
     pub model: Option<String>,
     /// The environment variable that holds the server's API key
     #[arg(long, value_name = "NAME")]
@@ -688,9 +688,9 @@ pub struct ValidateOptions {
     /// Whose server it is [default: what its metrics say]
     #[arg(long, value_enum)]
     pub kind: Option<ServerKind>,
-    /// Which of its models [default: the only one]; of `embedded` a folder with `config.json` and
-    /// `*.safetensors` of a Llama [default: random weights]
-    #[arg(long, value_name = "NAME|DIR")]
+    /// Which of its models [default: the only one]; of `embedded` a Llama, as a GGUF file or a folder
+    /// with `config.json` and `*.safetensors` [default: random weights]
+    #[arg(long, value_name = "NAME|PATH")]
     pub model: Option<String>,
     /// The environment variable that holds the server's API key
     #[arg(long, value_name = "NAME")]

@@ -98,7 +98,7 @@ pub struct Target<'a> {
     pub backend: &'a str,
     /// Whose server it is, if it was said.
     pub kind: Option<ServerKind>,
-    /// Which of its models, if it was said; of `embedded` a folder with its weights.
+    /// Which of its models, if it was said; of `embedded` where its weights are.
     pub model: Option<&'a str>,
     /// The environment variable that holds its key.
     pub token_env: Option<&'a str>,

@@ -9,7 +9,7 @@ use super::observation::{Feature, Observation, nanos};
 use super::plan::{Cell, Pace, Plan, STEPS};
 use super::profile::{Assumed, Overheads};
 use super::statistics::{half_width, median, relative_spread};
-use super::traffic::{Room, request_cost, traffic_steps};
+use super::traffic::{Room, alone, request_cost, traffic_steps};
 use super::{CalibrateError, ROUNDS_MIN, Settings, Watch};
 use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, Prompt, Step};
 
@@ -225,7 +225,15 @@ impl<'a> Measured<'a> {
         let all = steps.iter().filter_map(|step| Observation::of_traffic(plan, step));
         match self.tells_steps {
             true => self.steps.extend(all),
-            false => self.seen.extend(all),
+            false => {
+                self.seen.extend(all);
+                let alone = alone(&answers, step_tokens_max);
+                self.seen.extend(alone.iter().filter_map(|step| {
+                    let mut one = Observation::of_traffic(plan, step)?;
+                    one.sums[Feature::Requests as usize] = 1.0;
+                    Some(one)
+                }));
+            }
         }
         if self.tells_steps {
             self.note_delivery(&steps, &answers);

@@ -226,6 +226,25 @@ pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32))
         .collect()
 }
 
+/// The steps of prompts that met an engine at rest and were computed alone, from sending them to their
+/// first tokens, as far as the tokens of all answers show them.
+pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
+    let Some(Timeline { all, ends, shapes }) = Timeline::of(answers) else { return Vec::new() };
+    let step = |one: &Seen| {
+        let (first, sent) = (one.steps[0], one.sent);
+        let (shape, before) = (shapes[first], ends[first.checked_sub(1)?]);
+        let is_alone = shape.prefill == one.prompt && shape.sequences == 0;
+        let idle = sent.saturating_since(before).nanos();
+        (is_alone && idle > 0 && one.prompt <= step_tokens_max.into()).then(|| Step {
+            start: sent,
+            end: ends[first],
+            delivered: ends[first],
+            shape: BatchShape { idle, ..shape },
+        })
+    };
+    all.iter().filter_map(step).collect()
+}
+
 /// What a request costs beside steps of an engine that is busy, in ns: how long before a step begins
 /// it has to be sent to be in it, on average. `None` where too few came while others decoded.
 ///
@@ -375,6 +394,24 @@ mod tests {
         let missed = answer(90, 10, &[100, 120, 150]);
         let known = [(120, 150, [0, 0, 2, 12 + 11, 3]), (150, 160, [0, 0, 1, 13, 4])];
         assert_eq!(seen(&[first, missed], (512, 8)), known);
+    }
+
+    #[test]
+    fn a_prompt_that_meets_an_engine_at_rest_is_seen_from_its_sending_on() {
+        let first = answer(80, 10, &[100, 110, 120]);
+        let rested = answer(150, 20, &[190, 200]);
+        let beside = answer(195, 30, &[230, 240]);
+        let seen = alone(&[first, rested, beside], 512);
+        let [step] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((step.start, step.end), (at(150), at(190)));
+        let wanted = BatchShape {
+            prefill: 20,
+            pairs: 210,
+            prefill_behind: 3,
+            idle: 30_000_000,
+            ..BatchShape::default()
+        };
+        assert_eq!(step.shape, wanted);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! long as that took. So a simulation of this device errs by its step times alone, never by rules
 //! of scheduling, and the steps that it tells are exact. One thread computes.
 
+mod gguf;
 mod model;
 mod weights;
 mod worker;
@@ -39,8 +40,8 @@ pub struct EmbeddedOptions {
     pub shape: Shape,
     /// Of its random weights.
     pub seed: u64,
-    /// A folder with other weights, `config.json` and `*.safetensors` of a Llama; its shape takes the
-    /// place of `shape`, and the context that it was made for bounds `context_max`.
+    /// Other weights of a Llama, a GGUF file, or a folder with `config.json` and `*.safetensors`; its
+    /// shape takes the place of `shape`, and the context that it was made for bounds `context_max`.
     pub weights: Option<PathBuf>,
     /// Sequences in a batch.
     pub seats: u32,
@@ -134,7 +135,7 @@ impl Embedded {
     /// to be had.
     pub fn open(options: &EmbeddedOptions) -> Result<Embedded, DeviceError> {
         let Loaded { model, shape, context_max } = match &options.weights {
-            Some(folder) => weights::load(folder)?,
+            Some(path) => weights::load(path)?,
             None => Loaded {
                 model: Model::random(options.shape, options.seed),
                 shape: options.shape,
@@ -185,7 +186,7 @@ impl Embedded {
 
 fn describe(options: &EmbeddedOptions, engine: &EngineModel) -> Description {
     let Shape { layers, heads, head, hidden, vocabulary, .. } = options.shape;
-    let weights = options.weights.as_ref().and_then(|folder| folder.file_name());
+    let weights = options.weights.as_ref().and_then(|path| path.file_name());
     let weights = match weights {
         Some(name) => format!("weights={}", name.to_string_lossy()),
         None => format!("seed={}", options.seed),
