@@ -69,7 +69,7 @@ pub struct CalibrationRangeSpec {
 pub struct OverheadSpec {
     /// From sending it to its first token, where it is alone.
     pub request: SpanValue,
-    /// The same on average where others are computed, if enough such were seen.
+    /// The same where others are computed, if enough such were seen.
     pub busy: Option<SpanValue>,
     /// From sending it to the head of the answer.
     pub accepted: SpanValue,

@@ -54,7 +54,7 @@ struct Delays {
     told: Vec<f64>,
     /// Of prompts alone, from sending to the first token without the steps that were told.
     request: Vec<f64>,
-    /// Of requests that came while others were computed, on average.
+    /// Of requests that came while others were computed, at the median.
     busy: Option<f64>,
 }
 

@@ -28,7 +28,7 @@ pub struct Assumed {
 pub struct Overheads {
     /// From sending it to its first token, beside the steps, where it is alone.
     pub request: f64,
-    /// The same on average where others are computed, if enough such were seen: from sending it to the
+    /// The same where others are computed, if enough such were seen: from sending it to the
     /// step that it enters, beside what is left of the step before.
     pub busy: Option<f64>,
     /// From sending it to the head of the answer.
