@@ -426,7 +426,7 @@ mod tests {
                 }
             }
             let (found, wanted) = (median_needed(tries), f64::midpoint(least, most));
-            assert!((found - wanted).abs() < 1.0, "{found} for {wanted}");
+            assert!((found - wanted).abs() < 2.0, "{found} for {wanted}");
         }
     }
 
