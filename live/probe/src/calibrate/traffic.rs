@@ -143,6 +143,7 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// A request as its tokens show it.
 struct Seen {
     sent: Time,
+    first: Time,
     prompt: u64,
     /// Which steps ended with its tokens.
     steps: Vec<usize>,
@@ -168,6 +169,7 @@ impl Timeline {
         let at = |time: &Time| ends.partition_point(|end| end <= time).saturating_sub(1);
         let seen = |(answer, tokens): (&Answer, &Vec<Time>)| Seen {
             sent: answer.sent,
+            first: tokens[0],
             prompt: answer.usage.prompt_tokens.into(),
             steps: tokens.iter().map(at).collect(),
         };
@@ -246,7 +248,8 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
 }
 
 /// What a request costs beside steps of an engine that is busy, in ns: how long before a step begins
-/// it has to be sent to be in it, at the median. `None` where too few came while others decoded.
+/// it has to be sent to be in it, and how much later than the first of the step its token comes, both
+/// at the median. `None` where too few came while others decoded.
 ///
 /// Each request tells of each step that began behind its sending whether it was in time for that;
 /// what is not known, the time that it needed, lies between (interval censoring). The distribution of
@@ -273,14 +276,16 @@ pub(super) fn request_cost(
             && sequences + tokens <= step_tokens_max.into()
             && sequences + requests <= seats.into()
     };
-    let mut tries = Vec::new();
+    let (mut tries, mut behind) = (Vec::new(), Vec::new());
     for one in &timeline.all {
         let steps = timeline.next_of(one)..=one.steps[0];
         for step in steps.filter(|step| is_known(*step)) {
-            tries.push((nanos(one.sent, timeline.ends[step - 1]), step == one.steps[0]));
+            let is_in = step == one.steps[0];
+            tries.push((nanos(one.sent, timeline.ends[step - 1]), is_in));
+            behind.extend(is_in.then(|| nanos(timeline.ends[step], one.first)));
         }
     }
-    (tries.iter().filter(|(_, is_in)| *is_in).count() >= TRIES_MIN).then(|| median_needed(tries))
+    (behind.len() >= TRIES_MIN).then(|| median_needed(tries) + median(&behind))
 }
 
 /// The median of a time of which it is known whether it was at most each of these: a request may miss
