@@ -263,9 +263,10 @@ pub(super) fn request_cost(
     // What there is to compute in each step: all that was there and had no token yet.
     let mut waiting = vec![(0, 0); timeline.ends.len()];
     for one in &timeline.all {
-        for step in timeline.next_of(one).min(one.steps[0])..=one.steps[0] {
-            waiting[step].0 += one.prompt;
-            waiting[step].1 += 1;
+        let first = one.steps[0];
+        for (tokens, requests) in &mut waiting[timeline.next_of(one).min(first)..=first] {
+            *tokens += one.prompt;
+            *requests += 1;
         }
     }
     // Where nobody decodes the step begins when the request is there; where there is no room for all,
