@@ -224,7 +224,10 @@ impl<'a> Measured<'a> {
         let plan = self.values.len();
         let all = steps.iter().filter_map(|step| Observation::of_traffic(plan, step));
         match self.tells_steps {
-            true => self.steps.extend(all),
+            true => {
+                self.steps.extend(all);
+                self.note_delivery(&steps, &answers);
+            }
             false => {
                 self.seen.extend(all);
                 let alone = alone(&answers, step_tokens_max);
@@ -234,9 +237,6 @@ impl<'a> Measured<'a> {
                     Some(one)
                 }));
             }
-        }
-        if self.tells_steps {
-            self.note_delivery(&steps, &answers);
         }
         Ok(())
     }

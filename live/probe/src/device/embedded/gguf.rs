@@ -103,48 +103,59 @@ impl Gguf {
         let place = self.tensors.get(name);
         let place = place.ok_or_else(|| format!("there is no tensor `{name}`"))?;
         let count = place.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-        let (block, size) = match place.kind {
-            0 => (1, 4),
-            1 | 30 => (1, 2),
-            2 => (BLOCK, 2 + BLOCK / 2),
-            8 => (BLOCK, 2 + BLOCK),
-            kind => {
-                return Err(format!(
-                    "tensor `{name}` is of ggml's kind {kind}: F32, F16, BF16, Q8_0 and Q4_0 are read"
-                ));
-            }
+        // The tensor's bytes, of which so many hold a block of so many numbers.
+        let bytes = |block: usize, size: usize| {
+            let length = count.filter(|count| count.is_multiple_of(block))? / block;
+            let start = usize::try_from(place.offset).ok()?.checked_add(self.data)?;
+            self.bytes.get(start..start.checked_add(length.checked_mul(size)?)?)
         };
         let whole = || format!("tensor `{name}` is not whole");
-        let length = count.filter(|count| count.is_multiple_of(block));
-        let length = length.and_then(|count| (count / block).checked_mul(size));
-        let start = usize::try_from(place.offset).ok().and_then(|it| it.checked_add(self.data));
-        let range = start
-            .zip(length)
-            .and_then(|(start, length)| self.bytes.get(start..start.checked_add(length)?));
-        let blocks = range.ok_or_else(whole)?.chunks_exact(size);
-        let two = |bytes: &[u8]| [bytes[0], bytes[1]];
-        let half = |bytes: &[u8]| f16::from_le_bytes(two(bytes)).to_f32();
-        Ok(match place.kind {
-            0 => blocks.map(|it| f32::from_le_bytes([it[0], it[1], it[2], it[3]])).collect(),
-            1 => blocks.map(half).collect(),
-            30 => blocks.map(|bytes| bf16::from_le_bytes(two(bytes)).to_f32()).collect(),
-            8 => blocks
-                .flat_map(|bytes| {
-                    let scale = half(bytes);
-                    bytes[2..].iter().map(move |number| scale * f32::from(number.cast_signed()))
+        let plain = |size| bytes(1, size).ok_or_else(whole);
+        let blocks = |size: usize| {
+            let bytes = bytes(BLOCK, size).ok_or_else(whole)?;
+            Ok::<_, String>(bytes.chunks_exact(size).map(|block| {
+                let (scale, packed) = block.split_at(2);
+                (f16::from_le_bytes([scale[0], scale[1]]).to_f32(), packed)
+            }))
+        };
+        match place.kind {
+            0 => Ok(of_f32(plain(4)?)),
+            1 => Ok(of_f16(plain(2)?)),
+            30 => Ok(of_bf16(plain(2)?)),
+            8 => Ok(blocks(2 + BLOCK)?
+                .flat_map(|(scale, packed)| {
+                    packed.iter().map(move |number| scale * f32::from(number.cast_signed()))
                 })
-                .collect(),
+                .collect()),
             // Lower halves of bytes are the first half of a block.
-            _ => blocks
-                .flat_map(|bytes| {
-                    let (scale, packed) = (half(bytes), &bytes[2..]);
+            2 => Ok(blocks(2 + BLOCK / 2)?
+                .flat_map(|(scale, packed)| {
                     let first = packed.iter().map(|byte| byte & 15);
                     let numbers = first.chain(packed.iter().map(|byte| byte >> 4));
                     numbers.map(move |number| scale * (f32::from(number) - 8.0))
                 })
-                .collect(),
-        })
+                .collect()),
+            kind => Err(format!(
+                "tensor `{name}` is of ggml's kind {kind}: F32, F16, BF16, Q8_0 and Q4_0 are read"
+            )),
+        }
     }
+}
+
+/// Numbers of four bytes.
+pub(super) fn of_f32(bytes: &[u8]) -> Vec<f32> {
+    let four = bytes.chunks_exact(4);
+    four.map(|it| f32::from_le_bytes([it[0], it[1], it[2], it[3]])).collect()
+}
+
+/// Numbers of two bytes, as IEEE has them.
+pub(super) fn of_f16(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(2).map(|it| f16::from_le_bytes([it[0], it[1]]).to_f32()).collect()
+}
+
+/// Numbers of two bytes, the upper ones of four.
+pub(super) fn of_bf16(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(2).map(|it| bf16::from_le_bytes([it[0], it[1]]).to_f32()).collect()
 }
 
 fn cut_off() -> String {

@@ -3,13 +3,12 @@
 
 use std::path::Path;
 
-use half::{bf16, f16};
 use ndarray::{Array2, Axis};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::gguf::{Entry, Gguf};
+use super::gguf::{Entry, Gguf, of_bf16, of_f16, of_f32};
 use super::model::{Layer, Model, Shape};
 use crate::device::DeviceError;
 
@@ -295,14 +294,10 @@ impl Tensors<'_> {
         if found.shape() != shape {
             return other(name, found.shape());
         }
-        let two = || found.data().chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
         match found.dtype() {
-            Dtype::F32 => {
-                let four = found.data().chunks_exact(4);
-                Ok(four.map(|it| f32::from_le_bytes([it[0], it[1], it[2], it[3]])).collect())
-            }
-            Dtype::F16 => Ok(two().map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect()),
-            Dtype::BF16 => Ok(two().map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect()),
+            Dtype::F32 => Ok(of_f32(found.data())),
+            Dtype::F16 => Ok(of_f16(found.data())),
+            Dtype::BF16 => Ok(of_bf16(found.data())),
             other => Err(format!("tensor `{name}` is of {other:?}: F32, F16 and BF16 are read")),
         }
     }
@@ -408,7 +403,6 @@ mod tests {
     /// The same as a GGUF file of numbers of a kind, with one entry of its description changed.
     fn written_as_gguf(folder: &tempfile::TempDir, kind: u32, change: (&str, Entry)) -> PathBuf {
         let mut file = Writer::default();
-        let texts = [("general.architecture", "llama")];
         let counts = [
             ("llama.embedding_length", 32),
             ("llama.feed_forward_length", 48),
@@ -417,10 +411,12 @@ mod tests {
             ("llama.attention.head_count_kv", 2),
             ("llama.context_length", 128),
         ];
-        let texts = texts.map(|(name, text)| (name, Entry::Text(text.to_owned())));
         let counts = counts.map(|(name, count)| (name, Entry::Count(count)));
-        let epsilon = ("llama.attention.layer_norm_rms_epsilon", Entry::Float(1e-5));
-        let all = texts.into_iter().chain(counts).chain([epsilon]);
+        let others = [
+            ("general.architecture", Entry::Text("llama".to_owned())),
+            ("llama.attention.layer_norm_rms_epsilon", Entry::Float(1e-5)),
+        ];
+        let all = counts.into_iter().chain(others);
         for (name, entry) in all.filter(|(name, _)| *name != change.0) {
             file.entry(name, &entry);
         }
