@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_gateway::{Gateway, Keys, Running};
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Limits, Settings};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -101,17 +101,12 @@ fn engine(seats: u32) -> EngineModel {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 1e6,
-            prefill_step: 0.0,
             prefill: 10.0,
             sequence: 10.0,
-            context: 0.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     }
 }
 

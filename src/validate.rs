@@ -59,27 +59,35 @@ pub fn validate(options: &ValidateOptions) -> Result<ExitCode, Failure> {
     let bar = Bar::new(options.quiet);
     let made = plimsoll_probe::validate::validate(&device, &study, &bar);
     bar.0.finish_and_clear();
-    let made = match made {
-        Err(ValidateError::Interrupted) => {
-            eprintln!("interrupted: nothing was written");
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
-        Err(ValidateError::Device(error)) => return Err(failure(error)),
-        Err(ValidateError::Scenario(message)) => return Err(Failure::Usage(message)),
-        Err(
-            error @ (ValidateError::Log(..) | ValidateError::Threads(_) | ValidateError::Driver),
-        ) => {
-            return Err(Failure::Broken(error.into()));
-        }
+    let mut made = match made {
+        Err(error) => return ended(error, "nothing was written"),
         Ok(made) => made,
     };
     keep(&out, logs.path(), &made).with_context(|| format!("writing to {}", path.display()))?;
     let study = made.validation.study(&made.lags);
     tell(&study, "validation", (Some(&path), template.as_ref()), options.format)?;
+    if let Some(error) = made.broke_off.take() {
+        return ended(error, "what is written is of the loads before");
+    }
     Ok(match made.validation.verdict.exit_code() {
         3 | 4 if options.no_gate => ExitCode::SUCCESS,
         code => ExitCode::from(code),
     })
+}
+
+/// How it ends that broke off.
+fn ended(error: ValidateError, left: &str) -> Result<ExitCode, Failure> {
+    match error {
+        ValidateError::Interrupted => {
+            eprintln!("interrupted: {left}");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        ValidateError::Device(error) => Err(failure(error)),
+        ValidateError::Scenario(message) => Err(Failure::Usage(message)),
+        ValidateError::Log(..) | ValidateError::Threads(_) | ValidateError::Driver => {
+            Err(Failure::Broken(error.into()))
+        }
+    }
 }
 
 /// Keeps raw numbers and logs.

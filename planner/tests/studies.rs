@@ -12,6 +12,7 @@ use plimsoll_planner::{
 use plimsoll_report::capacity::{CapacityPlan, PlanVerdict};
 use plimsoll_report::comparison::{Comparison, Evidence};
 use plimsoll_scenario::Scenario;
+use plimsoll_sim::model::{Affine, StepCostSpec};
 
 fn soak() -> u64 {
     let soak = std::env::var("PLIMSOLL_SOAK").ok().and_then(|text| text.parse().ok());
@@ -286,17 +287,7 @@ fn three_per_cent_are_found() {
     let scenario = variant(&COMPARED.scenario(), 2);
     let mut slower = scenario.clone();
     let engine = &mut slower.model.pools[0].engine;
-    engine.step_cost = plimsoll_sim::model::StepCostSpec::Affine {
-        base: 1.03e6,
-        prefill_step: 0.0,
-        prefill: 0.0,
-        sequence: 0.0,
-        context: 0.0,
-        pair: 0.0,
-        after_prefill: 0.0,
-        after_idle: 0.0,
-        prefill_curve: plimsoll_sim::model::Curve::NONE,
-    };
+    engine.step_cost = StepCostSpec::affine(Affine { base: 1.03e6, ..Affine::default() });
     for seed in 0..10 * soak() {
         let found =
             compared(&[("fast", scenario.clone()), ("slow", slower.clone())], &settings(10, seed));

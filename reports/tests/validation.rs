@@ -30,7 +30,7 @@ fn setting([engine, replayed, simulated]: [f64; 3], noise: f64) -> SettingSample
         live: vec![sample(1.0, (noise, 2)), sample(1.0, (noise, 3))],
         engine: vec![sample(engine, (0.0, 2)), sample(engine, (0.0, 3))],
         replayed: vec![sample(replayed, (0.0, 2)), sample(replayed, (0.0, 3))],
-        simulated: sample(simulated, (0.0, 4)),
+        simulated: vec![sample(simulated, (0.0, 4))],
     };
     SettingSample {
         policy: "fcfs".into(),

@@ -453,6 +453,8 @@ pub enum AdmissionSpec {
 pub struct StepNoiseSpec {
     /// Quantiles of the multiple, ascending: of n, the i-th is at (i − ½)/n.
     pub ratios: At<Items<f64>>,
+    /// The same for steps that compute prompt tokens. Default: `ratios`.
+    pub prefill_ratios: Option<At<Items<f64>>>,
     /// The part of the variance that lasts from step to step, from 0 to below 1. Default 0.
     pub lasting: Option<At<f64>>,
     /// Steps until that has decayed to 1/e. Default 1.
@@ -465,13 +467,16 @@ pub struct StepNoiseSpec {
 #[schemars(rename = "StepTimeSpec", tag = "kind")]
 pub enum StepTimeSpec {
     /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`, and
-    /// `prefill_step` where the step computes prompt tokens, and what is left of `after_prefill`
-    /// and `after_idle`; and `prefill_curve` at `p`.
+    /// `prefill_step` where the step computes prompt tokens, and `mixed_step` where it does so beside
+    /// sequences that decode, and what is left of `after_prefill`,
+    /// `after_idle` and `after_long_idle`; and `prefill_curve` at `p`.
     Affine {
         /// Every step.
         base: CoefficientValue,
         /// A step that computes prompt tokens, beside the base.
         prefill_step: Option<CoefficientValue>,
+        /// A step that computes prompt tokens beside sequences that decode.
+        mixed_step: Option<CoefficientValue>,
         /// A prompt token.
         prefill_token: Option<CoefficientValue>,
         /// A decoding sequence.
@@ -485,6 +490,8 @@ pub enum StepTimeSpec {
         after_prefill: Option<CoefficientValue>,
         /// A step of an engine that has rested for `t`: `t/(t + 60 ms)` of it.
         after_idle: Option<CoefficientValue>,
+        /// The same for long rests: `t/(t + 4 s)` of it.
+        after_long_idle: Option<CoefficientValue>,
         /// What prompt tokens cost where no line fits them: up to 12 points of tokens and time, such
         /// as `[[16, "3ms"], [64, "9ms"]]`; straight between them, from nothing at no tokens, and
         /// beyond the last as between the two before.

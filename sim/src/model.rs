@@ -166,63 +166,44 @@ impl EngineModel {
         let most =
             |[linear, square]: [f64; 2], x: f64| linear.max(0.0) * x + square.max(0.0) * x * x;
         let nanos = match self.step_cost {
-            StepCostSpec::Affine {
-                base,
-                prefill_step,
-                prefill: token,
-                sequence,
-                context: kv,
-                pair,
-                after_prefill,
-                after_idle,
-                prefill_curve,
-            } => {
+            StepCostSpec::Affine { terms, prefill_curve } => {
                 let pairs = prefill * f64::from(self.context_max);
-                base + prefill_step
+                terms.base
+                    + terms.prefill_step
+                    + terms.mixed_step
                     + prefill_curve.most(self.step_tokens_max)
-                    + token * prefill
-                    + sequence * sequences
-                    + kv * context
-                    + pair * pairs
-                    + after_prefill
-                    + after_idle
+                    + terms.prefill * prefill
+                    + terms.sequence * sequences
+                    + terms.context * context
+                    + terms.pair * pairs
+                    + terms.after_prefill
+                    + terms.after_idle
+                    + terms.after_long_idle
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {
                 base.max(0.0) + most(p, prefill) + most(s, sequences) + most(c, context)
             }
         };
-        let longest = self.step_noise.as_ref().and_then(|noise| noise.ratios.last());
+        let longest = self.step_noise.iter().flat_map(|noise| noise.by_kind().concat());
+        let longest = longest.reduce(f64::max).unwrap_or(1.0);
         // A nanosecond more than rounding can take away.
-        Span::from_secs_f64(nanos * longest.unwrap_or(&1.0) / 1e9)
-            .saturating_add(Span::from_nanos(2))
+        Span::from_secs_f64(nanos * longest / 1e9).saturating_add(Span::from_nanos(2))
     }
 }
 
 impl StepCostSpec {
+    /// Affine, without a curve.
+    pub const fn affine(terms: Affine<f64>) -> StepCostSpec {
+        StepCostSpec::Affine { terms, prefill_curve: Curve::NONE }
+    }
+
     /// So many times as long.
     #[must_use]
     pub fn times(self, by: f64) -> StepCostSpec {
         let each = |pair: [f64; 2]| pair.map(|term| term * by);
         match self {
-            StepCostSpec::Affine {
-                base,
-                prefill_step,
-                prefill,
-                sequence,
-                context,
-                pair,
-                after_prefill,
-                after_idle,
-                prefill_curve,
-            } => StepCostSpec::Affine {
-                base: base * by,
-                prefill_step: prefill_step * by,
-                prefill: prefill * by,
-                sequence: sequence * by,
-                context: context * by,
-                pair: pair * by,
-                after_prefill: after_prefill * by,
-                after_idle: after_idle * by,
+            StepCostSpec::Affine { terms, prefill_curve } => StepCostSpec::Affine {
+                terms: terms.map(|term| term * by),
                 prefill_curve: prefill_curve.times(by),
             },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => {
@@ -300,6 +281,9 @@ pub struct StepNoise {
     /// Quantiles of the ratio, ascending and above 0: of `n`, the one with index `i` is at
     /// `(i + ½)/n`. Between them ratios are linear in the normal score, beyond them they end.
     pub ratios: Vec<f64>,
+    /// The same of steps that compute prompt tokens; `None` where they are as far off as the others.
+    /// One score drives both.
+    pub prefill_ratios: Option<Vec<f64>>,
     /// The part of the variance (of normal scores) that lasts from step to step, from 0 to 1.
     pub lasting: f64,
     /// Steps until that has decayed to 1/e; above 0.
@@ -307,9 +291,14 @@ pub struct StepNoise {
 }
 
 impl StepNoise {
-    /// The mean ratio, about.
-    pub fn mean(&self) -> f64 {
-        self.ratios.iter().sum::<f64>() / self.ratios.len().max(1) as f64
+    /// The quantiles of steps that only decode, and of those that compute prompt tokens.
+    pub fn by_kind(&self) -> [&[f64]; 2] {
+        [&self.ratios, self.prefill_ratios.as_ref().unwrap_or(&self.ratios)]
+    }
+
+    /// Their means, about.
+    pub fn means(&self) -> [f64; 2] {
+        self.by_kind().map(|ratios| ratios.iter().sum::<f64>() / ratios.len().max(1) as f64)
     }
 }
 
@@ -323,6 +312,54 @@ pub enum Admission {
     Priority,
 }
 
+/// The coefficients of a step time that is affine in what the step computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Affine<T> {
+    /// Every step.
+    pub base: T,
+    /// A step that computes prompt tokens, beside the base: kernels for prompts are launched
+    /// beside those that decode.
+    pub prefill_step: T,
+    /// A step that computes prompt tokens beside sequences that decode: some engines compute the two
+    /// one after the other.
+    pub mixed_step: T,
+    /// A prompt token.
+    pub prefill: T,
+    /// A decoding sequence.
+    pub sequence: T,
+    /// A token of context of a decoding sequence.
+    pub context: T,
+    /// A (query, key) pair of prompt attention.
+    pub pair: T,
+    /// A step that follows one with prompt tokens, whose activations drove weights out of the
+    /// caches; the step behind that a half of it, and so on for
+    /// [`AFTER_PREFILL_STEPS`](crate::engine::AFTER_PREFILL_STEPS).
+    pub after_prefill: T,
+    /// A step of an engine that has rested, whose caches others have had meanwhile: the part
+    /// `t/(t + 60 ms)` of it after a rest of `t`.
+    pub after_idle: T,
+    /// The same where clocks fall and processes are put aside: the part `t/(t + 4 s)` of it.
+    pub after_long_idle: T,
+}
+
+impl<T> Affine<T> {
+    /// Each one changed alike.
+    pub fn map<U>(self, mut to: impl FnMut(T) -> U) -> Affine<U> {
+        Affine {
+            base: to(self.base),
+            prefill_step: to(self.prefill_step),
+            mixed_step: to(self.mixed_step),
+            prefill: to(self.prefill),
+            sequence: to(self.sequence),
+            context: to(self.context),
+            pair: to(self.pair),
+            after_prefill: to(self.after_prefill),
+            after_idle: to(self.after_idle),
+            after_long_idle: to(self.after_long_idle),
+        }
+    }
+}
+
 /// How long a step takes, as written: nanoseconds in floats, quantised when the engine is built.
 ///
 /// A step computes `prefill` prompt tokens that attend to `pairs` (query, key) pairs, and one
@@ -330,29 +367,11 @@ pub enum Admission {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepCostSpec {
     /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
-    /// 0, and `prefill_curve` at `p`, and what is left of `after_prefill` and `after_idle`, all in
-    /// ns.
+    /// 0, and `mixed_step` where neither `p` nor `n` is, and `prefill_curve` at `p`, and what is left of `after_prefill`, `after_idle` and
+    /// `after_long_idle`, all in ns.
     Affine {
-        /// Every step.
-        base: f64,
-        /// A step that computes prompt tokens, beside the base: kernels for prompts are launched
-        /// beside those that decode.
-        prefill_step: f64,
-        /// A prompt token.
-        prefill: f64,
-        /// A decoding sequence.
-        sequence: f64,
-        /// A token of context of a decoding sequence.
-        context: f64,
-        /// A (query, key) pair of prompt attention.
-        pair: f64,
-        /// A step that follows one with prompt tokens, whose activations drove weights out of the
-        /// caches; the step behind that a half of it, and so on for
-        /// [`AFTER_PREFILL_STEPS`](crate::engine::AFTER_PREFILL_STEPS).
-        after_prefill: f64,
-        /// A step of an engine that has rested, whose caches and clocks others have had meanwhile: the
-        /// part `t/(t + 60 ms)` of it after a rest of `t`.
-        after_idle: f64,
+        /// The coefficients, in ns.
+        terms: Affine<f64>,
         /// The prompt tokens of a step, where no line fits them: kernels take tokens by the tile, and
         /// change with their number.
         prefill_curve: Curve,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, Span, Stream, StreamKey, Time};
 use plimsoll_sim::engine::{Batch, Counters, Engine, Explicit, Job, Note};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec, StepNoise};
+use plimsoll_sim::model::{Admission, Affine, Curve, EngineModel, StepCostSpec, StepNoise};
 
 mod naive;
 
@@ -93,14 +93,18 @@ fn case(seed: u64, affine: bool) -> Case {
     };
     let step_cost = if affine {
         StepCostSpec::Affine {
-            base: 1e3 + 1e5 * s.uniform(),
-            prefill_step: if s.below(2) == 0 { 0.0 } else { 5e4 * s.uniform() },
-            prefill: 100.0 * s.uniform(),
-            sequence: 50.0 * s.uniform(),
-            context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
-            pair: 0.1 * s.uniform(),
-            after_prefill: if seed.is_multiple_of(2) { 0.0 } else { 3e4 },
-            after_idle: if seed.is_multiple_of(3) { 5e4 } else { 0.0 },
+            terms: Affine {
+                base: 1e3 + 1e5 * s.uniform(),
+                prefill_step: if s.below(2) == 0 { 0.0 } else { 5e4 * s.uniform() },
+                mixed_step: if seed.is_multiple_of(7) { 3e4 } else { 0.0 },
+                prefill: 100.0 * s.uniform(),
+                sequence: 50.0 * s.uniform(),
+                context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
+                pair: 0.1 * s.uniform(),
+                after_prefill: if seed.is_multiple_of(2) { 0.0 } else { 3e4 },
+                after_idle: if seed.is_multiple_of(3) { 5e4 } else { 0.0 },
+                after_long_idle: if seed.is_multiple_of(4) { 1e6 } else { 0.0 },
+            },
             prefill_curve: match seed % 5 {
                 0 => Curve::through(&[(3, 2e3), (10, 9e3), (40, 8.5e3)]).expect("it rises"),
                 _ => Curve::NONE,
@@ -177,7 +181,12 @@ fn drawn_steps_are_the_same_in_both_steppings() {
         let mut case = case(seed, true);
         let plain = run::<Counters>(&case);
         let ratios = vec![0.7, 0.9, 1.0, 1.2, 2.0];
-        case.model.step_noise = Some(StepNoise { ratios, lasting: 0.5, lasting_steps: 4.0 });
+        case.model.step_noise = Some(StepNoise {
+            ratios,
+            prefill_ratios: (seed % 2 == 0).then(|| vec![0.95, 1.0, 1.1]),
+            lasting: 0.5,
+            lasting_steps: 4.0,
+        });
         let drawn = run::<Counters>(&case);
         assert_eq!(drawn, run::<Explicit>(&case), "seed {seed}");
         differs += usize::from(drawn != plain);

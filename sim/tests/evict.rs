@@ -6,7 +6,7 @@ use plimsoll_base::{
     ClassId, End, Fact, Names, Outcome, RequestRecord, SiteId, Span, TenantId, Time,
 };
 use plimsoll_policy::config::{Class, Config, Feedback, Share};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, Pool, RunPlan, StepCostSpec, Stepping};
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
 use plimsoll_sim::{Model, Run};
 
@@ -24,17 +24,13 @@ fn model(feedback: Vec<Feedback>, stepping: Stepping) -> Model {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 5e6,
-            prefill_step: 0.0,
             prefill: 20_000.0,
             sequence: 30_000.0,
             context: 40.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     };
     let workload = |class: ClassId, arrivals, output: u32| Workload {
         arrivals,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_base::{ClassId, Span, Stage, Stream, StreamKey, Time};
 use plimsoll_sim::engine::{Batch, Counters, Engine, Explicit, Job, Note};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, LinkModel, Split, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, LinkModel, Split, StepCostSpec};
 use plimsoll_sim::unit::Unit;
 
 const MILLI: u64 = 1_000_000;
@@ -21,17 +21,7 @@ fn engine() -> EngineModel {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
-            base: 1e6,
-            prefill_step: 0.0,
-            prefill: 1e4,
-            sequence: 0.0,
-            context: 0.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+        step_cost: StepCostSpec::affine(Affine { base: 1e6, prefill: 1e4, ..Affine::default() }),
     }
 }
 
@@ -284,17 +274,15 @@ fn case(seed: u64) -> (EngineModel, Split, Vec<(Time, Act)>) {
             chunked_prefill: s.below(4) > 0,
             admission: if s.below(2) == 0 { Admission::Fcfs } else { Admission::Priority },
             step_noise: None,
-            step_cost: StepCostSpec::Affine {
+            step_cost: StepCostSpec::affine(Affine {
                 base: 1e3 + 1e5 * s.uniform(),
-                prefill_step: 0.0,
                 prefill: 100.0 * s.uniform(),
                 sequence: 50.0 * s.uniform(),
                 context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
                 pair: 0.1 * s.uniform(),
                 after_prefill: if block_tokens > 4 { 2e4 } else { 0.0 },
-                after_idle: 0.0,
-                prefill_curve: Curve::NONE,
-            },
+                ..Affine::default()
+            }),
         }
     };
     let (model, prefill) = (one(&mut s), one(&mut s));

@@ -18,12 +18,12 @@ use plimsoll_gateway::{Gateway, Keys, Operations, Running};
 use plimsoll_policy::Snapshot;
 use plimsoll_policy::log::Header;
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Kind, Limits, Settings};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 
 pub use books::{Books, books};
 pub use client::{Client, End, Head, Reply, chat, post, whole};
 pub use plimsoll_probe::backend::Running as Probe;
-pub use scripted::{Script, Scripted, Seen, answer};
+pub use scripted::{RESET, Script, Scripted, Seen, answer};
 
 pub const CHAT: &str = "/v1/chat/completions";
 
@@ -227,17 +227,13 @@ pub fn engine(seats: u32) -> EngineModel {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 10e6,
-            prefill_step: 0.0,
             prefill: 10e3,
             sequence: 100e3,
             context: 100.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use plimsoll_probe::backend::{Backend, Running, Settings as BackendSettings};
 use plimsoll_probe::calibrate::{CalibrateError, Method, Profile, Settings, Watch, calibrate};
 use plimsoll_probe::device::{Ask, Device, DeviceError, Limits, Prompt, Remote, RemoteOptions};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 
 struct Quiet;
 impl Watch for Quiet {
@@ -28,7 +28,7 @@ fn model() -> EngineModel {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 3e6,
             prefill_step: 4e6,
             prefill: 40e3,
@@ -36,9 +36,8 @@ fn model() -> EngineModel {
             context: 800.0,
             pair: 60.0,
             after_prefill: 3e6,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     }
 }
 
@@ -64,31 +63,9 @@ fn alone(profile: &Profile, (prompt, output): (u32, u32)) -> f64 {
     span(&profile.engine()) / span(&model()) - 1.0
 }
 
-/// The coefficients of affine step times, in the order in which they are declared.
-fn coefficients(cost: StepCostSpec) -> Option<[f64; 8]> {
-    match cost {
-        StepCostSpec::Affine {
-            base,
-            prefill_step,
-            prefill,
-            sequence,
-            context,
-            pair,
-            after_prefill,
-            after_idle,
-            prefill_curve: _,
-        } => {
-            Some([base, prefill_step, prefill, sequence, context, pair, after_prefill, after_idle])
-        }
-        StepCostSpec::Polynomial { .. } => None,
-    }
-}
-
 /// What is wrong with the coefficients that were found.
 fn faults(profile: &Profile) -> Vec<String> {
-    let Some([base, _, _, sequence, context, pair, after_prefill, after_idle]) =
-        coefficients(profile.fit.step_cost())
-    else {
+    let StepCostSpec::Affine { terms, .. } = profile.fit.step_cost() else {
         return vec![format!("{:?}", profile.fit)];
     };
     let mut found = Vec::new();
@@ -98,12 +75,13 @@ fn faults(profile: &Profile) -> Vec<String> {
             found.push(format!("{name}: {value} for {truth}, {:.1} % off", error * 100.0));
         }
     };
-    check("base", base, 3e6, 0.05);
-    check("after prefill", after_prefill, 3e6, 0.1);
-    check("after idle", 1e7 + after_idle, 1e7, 0.1);
-    check("sequence", sequence, 250e3, 0.05);
-    check("context", context, 800.0, 0.1);
-    check("pair", pair, 60.0, 0.2);
+    check("base", terms.base, 3e6, 0.05);
+    check("after prefill", terms.after_prefill, 3e6, 0.1);
+    check("after idle", 1e7 + terms.after_idle, 1e7, 0.1);
+    check("after a long rest", 1e7 + terms.after_long_idle, 1e7, 0.1);
+    check("sequence", terms.sequence, 250e3, 0.05);
+    check("context", terms.context, 800.0, 0.1);
+    check("pair", terms.pair, 60.0, 0.2);
     // KV memory is known from the part of it that is used.
     let kv = profile.engine().kv_tokens() as f64;
     check("kv_tokens", kv, model().kv_tokens() as f64, 0.05);
@@ -157,8 +135,13 @@ fn a_scenario_extends(profile: &Profile) {
     let scenario = plimsoll_scenario::load(&path, &[]);
     let scenario = scenario.unwrap_or_else(|found| panic!("{}", found.render(false)));
     let (read, fitted) = (scenario.model.pools[0].engine.clone(), profile.engine());
-    let cost = |model: &EngineModel| coefficients(model.step_cost).expect("affine times");
-    for (read, fitted) in cost(&read).into_iter().zip(cost(&fitted)) {
+    let terms = |model: &EngineModel| {
+        let StepCostSpec::Affine { terms, .. } = model.step_cost else { panic!("{model:?}") };
+        let mut all = Vec::new();
+        terms.map(|term| all.push(term));
+        all
+    };
+    for (read, fitted) in terms(&read).into_iter().zip(terms(&fitted)) {
         assert!((read - fitted).abs() <= 1e-4 * fitted, "{read} is read, {fitted} was fitted");
     }
     assert_eq!(EngineModel { step_cost: fitted.step_cost, ..read }, fitted);

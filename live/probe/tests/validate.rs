@@ -18,7 +18,7 @@ use plimsoll_probe::validate::{Study, ValidateError, Validated, validate};
 use plimsoll_report::telemetry::{Gpu, Reading, Telemetry, Throttle};
 use plimsoll_report::validation::{Fault, Setting, Validation, ValidationVerdict};
 use plimsoll_scenario::Scenario;
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 
 struct Quiet;
 impl Watch for Quiet {
@@ -41,17 +41,13 @@ fn model() -> EngineModel {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 20e6,
-            prefill_step: 0.0,
             prefill: 150e3,
             sequence: 1e6,
             context: 800.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     }
 }
 

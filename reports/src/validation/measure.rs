@@ -24,8 +24,8 @@ pub struct Repetition {
     pub engine: Vec<RunSample>,
     /// Simulated with the steps of each live run as long as they were measured. Empty likewise.
     pub replayed: Vec<RunSample>,
-    /// Simulated.
-    pub simulated: RunSample,
+    /// Simulated, once for each time that its steps were drawn.
+    pub simulated: Vec<RunSample>,
 }
 
 /// All that was seen of a setting.
@@ -76,13 +76,13 @@ impl SettingSample {
             sorted(runs.flat_map(|run| &run.classes[row][column]))
         };
         let live = pool(&|it| it.live.iter().collect());
-        let simulated = pool(&|it| vec![&it.simulated]);
+        let simulated = pool(&|it| it.simulated.iter().collect());
         let engine = pool(&|it| it.engine.iter().collect());
         let replayed = pool(&|it| it.replayed.iter().collect());
         let blocks = Blocks::new(
             self.repetitions.iter().map(|it| {
-                let live = it.live.iter().map(|run| &run.classes[row][column][..]).collect();
-                [live, vec![&it.simulated.classes[row][column][..]]]
+                [&it.live, &it.simulated]
+                    .map(|runs| runs.iter().map(|run| &run.classes[row][column][..]).collect())
             }),
             self.duration,
         );

@@ -5,7 +5,7 @@ use plimsoll_config::policy::find;
 use plimsoll_config::{At, Code, CoefficientValue, Diagnostic, Items};
 use plimsoll_policy::Config;
 use plimsoll_sim::model::{
-    Admission, Curve, EngineModel, LinkModel, Pool, Split, StepCostSpec, StepNoise,
+    Admission, Affine, Curve, EngineModel, LinkModel, Pool, Split, StepCostSpec, StepNoise,
 };
 
 use crate::spec::{
@@ -256,22 +256,28 @@ fn step_cost(spec: &StepTimeSpec, found: &mut Vec<Diagnostic>) -> StepCostSpec {
         StepTimeSpec::Affine {
             base,
             prefill_step,
+            mixed_step,
             prefill_token,
             sequence,
             context_token,
             attention_pair,
             after_prefill,
             after_idle,
+            after_long_idle,
             prefill_curve,
         } => StepCostSpec::Affine {
-            base: base.0,
-            prefill_step: nanos(prefill_step),
-            prefill: nanos(prefill_token),
-            sequence: nanos(sequence),
-            context: nanos(context_token),
-            pair: nanos(attention_pair),
-            after_prefill: nanos(after_prefill),
-            after_idle: nanos(after_idle),
+            terms: Affine {
+                base: base.0,
+                prefill_step: nanos(prefill_step),
+                mixed_step: nanos(mixed_step),
+                prefill: nanos(prefill_token),
+                sequence: nanos(sequence),
+                context: nanos(context_token),
+                pair: nanos(attention_pair),
+                after_prefill: nanos(after_prefill),
+                after_idle: nanos(after_idle),
+                after_long_idle: nanos(after_long_idle),
+            },
             prefill_curve: prefill_curve.as_ref().map_or(Curve::NONE, |it| curve(it, found)),
         },
         StepTimeSpec::Polynomial { base, prefill, sequence, context } => StepCostSpec::Polynomial {
@@ -298,15 +304,17 @@ fn curve(spec: &At<Items<(u32, CoefficientValue)>>, found: &mut Vec<Diagnostic>)
 
 fn step_noise(spec: &StepNoiseSpec, found: &mut Vec<Diagnostic>) -> Option<StepNoise> {
     let before = found.len();
-    let ratios = &spec.ratios.value.0;
     let within = |ratio: &f64| (1.0 / RATIO_MAX..=RATIO_MAX).contains(ratio);
-    if ratios.is_empty() || !ratios.iter().all(within) || !ratios.is_sorted() {
-        let message =
-            format!("quantiles rise, from 0.01 to {RATIO_MAX}, and there is at least one");
-        found.push(
-            Diagnostic::new(Code::Range, Some(spec.ratios.place), message)
-                .help("write multiples of the step time, such as `ratios = [0.9, 1.0, 1.2]`"),
-        );
+    let named = [("ratios", Some(&spec.ratios)), ("prefill_ratios", spec.prefill_ratios.as_ref())];
+    for (name, stated) in named {
+        let Some(At { value: Items(ratios), place }) = stated else { continue };
+        if ratios.is_empty() || !ratios.iter().all(within) || !ratios.is_sorted() {
+            let message =
+                format!("quantiles rise, from 0.01 to {RATIO_MAX}, and there is at least one");
+            let help =
+                format!("write multiples of the step time, such as `{name} = [0.9, 1.0, 1.2]`");
+            found.push(Diagnostic::new(Code::Range, Some(*place), message).help(help));
+        }
     }
     if let Some(part) = spec.lasting.filter(|part| !(0.0..1.0).contains(&part.value)) {
         let message = format!("{} is not a part that may last", part.value);
@@ -324,7 +332,8 @@ fn step_noise(spec: &StepNoiseSpec, found: &mut Vec<Diagnostic>) -> Option<StepN
         );
     }
     (found.len() == before).then(|| StepNoise {
-        ratios: ratios.clone(),
+        ratios: spec.ratios.value.0.clone(),
+        prefill_ratios: spec.prefill_ratios.as_ref().map(|stated| stated.value.0.clone()),
         lasting: spec.lasting.map_or(0.0, |part| part.value),
         lasting_steps: spec.lasting_steps.map_or(1.0, |steps| steps.value),
     })

@@ -3,7 +3,7 @@
 use plimsoll_base::{Span, Ticks, math};
 
 use super::clock::Series;
-use crate::model::StepCostSpec;
+use crate::model::{Affine, StepCostSpec};
 
 /// What a step computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct BatchShape {
     pub idle: u64,
 }
 
-/// After a rest of so long, in ns, a step feels a half of `after_idle`.
-const IDLE_HALF: u64 = 60_000_000;
+/// After rests of so long, in ns, a step feels a half of `after_idle` and of `after_long_idle`.
+const IDLE_HALVES: [u64; 2] = [60_000_000, 4_000_000_000];
 
 /// So many steps feel a step with prompt tokens before them.
 pub const AFTER_PREFILL_STEPS: u32 = 7;
@@ -63,9 +63,9 @@ impl BatchShape {
         }
     }
 
-    /// The part of `after_idle` that this step feels.
-    pub fn after_idle(&self) -> f64 {
-        self.idle as f64 / (self.idle as f64 + IDLE_HALF as f64)
+    /// The parts of `after_idle` and of `after_long_idle` that this step feels.
+    pub fn after_idle(&self) -> [f64; 2] {
+        IDLE_HALVES.map(|half| self.idle as f64 / (self.idle + half) as f64)
     }
 }
 
@@ -74,22 +74,8 @@ impl BatchShape {
 pub enum StepCost {
     /// Coefficients in ticks.
     Affine {
-        /// Every step.
-        base: u64,
-        /// A step that computes prompt tokens, beside the base.
-        prefill_step: u64,
-        /// A prompt token.
-        prefill: u64,
-        /// A decoding sequence.
-        sequence: u64,
-        /// A token of context of a decoding sequence.
-        context: u64,
-        /// A (query, key) pair of prompt attention.
-        pair: u64,
-        /// A step behind one that computes prompt tokens.
-        after_prefill: u64,
-        /// A step behind a rest.
-        after_idle: u64,
+        /// The coefficients.
+        terms: Affine<u64>,
         /// Points of (prompt tokens, ticks).
         prefill_curve: Box<[(u64, u64)]>,
     },
@@ -116,30 +102,16 @@ impl StepCost {
         let ticks = |nanos: f64| math::round(nanos * Ticks::PER_NANO as f64) as u64;
         let fixed = |nanos: f64| math::round(nanos * (1u64 << 32) as f64) as i128;
         match spec {
-            StepCostSpec::Affine {
-                base,
-                prefill_step,
-                prefill,
-                sequence,
-                context,
-                pair,
-                after_prefill,
-                after_idle,
-                prefill_curve,
-            } => StepCost::Affine {
-                base: ticks(base).max(STEP_MIN),
-                prefill_step: ticks(prefill_step),
-                prefill: ticks(prefill),
-                sequence: ticks(sequence),
-                context: ticks(context),
-                pair: ticks(pair),
-                after_prefill: ticks(after_prefill),
-                after_idle: ticks(after_idle),
-                prefill_curve: {
-                    let points = prefill_curve.points();
-                    points.map(|(tokens, nanos)| (u64::from(tokens), ticks(nanos))).collect()
-                },
-            },
+            StepCostSpec::Affine { terms, prefill_curve } => {
+                let terms = terms.map(ticks);
+                let points = prefill_curve.points();
+                StepCost::Affine {
+                    terms: Affine { base: terms.base.max(STEP_MIN), ..terms },
+                    prefill_curve: points
+                        .map(|(tokens, nanos)| (u64::from(tokens), ticks(nanos)))
+                        .collect(),
+                }
+            }
             StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {
                 base: fixed(base),
                 prefill: prefill.map(fixed),
@@ -153,14 +125,14 @@ impl StepCost {
     /// series holds for (each decoding step adds `sequences` to the context).
     pub fn series(&self, shape: BatchShape) -> (Series, u64) {
         match self {
-            StepCost::Affine { base, sequence, context, after_prefill, after_idle, .. } => {
-                let first = base
+            StepCost::Affine { terms, .. } => {
+                let first = terms.base
                     + self.prefill_part(shape)
-                    + sequence * shape.sequences
-                    + context * shape.context;
-                let series = Series { first, increment: context * shape.sequences };
-                let extra =
-                    after(*after_prefill, shape.prefill_behind) + rested(*after_idle, shape.idle);
+                    + terms.sequence * shape.sequences
+                    + terms.context * shape.context;
+                let series = Series { first, increment: terms.context * shape.sequences };
+                let extra = after(terms.after_prefill, shape.prefill_behind)
+                    + rested([terms.after_idle, terms.after_long_idle], shape.idle);
                 match extra {
                     0 => (series, u64::MAX),
                     extra => (Series { first: first + extra, increment: 0 }, 1),
@@ -188,37 +160,25 @@ impl StepCost {
         // Contexts of prompt, prompt + 1, …, and their squares.
         let contexts = decodes * prompt + decodes * (decodes - 1) / 2;
         let ticks = match self {
-            StepCost::Affine {
-                base,
-                prefill_step,
-                prefill,
-                sequence,
-                context,
-                pair,
-                after_prefill,
-                // Nobody has to have rested.
-                after_idle: _,
-                prefill_curve,
-            } => {
+            // Nobody has to have rested.
+            StepCost::Affine { terms, prefill_curve } => {
                 let pairs = prompt * (prompt + 1) / 2;
-                let [base, prefill_step, prefill, sequence, context, pair] =
-                    [base, prefill_step, prefill, sequence, context, pair]
-                        .map(|it| i128::from(*it));
-                let after_prefill = *after_prefill;
+                let after_prefill = terms.after_prefill;
+                let terms = terms.map(i128::from);
                 let curve = |tokens: i128| i128::from(along(prefill_curve, tokens as u64));
                 let behind = (1..=AFTER_PREFILL_STEPS).take(decodes as usize);
                 let later: u64 = behind.map(|behind| after(after_prefill, behind)).sum();
                 let between = (steps - decodes - 1) * i128::from(after(after_prefill, 1));
                 i128::from(later)
                     + between
-                    + steps * base
-                    + prefill_step * (steps - decodes)
-                    + prefill * prompt
+                    + steps * terms.base
+                    + terms.prefill_step * (steps - decodes)
+                    + terms.prefill * prompt
                     + whole * curve(chunk_max)
                     + curve(rest)
-                    + pair * pairs
-                    + sequence * decodes
-                    + context * contexts
+                    + terms.pair * pairs
+                    + terms.sequence * decodes
+                    + terms.context * contexts
             }
             StepCost::Polynomial { base, prefill, sequence, context } => {
                 let squares = decodes * prompt * prompt
@@ -240,14 +200,16 @@ impl StepCost {
     /// The part of a step that its prompt tokens cause, in ticks.
     pub fn prefill_part(&self, shape: BatchShape) -> u64 {
         match self {
-            StepCost::Affine { prefill_step, prefill, pair, prefill_curve, .. } => {
+            StepCost::Affine { terms, prefill_curve } => {
                 if shape.prefill == 0 {
                     return 0;
                 }
-                prefill_step
-                    + prefill * shape.prefill
+                let mixed = if shape.sequences > 0 { terms.mixed_step } else { 0 };
+                terms.prefill_step
+                    + mixed
+                    + terms.prefill * shape.prefill
                     + along(prefill_curve, shape.prefill)
-                    + pair * shape.pairs
+                    + terms.pair * shape.pairs
             }
             StepCost::Polynomial { prefill, .. } => {
                 let whole = self.series(shape).0.first;
@@ -276,15 +238,16 @@ fn after(after_prefill: u64, behind: u32) -> u64 {
     }
 }
 
-/// What a step feels of it after a rest of so many ns.
-fn rested(after_idle: u64, idle: u64) -> u64 {
-    match (after_idle, idle) {
-        (0, _) | (_, 0) => 0,
-        (after_idle, idle) => {
-            let part = u128::from(after_idle) * u128::from(idle);
-            u64::try_from(part / (u128::from(idle) + u128::from(IDLE_HALF))).unwrap_or(u64::MAX)
-        }
+/// What a step feels of both after a rest of so many ns.
+fn rested(terms: [u64; 2], idle: u64) -> u64 {
+    if terms == [0, 0] || idle == 0 {
+        return 0;
     }
+    let part = |(term, half): (u64, u64)| {
+        let part = u128::from(term) * u128::from(idle);
+        u64::try_from(part / (u128::from(idle) + u128::from(half))).unwrap_or(u64::MAX)
+    };
+    terms.into_iter().zip(IDLE_HALVES).map(part).sum()
 }
 
 fn quadratic([linear, square]: [i128; 2], x: u64) -> i128 {
@@ -304,17 +267,16 @@ mod tests {
 
     #[test]
     fn affine_steps_form_the_series_of_single_steps() {
-        let cost = StepCost::new(StepCostSpec::Affine {
+        let cost = StepCost::new(StepCostSpec::affine(Affine {
             base: 8e6,
-            prefill_step: 0.0,
             prefill: 33_000.5,
             sequence: 40_000.0,
             context: 0.0391,
             pair: 0.001,
             after_prefill: 2e6,
             after_idle: 1e6,
-            prefill_curve: Curve::NONE,
-        });
+            ..Affine::default()
+        }));
         let mut shape = BatchShape { sequences: 17, context: 12_345, ..BatchShape::default() };
         let (series, _) = cost.series(shape);
         for index in 0..100 {
@@ -346,14 +308,18 @@ mod tests {
     #[test]
     fn alone_is_the_sum_of_its_steps() {
         let affine = StepCostSpec::Affine {
-            base: 8e6,
-            prefill_step: 2.5e6,
-            prefill: 33_000.5,
-            sequence: 40_000.0,
-            context: 39.1,
-            pair: 1.3,
-            after_prefill: 1.9e6,
-            after_idle: 1e6,
+            terms: Affine {
+                base: 8e6,
+                prefill_step: 2.5e6,
+                mixed_step: 1e6,
+                prefill: 33_000.5,
+                sequence: 40_000.0,
+                context: 39.1,
+                pair: 1.3,
+                after_prefill: 1.9e6,
+                after_idle: 1e6,
+                after_long_idle: 1e6,
+            },
             prefill_curve: Curve::through(&[(16, 5e6), (64, 9.5e6), (100, 9e6)]).expect("it rises"),
         };
         let polynomial = StepCostSpec::Polynomial {

@@ -83,21 +83,12 @@ mod tests {
 
     use super::super::{Explicit, Job, Note};
     use super::*;
-    use crate::model::{Admission, Curve, EngineModel, StepCostSpec};
+    use crate::model::{Admission, Affine, EngineModel, StepCostSpec};
 
     #[test]
     fn steps_take_as_long_as_they_took() {
-        let step_cost = StepCostSpec::Affine {
-            base: 1e6,
-            prefill_step: 0.0,
-            prefill: 1e3,
-            sequence: 0.0,
-            context: 0.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        };
+        let step_cost =
+            StepCostSpec::affine(Affine { base: 1e6, prefill: 1e3, ..Affine::default() });
         let model = EngineModel {
             seats: 4,
             step_tokens_max: 8,

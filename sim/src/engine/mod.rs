@@ -262,7 +262,7 @@ impl<B: Batch> Engine<B> {
         self.idle = now.saturating_since(self.rests).nanos();
         let mut segment = self.compose(now, ear)?;
         if let Some(noise) = &mut self.noise {
-            segment.retime(noise.stretch(segment.span));
+            segment.retime(noise.stretch(segment.span, !self.prefills.is_empty()));
         }
         let end = segment.end(self.clock);
         let segment = self.segment.insert(segment);
@@ -324,10 +324,16 @@ impl<B: Batch> Engine<B> {
             true => self.model.step_tokens_max,
             false => prompt_tokens,
         };
-        let alone = self.cost.alone((prompt_tokens, output_tokens), chunk_max);
+        let alone = |output_tokens| self.cost.alone((prompt_tokens, output_tokens), chunk_max);
+        let all = alone(output_tokens);
         match &self.noise {
-            None => alone,
-            Some(noise) => Span::from_secs_f64(alone.secs_f64() * noise.mean()),
+            None => all,
+            Some(noise) => {
+                let [decoding, prompt] = noise.means();
+                let first = alone(1);
+                let later = all.secs_f64() - first.secs_f64();
+                Span::from_secs_f64(first.secs_f64() * prompt + later * decoding)
+            }
         }
     }
 

@@ -220,27 +220,22 @@ impl Naive<'_> {
         let after = self.since_prefill.filter(|since| *since < 7);
         self.since_prefill = if prefill > 0 { Some(0) } else { after.map(|since| since + 1) };
         match self.model.step_cost {
-            StepCostSpec::Affine {
-                base,
-                prefill_step,
-                prefill: p,
-                sequence: s,
-                context: c,
-                pair,
-                after_prefill,
-                after_idle,
-                prefill_curve,
-            } => {
+            StepCostSpec::Affine { terms, prefill_curve } => {
                 let tick = |nanos: f64| (nanos * TICKS as f64).round() as i128;
-                let sum = tick(base)
-                    + tick(prefill_step) * i128::from(prefill > 0)
-                    + tick(p) * prefill
+                let idle = |term: f64, half: u64| {
+                    tick(term) * i128::from(self.idle) / i128::from(self.idle + half)
+                };
+                let sum = tick(terms.base)
+                    + tick(terms.prefill_step) * i128::from(prefill > 0)
+                    + tick(terms.mixed_step) * i128::from(prefill > 0 && sequences > 0)
+                    + tick(terms.prefill) * prefill
                     + curve(prefill_curve.points(), prefill)
-                    + tick(s) * sequences
-                    + tick(c) * context
-                    + tick(pair) * pairs
-                    + after.map_or(0, |since| tick(after_prefill) >> since)
-                    + tick(after_idle) * i128::from(self.idle) / i128::from(self.idle + 60_000_000);
+                    + tick(terms.sequence) * sequences
+                    + tick(terms.context) * context
+                    + tick(terms.pair) * pairs
+                    + after.map_or(0, |since| tick(terms.after_prefill) >> since)
+                    + idle(terms.after_idle, 60_000_000)
+                    + idle(terms.after_long_idle, 4_000_000_000);
                 sum as u128
             }
             StepCostSpec::Polynomial { base, prefill: p, sequence: s, context: c } => {

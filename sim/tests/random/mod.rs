@@ -10,7 +10,7 @@ use plimsoll_policy::config::{
 };
 use plimsoll_report::{ClassPlan, Plan, PoolPlan};
 use plimsoll_sim::model::{
-    Admission, Curve, EngineModel, LinkModel, Pool, RunPlan, Split, StepCostSpec, Stepping,
+    Admission, Affine, EngineModel, LinkModel, Pool, RunPlan, Split, StepCostSpec, Stepping,
 };
 use plimsoll_sim::workload::{Arrivals, Lengths, Marks, Think, Workload, source};
 use plimsoll_sim::{Model, Run};
@@ -31,17 +31,14 @@ pub fn random_model(seed: u64) -> Model {
         chunked_prefill: draw(0, 3) > 0,
         admission: if draw(0, 1) == 0 { Admission::Fcfs } else { Admission::Priority },
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 5e6,
-            prefill_step: 0.0,
             prefill: 20_000.0,
             sequence: 30_000.0,
             context: 40.0,
             pair: 1.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     };
     let cost = TokenCost { prompt: 1, output: 2 };
     let per = if draw(0, 1) == 0 { Per::Class } else { Per::Tenant };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use plimsoll_config::gateway::GatewayFile;
 use plimsoll_gateway::{Gateway, Keys, Operations, Running};
 use plimsoll_probe::backend::{self, Backend};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -25,17 +25,13 @@ pub fn engine(speed: f64) -> backend::Running {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 10e6,
-            prefill_step: 0.0,
             prefill: 10e3,
             sequence: 100e3,
             context: 100.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     };
     let settings = backend::Settings { speed, ..Default::default() };
     Backend::start(model, settings).expect("the backend starts")

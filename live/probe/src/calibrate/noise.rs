@@ -5,6 +5,8 @@ use plimsoll_sim::model::StepNoise;
 
 /// Fewer steps say too little about their spread.
 const STEPS_MIN: usize = 200;
+/// Fewer of a kind have no quantiles of their own.
+const KIND_MIN: usize = 50;
 /// Quantiles that are kept.
 const QUANTILES: usize = 50;
 /// How far apart steps are looked at.
@@ -14,33 +16,57 @@ const LASTS: [f64; 10] = [1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 50.0, 100.0
 /// The most of the variance that may last: a step has something of its own.
 const LASTING_MAX: f64 = 0.95;
 
-/// The spread of steps, of which each is told how long it took and how long it takes by the model,
-/// in the order in which they were taken; `None` where they are too few.
-///
-/// The ratios of short steps are the widest, and those of all are drawn for long ones too: they are
-/// scaled so that all steps together take as long as they took.
-pub(super) fn step_noise(steps: &[(f64, f64)]) -> Option<StepNoise> {
+/// A step of traffic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TrafficStep {
+    /// How long it took.
+    pub took: f64,
+    /// How long it takes by the model, above 0.
+    pub model: f64,
+    /// Whether it computed prompt tokens.
+    pub computes_prompts: bool,
+}
+
+/// The spread of steps, in the order in which they were taken; `None` where they are too few. Steps
+/// that compute prompts are ranked apart, where there are enough of them: what makes short steps
+/// waver, or the model miss them, may be nothing beside a prompt.
+pub(super) fn step_noise(steps: &[TrafficStep]) -> Option<StepNoise> {
     if steps.len() < STEPS_MIN {
         return None;
     }
-    let ratios: Vec<f64> = steps.iter().map(|(took, model)| took / model).collect();
-    let took: f64 = steps.iter().map(|(took, _)| took).sum();
-    let model: f64 = steps.iter().map(|(_, model)| model).sum();
-    let mut order: Vec<usize> = (0..ratios.len()).collect();
-    order.sort_by(|a, b| ratios[*a].total_cmp(&ratios[*b]));
-    let mut scores = vec![0.0; ratios.len()];
-    for (rank, index) in order.iter().enumerate() {
-        scores[*index] = normal_quantile((rank as f64 + 0.5) / ratios.len() as f64);
+    let (prompts, decodes): (Vec<usize>, Vec<usize>) =
+        (0..steps.len()).partition(|index| steps[*index].computes_prompts);
+    let mut scores = vec![0.0; steps.len()];
+    let [ratios, prefill_ratios] = match prompts.len().min(decodes.len()) >= KIND_MIN {
+        true => [decodes, prompts].map(|kind| Some(quantiles(steps, kind, &mut scores))),
+        false => [Some(quantiles(steps, (0..steps.len()).collect(), &mut scores)), None],
+    };
+    let (lasting, lasting_steps) = lasting(&scores);
+    Some(StepNoise { ratios: ratios?, prefill_ratios, lasting: rounded(lasting), lasting_steps })
+}
+
+/// The quantiles of the ratios of a kind of steps, whose normal scores are written down.
+///
+/// The ratios of short steps are the widest, and those of all are drawn for long ones too: they are
+/// scaled so that all steps together take as long as they took.
+fn quantiles(steps: &[TrafficStep], mut kind: Vec<usize>, scores: &mut [f64]) -> Vec<f64> {
+    let ratio = |index: usize| steps[index].took / steps[index].model;
+    kind.sort_by(|a, b| ratio(*a).total_cmp(&ratio(*b)));
+    let n = kind.len() as f64;
+    for (rank, index) in kind.iter().enumerate() {
+        scores[*index] = normal_quantile((rank as f64 + 0.5) / n);
     }
     let quantile = |index: usize| {
         let part = (index as f64 + 0.5) / QUANTILES as f64;
-        ratios[order[(part * ratios.len() as f64) as usize]]
+        ratio(kind[(part * n) as usize])
     };
     let quantiles: Vec<f64> = (0..QUANTILES).map(quantile).collect();
-    let scale = took / model * QUANTILES as f64 / quantiles.iter().sum::<f64>();
-    let quantiles = quantiles.into_iter().map(|ratio| rounded(ratio * scale)).collect();
-    let (lasting, lasting_steps) = lasting(&scores);
-    Some(StepNoise { ratios: quantiles, lasting: rounded(lasting), lasting_steps })
+    let sum = |value: fn(&TrafficStep) -> f64| {
+        kind.iter().map(|index| value(&steps[*index])).sum::<f64>()
+    };
+    let all = sum(|step| step.took) / sum(|step| step.model);
+    let scale = all * QUANTILES as f64 / quantiles.iter().sum::<f64>();
+    quantiles.into_iter().map(|ratio| rounded(ratio * scale)).collect()
 }
 
 /// To the four digits that a profile's file has.
@@ -76,6 +102,14 @@ mod tests {
 
     use super::*;
 
+    fn decode(took: f64, model: f64) -> TrafficStep {
+        TrafficStep { took, model, computes_prompts: false }
+    }
+
+    fn prompt(took: f64, model: f64) -> TrafficStep {
+        TrafficStep { computes_prompts: true, ..decode(took, model) }
+    }
+
     #[test]
     fn what_was_drawn_is_found_again() {
         let mut stream =
@@ -91,7 +125,12 @@ mod tests {
                     (0.1 * score).exp()
                 })
                 .collect();
-            let all: Vec<(f64, f64)> = ratios.iter().map(|ratio| (ratio * 5e6, 5e6)).collect();
+            // Prompts take longer, and waver half as much.
+            let step = |(index, ratio): (usize, &f64)| match index % 5 {
+                0 => prompt(25e6 * (1.0 + (ratio - 1.0) / 2.0), 25e6),
+                _ => decode(ratio * 5e6, 5e6),
+            };
+            let all: Vec<TrafficStep> = ratios.iter().enumerate().map(step).collect();
             let noise = step_noise(&all).expect("there are enough");
             assert!((noise.lasting - part).abs() < 0.1, "{noise:?}");
             if part > 0.0 {
@@ -99,24 +138,27 @@ mod tests {
             }
             let [low, high] = [5, 44].map(|index| noise.ratios[index]);
             assert!((low - 0.88).abs() < 0.02 && (high - 1.13).abs() < 0.03, "{low} {high}");
+            let of_prompts = noise.prefill_ratios.expect("there are enough");
+            let [low, high] = [5, 44].map(|index| of_prompts[index]);
+            assert!((low - 0.94).abs() < 0.02 && (high - 1.065).abs() < 0.03, "{low} {high}");
         }
-        assert_eq!(step_noise(&[(1.0, 1.0); 199]), None);
-        let equal = step_noise(&[(1.0, 1.0); 200]).expect("there are enough");
-        assert_eq!(equal.mean(), 1.0);
+        assert_eq!(step_noise(&[decode(1.0, 1.0); 199]), None);
+        let equal = step_noise(&[decode(1.0, 1.0); 200]).expect("there are enough");
+        assert_eq!((equal.means(), equal.prefill_ratios), ([1.0; 2], None));
     }
 
     #[test]
     fn all_steps_together_take_as_long_as_they_took() {
         // Short steps waver, long ones do not: the mean ratio is 1.25, and all take 1.025 times.
-        let steps: Vec<(f64, f64)> = (0..400)
+        let steps: Vec<TrafficStep> = (0..400)
             .map(|step| match step % 4 {
-                0 => (2.0, 1.0),
-                1 => (1.0, 1.0),
-                _ => (18.5, 18.5),
+                0 => decode(2.0, 1.0),
+                1 => decode(1.0, 1.0),
+                _ => decode(18.5, 18.5),
             })
             .collect();
         let [took, model] = [39.0 + 1.0, 39.0];
         let noise = step_noise(&steps).expect("there are enough");
-        assert!((noise.mean() - took / model).abs() < 1e-3, "{noise:?}");
+        assert!((noise.means()[0] - took / model).abs() < 1e-3, "{noise:?}");
     }
 }

@@ -12,6 +12,8 @@ pub enum Feature {
     Steps,
     /// Steps that compute prompt tokens.
     PrefillSteps,
+    /// Those that decode too.
+    MixedSteps,
     /// Prompt tokens.
     Prefill,
     /// Their squares, step by step.
@@ -30,6 +32,8 @@ pub enum Feature {
     AfterPrefill,
     /// Of rests in the steps behind them.
     AfterIdle,
+    /// Of long rests.
+    AfterLongIdle,
     /// Requests that came in: what a request costs beside steps.
     Requests,
 }
@@ -39,7 +43,7 @@ pub(super) const KNOTS: [u32; 11] = [16, 32, 48, 64, 96, 128, 192, 256, 512, 1_0
 
 impl Feature {
     /// How many there are, without the knots.
-    pub const NAMED: usize = 12;
+    pub const NAMED: usize = 14;
     /// How many there are, with the knots behind those that have names.
     pub const COUNT: usize = Feature::NAMED + KNOTS.len();
 }
@@ -111,9 +115,12 @@ impl Observation {
     pub fn add(&mut self, shape: BatchShape) {
         let [prefill, sequences, context, pairs] =
             [shape.prefill, shape.sequences, shape.context, shape.pairs].map(|count| count as f64);
+        let [after_idle, after_long_idle] = shape.after_idle();
+        let one_if = |holds: bool| f64::from(u8::from(holds));
         for (feature, value) in [
             (Feature::Steps, 1.0),
-            (Feature::PrefillSteps, if shape.prefill > 0 { 1.0 } else { 0.0 }),
+            (Feature::PrefillSteps, one_if(shape.prefill > 0)),
+            (Feature::MixedSteps, one_if(shape.prefill > 0 && shape.sequences > 0)),
             (Feature::Prefill, prefill),
             (Feature::PrefillSquare, prefill * prefill),
             (Feature::Sequences, sequences),
@@ -122,7 +129,8 @@ impl Observation {
             (Feature::ContextSquare, context * context),
             (Feature::Pairs, pairs),
             (Feature::AfterPrefill, shape.after_prefill()),
-            (Feature::AfterIdle, shape.after_idle()),
+            (Feature::AfterIdle, after_idle),
+            (Feature::AfterLongIdle, after_long_idle),
         ] {
             self.sums[feature as usize] += value;
         }

@@ -8,7 +8,7 @@ const PROMPTS: [u32; 9] = [16, 48, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
 /// Sequences that decode together.
 const BATCHES: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 /// Rests behind which a prompt of [`RESTED`] tokens is tried, in ms.
-const RESTS: [u64; 3] = [20, 60, 200];
+const RESTS: [u64; 5] = [20, 60, 200, 1_000, 2_000];
 const RESTED: u32 = 64;
 /// Decode steps that a cell shows of a full batch.
 pub(super) const STEPS: u32 = 25;

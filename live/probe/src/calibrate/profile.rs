@@ -8,7 +8,7 @@ use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec, StepNoise
 use super::Noise;
 use super::fit::Fit;
 use super::measure::Measured;
-use super::noise::step_noise;
+use super::noise::{TrafficStep, step_noise};
 use super::observation::{Feature, Observation};
 use super::plan::Plan;
 use super::statistics::{half_width, median};
@@ -114,6 +114,14 @@ impl Profile {
         measured: &Measured<'_>,
     ) -> Profile {
         let observations = measured.observations();
+        if let Ok(path) = std::env::var("PLIM_DUMP") {
+            let mut text = String::new();
+            for one in observations {
+                let sums: Vec<String> = one.sums.iter().map(|sum| format!("{sum}")).collect();
+                text += &format!("{},{},{},{}\n", one.cell, one.traffic, one.nanos, sums.join(","));
+            }
+            let _ = std::fs::write(path, text);
+        }
         let cell = |(index, cell): (usize, &super::plan::Cell)| {
             let values = measured.values(index);
             (!values.is_empty()).then(|| CellResult {
@@ -130,8 +138,13 @@ impl Profile {
             fit.predict(&steps)
         };
         let traffic = observations.iter().filter(|one| one.traffic);
-        let steps: Vec<(f64, f64)> =
-            traffic.map(|one| (one.nanos, fit.predict(one).max(1.0))).collect();
+        let steps: Vec<TrafficStep> = traffic
+            .map(|one| TrafficStep {
+                took: one.nanos,
+                model: fit.predict(one).max(1.0),
+                computes_prompts: one.sums[Feature::PrefillSteps as usize] > 0.0,
+            })
+            .collect();
         Profile {
             description,
             assumed,
@@ -221,13 +234,19 @@ impl Profile {
             engine.seats, engine.step_tokens_max, engine.block_tokens, engine.context_max
         )?;
         writeln!(out, "step_time = {}", step_time(&engine.step_cost))?;
-        if let Some(StepNoise { ratios, lasting, lasting_steps }) = &engine.step_noise {
-            let ratios: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.4}")).collect();
+        if let Some(noise) = &engine.step_noise {
+            let StepNoise { ratios, prefill_ratios, lasting, lasting_steps } = noise;
+            let list = |name: &str, ratios: &[f64]| {
+                let ratios: Vec<String> =
+                    ratios.iter().map(|ratio| format!("{ratio:.4}")).collect();
+                format!("{name} = [{}], ", ratios.join(", "))
+            };
+            let of_prompts = prefill_ratios.as_ref().map(|them| list("prefill_ratios", them));
             writeln!(
                 out,
-                "step_noise = {{ ratios = [{}], lasting = {lasting:.4}, lasting_steps = \
-                 {lasting_steps:.1} }}",
-                ratios.join(", ")
+                "step_noise = {{ {}{}lasting = {lasting:.4}, lasting_steps = {lasting_steps:.1} }}",
+                list("ratios", ratios),
+                of_prompts.unwrap_or_default()
             )?;
         }
         writeln!(out, "provenance = {}", quoted(&self.provenance()))?;
@@ -322,29 +341,25 @@ pub(super) fn range(observations: &[Observation]) -> [u64; 3] {
 /// As a scenario file writes it.
 fn step_time(cost: &StepCostSpec) -> String {
     match cost {
-        StepCostSpec::Affine {
-            base,
-            prefill_step,
-            prefill,
-            sequence,
-            context,
-            pair,
-            after_prefill,
-            after_idle,
-            prefill_curve,
-        } => format!(
-            "{{ kind = \"affine\", base = {}, prefill_step = {}, prefill_token = {}, sequence = {}, \
-             context_token = {}, attention_pair = {}, after_prefill = {}, after_idle = {}{} }}",
-            coefficient(*base),
-            coefficient(*prefill_step),
-            coefficient(*prefill),
-            coefficient(*sequence),
-            coefficient(*context),
-            coefficient(*pair),
-            coefficient(*after_prefill),
-            coefficient(*after_idle),
-            curve(prefill_curve)
-        ),
+        StepCostSpec::Affine { terms, prefill_curve } => {
+            let terms = terms.map(coefficient);
+            format!(
+                "{{ kind = \"affine\", base = {}, prefill_step = {}, mixed_step = {}, prefill_token \
+                 = {}, sequence = {}, context_token = {}, attention_pair = {}, after_prefill = {}, after_idle = {}, \
+                 after_long_idle = {}{} }}",
+                terms.base,
+                terms.prefill_step,
+                terms.mixed_step,
+                terms.prefill,
+                terms.sequence,
+                terms.context,
+                terms.pair,
+                terms.after_prefill,
+                terms.after_idle,
+                terms.after_long_idle,
+                curve(prefill_curve)
+            )
+        }
         StepCostSpec::Polynomial { base, prefill, sequence, context } => {
             let pair = |[linear, square]: &[f64; 2]| format!("[{linear:.6}, {square:.9}]");
             format!(

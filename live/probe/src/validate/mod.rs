@@ -37,11 +37,13 @@ use gpus::Gpus;
 use live::{LiveRequest, LiveRun};
 use pace::{Pacer, drift};
 use sample::{Lens, Origin};
-use simulated::simulate;
+use simulated::{Simulated, simulate};
 use steps::{Check, Fitted, Measured};
 
 /// How often a repetition is run live.
 const TAKES: u32 = 2;
+/// How often it is simulated where the profile says how much steps differ, which is drawn.
+const DRAWS: u32 = 8;
 
 /// What is to be held against each other.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ pub struct Validated {
     pub steps: Option<String>,
     /// A row a sample of a GPU, as CSV; `None` where none was looked at.
     pub gpus: Option<String>,
+    /// Why it broke off, if it did: what is here is of the loads before.
+    pub broke_off: Option<ValidateError>,
 }
 
 /// Why nothing was found.
@@ -103,7 +107,7 @@ pub enum ValidateError {
     Interrupted,
 }
 
-/// Runs all of it.
+/// Runs all of it. What was found at whole loads is kept if it breaks off at a later one.
 ///
 /// # Errors
 /// If the device is not the one of the profile, is in use or fails; if the scenario cannot be run on
@@ -156,6 +160,7 @@ pub fn validate(
         requests: bench.requests,
         steps: bench.tells_steps.then_some(bench.steps),
         gpus,
+        broke_off: bench.broke_off,
     })
 }
 
@@ -167,7 +172,7 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
     vec![
         format!(
             "{each} with arrivals of their own, each run live {TAKES} times and simulated with the \
-             same arrivals, lengths and policy; seed {}",
+             same arrivals, lengths and policy, {DRAWS} times where steps are drawn; seed {}",
             study.seed
         ),
         format!(
@@ -207,6 +212,7 @@ struct Bench<'a> {
     steps: String,
     tells_steps: bool,
     done: u32,
+    broke_off: Option<ValidateError>,
 }
 
 impl<'a> Bench<'a> {
@@ -247,6 +253,7 @@ impl<'a> Bench<'a> {
             steps: sample::STEPS_HEAD.to_owned(),
             tells_steps: false,
             done: 0,
+            broke_off: None,
         })
     }
 
@@ -258,8 +265,18 @@ impl<'a> Bench<'a> {
             false => self.study.loads.iter().map(|load| load * self.capacity / offered).collect(),
         };
         for (index, pace) in paces.into_iter().enumerate() {
-            let load = self.study.loads.get(index).copied();
-            self.load(load.unwrap_or(offered / self.capacity), pace)?;
+            let load = self.study.loads.get(index).copied().unwrap_or(offered / self.capacity);
+            let whole = self.settings.len();
+            if let Err(error) = self.load(load, pace) {
+                if whole == 0 {
+                    return Err(error);
+                }
+                self.settings.truncate(whole);
+                self.checks.truncate(whole);
+                self.notes.push(format!("it broke off at {:.0} %: {error}", load * 100.0));
+                self.broke_off = Some(error);
+                break;
+            }
         }
         self.end();
         Ok(())
@@ -276,7 +293,8 @@ impl<'a> Bench<'a> {
         arrivals.len() as f64 / self.window(arrivals).secs_f64()
     }
 
-    /// Every policy at a load. They take turns, so that what the device does over time befalls all.
+    /// Every policy at a load. They take turns, there and back, so that what the device does over time
+    /// befalls all alike.
     fn load(&mut self, load: f64, pace: f64) -> Result<(), ValidateError> {
         let from = self.settings.len();
         for repetition in 0..self.study.repetitions {
@@ -292,9 +310,13 @@ impl<'a> Bench<'a> {
             let pacer = Pacer::new(self.device, engine, self.window(&arrivals));
             let mut paces = Vec::new();
             for take in 0..TAKES {
-                for (policy, runs) in runs.iter_mut().enumerate() {
+                let mut turns: Vec<usize> = (0..runs.len()).collect();
+                if take % 2 == 1 {
+                    turns.reverse();
+                }
+                for policy in turns {
                     paces.extend(pacer.measure(self.watch)?);
-                    runs.push(self.live((load, repetition, take), policy, &arrivals)?);
+                    runs[policy].push(self.live((load, repetition, take), policy, &arrivals)?);
                 }
             }
             paces.extend(pacer.measure(self.watch)?);
@@ -350,7 +372,10 @@ impl<'a> Bench<'a> {
         };
         let live = || live::run(self.device, &plan, self.watch);
         let (run, taken) = self.gpus.beside(live);
-        let run = run?;
+        let run = run.inspect_err(|_| {
+            // A log without its end is no log. Where it is not there nothing is to be done.
+            let _ = std::fs::remove_dir_all(plan.log);
+        })?;
         let zero = self.device.clock().instant(run.zero);
         let origin = Origin { policy: name.clone(), load, repetition, take };
         self.gpus.take_down(&origin, (&taken, zero));
@@ -394,12 +419,20 @@ impl<'a> Bench<'a> {
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
-        let drawn = (study.seed, repetition);
         let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range);
-        let simulated = simulate(&model, (&lived, drawn), Box::new(fitted))?;
-        sample::simulated_rows(&mut self.requests, (&origin(0), "simulated"), (&simulated, names));
-        let mut compared =
-            Repetition { simulated: self.lens.simulated(&simulated), ..Repetition::default() };
+        let draws = engine.step_noise.as_ref().map_or(1, |_| DRAWS);
+        let drawn = |draw: u32| (study.seed, repetition * draws + draw);
+        let simulated = (0..draws).map(|draw| {
+            let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
+            let kind = (&origin(draw), "simulated");
+            sample::simulated_rows(&mut self.requests, kind, (&run, names));
+            Ok(run)
+        });
+        let simulated: Vec<Simulated> = simulated.collect::<Result<_, ValidateError>>()?;
+        let mut compared = Repetition {
+            simulated: simulated.iter().map(|run| self.lens.simulated(run)).collect(),
+            ..Repetition::default()
+        };
         let window = self.window(arrivals);
         for (take, run) in (0..).zip(&runs) {
             let origin = origin(take);
@@ -412,7 +445,7 @@ impl<'a> Bench<'a> {
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let sent = as_sent(&lived, run);
-                    let replayed = simulate(&model, (&sent, drawn), Box::new(measured))?;
+                    let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
@@ -431,7 +464,7 @@ impl<'a> Bench<'a> {
         &mut self,
         at: usize,
         (runs, window): (&[LiveRun], Span),
-        simulated: &simulated::Simulated,
+        simulated: &[Simulated],
     ) {
         let warm_up = self.lens.warm_up;
         let seats = self.study.policies[0].1.model.pools[0].engine.seats;
@@ -444,9 +477,10 @@ impl<'a> Bench<'a> {
             setting.lags.extend(run.requests.iter().filter_map(|it| Some(it.lag?.secs_f64())));
             setting.saturated |= sample::is_saturated(run, Time::ZERO + window, seats);
         }
-        let counted = simulated.requests.iter().filter(|record| record.arrived >= warm_up);
+        let counted = simulated.iter().flat_map(|run| &run.requests);
+        let counted = counted.filter(|record| record.arrived >= warm_up);
         let [_, finished] = sample::counts(counted.map(|record| record.outcome));
-        setting.counts[2] += finished * runs.len() as u64;
+        setting.counts[2] += finished * runs.len() as u64 / simulated.len() as u64;
     }
 
     fn note_range(&mut self, policy: &str, load: f64, seen: steps::Seen) {

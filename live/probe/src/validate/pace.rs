@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use plimsoll_base::Span;
 use plimsoll_sim::engine::StepCost;
-use plimsoll_sim::model::EngineModel;
+use plimsoll_sim::model::{EngineModel, StepNoise};
 
 use super::ValidateError;
 use super::steps::{by_profile, nanos};
@@ -19,9 +19,11 @@ use crate::calibrate::{CalibrateError, Room, Watch, median, traffic_steps};
 use crate::device::{Device, Step};
 
 /// Which part of a run's time a reference takes, and its bounds.
-const PART: f64 = 0.08;
+const PART: f64 = 0.12;
 const LEAST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(4);
+/// The part of it that does not count: the device has rested, and its memory is cold.
+const WARM_UP: f64 = 0.2;
 /// Fewer steps say too little.
 const STEPS_MIN: usize = 40;
 /// A step that took so many times what it should have was interrupted.
@@ -70,15 +72,26 @@ impl<'a> Pacer<'a> {
             | CalibrateError::TooNoisy(_)
             | CalibrateError::TooLittle(_) => ValidateError::Interrupted,
         })?;
-        let ratio = |step: &Step| (nanos(step) / by_profile(&self.cost, step.shape)).min(RATIO_MAX);
-        let ratios: Vec<f64> =
-            steps.iter().filter(|step| step.shape.is_known()).map(ratio).collect();
-        if ratios.len() < STEPS_MIN {
+        let means = self.engine.step_noise.as_ref().map(StepNoise::means);
+        let from = steps.iter().map(|step| step.start).min().unwrap_or_default();
+        let from = from + Span::from_secs_f64(self.time.as_secs_f64() * WARM_UP);
+        let counts = |step: &&Step| step.shape.is_known() && step.start >= from;
+        // How long each took, and how long it takes by the profile.
+        let usual = |step: &Step| {
+            let mean = means.map_or(1.0, |means| means[usize::from(step.shape.prefill > 0)]);
+            by_profile(&self.cost, step.shape) * mean
+        };
+        let pairs = steps.iter().filter(counts).map(|step| (nanos(step), usual(step)));
+        let pairs: Vec<(f64, f64)> =
+            pairs.map(|(took, usual)| (took.min(RATIO_MAX * usual), usual)).collect();
+        if pairs.len() < STEPS_MIN {
             return Ok(None);
         }
-        Ok(Some(match &self.engine.step_noise {
-            Some(noise) => ratios.iter().sum::<f64>() / ratios.len() as f64 / noise.mean(),
-            None => median(&ratios),
+        let (took, usual) =
+            pairs.iter().fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
+        Ok(Some(match means {
+            Some(_) => took / usual,
+            None => median(&pairs.iter().map(|(took, usual)| took / usual).collect::<Vec<f64>>()),
         }))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use plimsoll_base::{End, Names, Outcome, RequestRecord, Time};
+use plimsoll_base::{End, Names, Outcome, RequestRecord, Span, Time};
 use plimsoll_report::validation::{RunSample, Timed};
 use plimsoll_sim::engine::StepCost;
 
@@ -101,24 +101,28 @@ pub(super) fn counts(outcomes: impl Iterator<Item = Outcome>) -> [u64; 2] {
     })
 }
 
-/// Whether what was in the device grew without end: more than its seats in the last third of the
-/// arrivals, and from third to third half as much again.
+/// Whether more requests were there than the device has seats for a third of the arrivals' time or
+/// longer without end: what is seen then is one queue, which a run of that length sees once.
 pub(super) fn is_saturated(run: &LiveRun, end: Time, seats: u32) -> bool {
-    let third = end.secs_f64() / 3.0;
-    let mean = |index: u32| {
-        let (from, to) = (f64::from(index) * third, f64::from(index + 1) * third);
-        let inside = run.requests.iter().map(|request| {
-            let left = match (request.outcome, &request.answer) {
-                (_, Some(answer)) => answer.ended.secs_f64(),
-                (Outcome::Unfinished, None) => f64::INFINITY,
-                (Outcome::Ended(_) | Outcome::Refused(_), None) => request.at.secs_f64(),
-            };
-            (left.min(to) - request.at.secs_f64().max(from)).max(0.0)
-        });
-        inside.sum::<f64>() / third
-    };
-    let [first, second, last] = [0, 1, 2].map(mean);
-    last > f64::from(seats) && last > 1.5 * second && second > 1.5 * first
+    let mut changes: Vec<(Time, i64)> = Vec::new();
+    for request in &run.requests {
+        let left = match (request.outcome, &request.answer) {
+            (_, Some(answer)) => answer.ended.min(end),
+            (Outcome::Unfinished, None) => end,
+            (Outcome::Ended(_) | Outcome::Refused(_), None) => continue,
+        };
+        changes.extend([(request.at, 1), (left.max(request.at), -1)]);
+    }
+    // Who leaves makes room for who comes.
+    changes.sort_unstable();
+    let (mut there, mut since, mut longest) = (0, None, Span::ZERO);
+    for (at, change) in changes {
+        there += change;
+        let waits = there > i64::from(seats);
+        since = if waits { since.or(Some(at)) } else { None };
+        longest = longest.max(since.map_or(Span::ZERO, |since| at.saturating_since(since)));
+    }
+    longest.secs_f64() >= end.secs_f64() / 3.0
 }
 
 /// Which run a row is of.

@@ -100,7 +100,7 @@ impl StepTimes for Measured {
 }
 
 /// As long as the profile says; watches which steps there are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fitted {
     cost: StepCost,
     range: CalibrationRangeSpec,

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use plimsoll_probe::backend::{Backend, Fault, FaultShare, Faults, Running, Settings};
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 use serde_json::Value;
 
 /// How a response, or the wait for it, came to its end.
@@ -224,17 +224,13 @@ pub fn engine(seats: u32) -> EngineModel {
         chunked_prefill: true,
         admission: Admission::Fcfs,
         step_noise: None,
-        step_cost: StepCostSpec::Affine {
+        step_cost: StepCostSpec::affine(Affine {
             base: 10e6,
-            prefill_step: 0.0,
             prefill: 10e3,
             sequence: 100e3,
             context: 100.0,
-            pair: 0.0,
-            after_prefill: 0.0,
-            after_idle: 0.0,
-            prefill_curve: Curve::NONE,
-        },
+            ..Affine::default()
+        }),
     }
 }
 

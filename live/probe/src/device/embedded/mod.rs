@@ -18,7 +18,7 @@ use std::thread;
 
 use plimsoll_base::{BackendSample, Span, Stream, StreamKey};
 use plimsoll_policy::Load;
-use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec};
+use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 
 use self::model::Model;
 use self::weights::Loaded;
@@ -91,17 +91,14 @@ impl EmbeddedOptions {
             chunked_prefill: true,
             admission: self.admission,
             step_noise: None,
-            step_cost: StepCostSpec::Affine {
+            step_cost: StepCostSpec::affine(Affine {
                 base: 1e6,
-                prefill_step: 0.0,
                 prefill: 1e5,
                 sequence: 1e5,
                 context: 100.0,
                 pair: 1.0,
-                after_prefill: 0.0,
-                after_idle: 0.0,
-                prefill_curve: Curve::NONE,
-            },
+                ..Affine::default()
+            }),
         }
     }
 }

@@ -12,6 +12,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use plimsoll_base::Time;
 use plimsoll_config::gateway::Url;
+use plimsoll_wire::was_reset;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -120,7 +121,10 @@ impl Client {
             let sent = self.clock.now();
             match sender.send_request(request.clone()).await {
                 Ok(response) => return Ok(Begun { sent, response, sender }),
-                Err(error) if error.is_canceled() || error.is_incomplete_message() => {}
+                Err(error)
+                    if error.is_canceled()
+                        || error.is_incomplete_message()
+                        || was_reset(&error) => {}
                 Err(error) => return Err(DeviceError::BrokeOff(error.to_string())),
             }
         }
