@@ -114,14 +114,6 @@ impl Profile {
         measured: &Measured<'_>,
     ) -> Profile {
         let observations = measured.observations();
-        if let Ok(path) = std::env::var("PLIM_DUMP") {
-            let mut text = String::new();
-            for one in observations {
-                let sums: Vec<String> = one.sums.iter().map(|sum| format!("{sum}")).collect();
-                text += &format!("{},{},{},{}\n", one.cell, one.traffic, one.nanos, sums.join(","));
-            }
-            let _ = std::fs::write(path, text);
-        }
         let cell = |(index, cell): (usize, &super::plan::Cell)| {
             let values = measured.values(index);
             (!values.is_empty()).then(|| CellResult {
