@@ -469,7 +469,8 @@ pub enum StepTimeSpec {
     /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`, and
     /// `prefill_step` where the step computes prompt tokens, and `mixed_step` where it does so beside
     /// sequences that decode, and what is left of `after_prefill`,
-    /// `after_idle` and `after_long_idle`; and `prefill_curve` at `p`.
+    /// `after_idle` and `after_long_idle`; and `prefill_curve` at `p` and
+    /// `sequence_curve` at `n`.
     Affine {
         /// Every step.
         base: CoefficientValue,
@@ -496,6 +497,8 @@ pub enum StepTimeSpec {
         /// as `[[16, "3ms"], [64, "9ms"]]`; straight between them, from nothing at no tokens, and
         /// beyond the last as between the two before.
         prefill_curve: Option<At<Items<(u32, CoefficientValue)>>>,
+        /// The same for decoding sequences, such as `[[1, "1ms"], [8, "2ms"], [9, "4ms"]]`.
+        sequence_curve: Option<At<Items<(u32, CoefficientValue)>>>,
     },
     /// Linear and quadratic terms in nanoseconds; terms may be negative.
     Polynomial {

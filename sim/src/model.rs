@@ -166,12 +166,13 @@ impl EngineModel {
         let most =
             |[linear, square]: [f64; 2], x: f64| linear.max(0.0) * x + square.max(0.0) * x * x;
         let nanos = match self.step_cost {
-            StepCostSpec::Affine { terms, prefill_curve } => {
+            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
                 let pairs = prefill * f64::from(self.context_max);
                 terms.base
                     + terms.prefill_step
                     + terms.mixed_step
                     + prefill_curve.most(self.step_tokens_max)
+                    + sequence_curve.most(self.seats)
                     + terms.prefill * prefill
                     + terms.sequence * sequences
                     + terms.context * context
@@ -194,7 +195,7 @@ impl EngineModel {
 impl StepCostSpec {
     /// Affine, without a curve.
     pub const fn affine(terms: Affine<f64>) -> StepCostSpec {
-        StepCostSpec::Affine { terms, prefill_curve: Curve::NONE }
+        StepCostSpec::Affine { terms, prefill_curve: Curve::NONE, sequence_curve: Curve::NONE }
     }
 
     /// So many times as long.
@@ -202,9 +203,10 @@ impl StepCostSpec {
     pub fn times(self, by: f64) -> StepCostSpec {
         let each = |pair: [f64; 2]| pair.map(|term| term * by);
         match self {
-            StepCostSpec::Affine { terms, prefill_curve } => StepCostSpec::Affine {
+            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => StepCostSpec::Affine {
                 terms: terms.map(|term| term * by),
                 prefill_curve: prefill_curve.times(by),
+                sequence_curve: sequence_curve.times(by),
             },
             StepCostSpec::Polynomial { base, prefill, sequence, context } => {
                 StepCostSpec::Polynomial {
@@ -218,8 +220,8 @@ impl StepCostSpec {
     }
 }
 
-/// A time by a number of tokens: through points, straight from one to the next, from nothing at no
-/// tokens; beyond the last point as between the two before.
+/// A time by a number of tokens or sequences: through points, straight from one to the next, from
+/// nothing at none; beyond the last point as between the two before.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Curve {
     /// Those of 0 tokens, at the end, are no points.
@@ -367,7 +369,7 @@ impl<T> Affine<T> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepCostSpec {
     /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
-    /// 0, and `mixed_step` where neither `p` nor `n` is, and `prefill_curve` at `p`, and what is left of `after_prefill`, `after_idle` and
+    /// 0, and `mixed_step` where neither `p` nor `n` is, `prefill_curve` at `p`, `sequence_curve` at `n`, and what is left of `after_prefill`, `after_idle` and
     /// `after_long_idle`, all in ns.
     Affine {
         /// The coefficients, in ns.
@@ -375,6 +377,9 @@ pub enum StepCostSpec {
         /// The prompt tokens of a step, where no line fits them: kernels take tokens by the tile, and
         /// change with their number.
         prefill_curve: Curve,
+        /// The decoding sequences of a step, where no line fits them: batches are padded to sizes that
+        /// were prepared, and cut into kernels.
+        sequence_curve: Curve,
     },
     /// `base + prefill·p + prefill2·p² + sequence·n + sequence2·n² + context·c + context2·c²`,
     /// in ns; terms may be negative, the whole is floored at 1 ns.

@@ -109,6 +109,10 @@ fn case(seed: u64, affine: bool) -> Case {
                 0 => Curve::through(&[(3, 2e3), (10, 9e3), (40, 8.5e3)]).expect("it rises"),
                 _ => Curve::NONE,
             },
+            sequence_curve: match seed % 3 {
+                0 => Curve::through(&[(1, 3e3), (2, 4e3), (5, 1e4), (6, 9e3)]).expect("it rises"),
+                _ => Curve::NONE,
+            },
         }
     } else {
         StepCostSpec::Polynomial {

@@ -265,6 +265,7 @@ fn step_cost(spec: &StepTimeSpec, found: &mut Vec<Diagnostic>) -> StepCostSpec {
             after_idle,
             after_long_idle,
             prefill_curve,
+            sequence_curve,
         } => StepCostSpec::Affine {
             terms: Affine {
                 base: base.0,
@@ -278,7 +279,8 @@ fn step_cost(spec: &StepTimeSpec, found: &mut Vec<Diagnostic>) -> StepCostSpec {
                 after_idle: nanos(after_idle),
                 after_long_idle: nanos(after_long_idle),
             },
-            prefill_curve: prefill_curve.as_ref().map_or(Curve::NONE, |it| curve(it, found)),
+            prefill_curve: curve("prefill_curve", prefill_curve.as_ref(), found),
+            sequence_curve: curve("sequence_curve", sequence_curve.as_ref(), found),
         },
         StepTimeSpec::Polynomial { base, prefill, sequence, context } => StepCostSpec::Polynomial {
             base: *base,
@@ -289,15 +291,21 @@ fn step_cost(spec: &StepTimeSpec, found: &mut Vec<Diagnostic>) -> StepCostSpec {
     }
 }
 
-fn curve(spec: &At<Items<(u32, CoefficientValue)>>, found: &mut Vec<Diagnostic>) -> Curve {
+fn curve(
+    name: &str,
+    spec: Option<&At<Items<(u32, CoefficientValue)>>>,
+    found: &mut Vec<Diagnostic>,
+) -> Curve {
+    let Some(spec) = spec else { return Curve::NONE };
     let points: Vec<(u32, f64)> =
         spec.value.0.iter().map(|(tokens, time)| (*tokens, time.0)).collect();
     Curve::through(&points).unwrap_or_else(|| {
         let most = Curve::POINTS_MAX;
-        let message = format!("tokens rise, from 1, and there are at most {most} points");
-        found.push(Diagnostic::new(Code::Range, Some(spec.place), message).help(
-            "write tokens and times, such as `prefill_curve = [[16, \"3ms\"], [64, \"9ms\"]]`",
-        ));
+        let message =
+            format!("the first numbers rise, from 1, and there are at most {most} points");
+        found.push(Diagnostic::new(Code::Range, Some(spec.place), message).help(format!(
+            "write numbers and times, such as `{name} = [[16, \"3ms\"], [64, \"9ms\"]]`"
+        )));
         Curve::NONE
     })
 }

@@ -3,7 +3,7 @@
 use plimsoll_base::{Span, Ticks, math};
 
 use super::clock::Series;
-use crate::model::{Affine, StepCostSpec};
+use crate::model::{Affine, Curve, StepCostSpec};
 
 /// What a step computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub enum StepCost {
         terms: Affine<u64>,
         /// Points of (prompt tokens, ticks).
         prefill_curve: Box<[(u64, u64)]>,
+        /// Points of (decoding sequences, ticks).
+        sequence_curve: Box<[(u64, u64)]>,
     },
     /// Coefficients in 2⁻³² ns.
     Polynomial {
@@ -102,14 +104,15 @@ impl StepCost {
         let ticks = |nanos: f64| math::round(nanos * Ticks::PER_NANO as f64) as u64;
         let fixed = |nanos: f64| math::round(nanos * (1u64 << 32) as f64) as i128;
         match spec {
-            StepCostSpec::Affine { terms, prefill_curve } => {
+            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
                 let terms = terms.map(ticks);
-                let points = prefill_curve.points();
+                let points = |curve: Curve| {
+                    curve.points().map(|(at, nanos)| (u64::from(at), ticks(nanos))).collect()
+                };
                 StepCost::Affine {
                     terms: Affine { base: terms.base.max(STEP_MIN), ..terms },
-                    prefill_curve: points
-                        .map(|(tokens, nanos)| (u64::from(tokens), ticks(nanos)))
-                        .collect(),
+                    prefill_curve: points(prefill_curve),
+                    sequence_curve: points(sequence_curve),
                 }
             }
             StepCostSpec::Polynomial { base, prefill, sequence, context } => StepCost::Polynomial {
@@ -125,10 +128,11 @@ impl StepCost {
     /// series holds for (each decoding step adds `sequences` to the context).
     pub fn series(&self, shape: BatchShape) -> (Series, u64) {
         match self {
-            StepCost::Affine { terms, .. } => {
+            StepCost::Affine { terms, sequence_curve, .. } => {
                 let first = terms.base
                     + self.prefill_part(shape)
                     + terms.sequence * shape.sequences
+                    + along(sequence_curve, shape.sequences)
                     + terms.context * shape.context;
                 let series = Series { first, increment: terms.context * shape.sequences };
                 let extra = after(terms.after_prefill, shape.prefill_behind)
@@ -161,7 +165,7 @@ impl StepCost {
         let contexts = decodes * prompt + decodes * (decodes - 1) / 2;
         let ticks = match self {
             // Nobody has to have rested.
-            StepCost::Affine { terms, prefill_curve } => {
+            StepCost::Affine { terms, prefill_curve, sequence_curve } => {
                 let pairs = prompt * (prompt + 1) / 2;
                 let after_prefill = terms.after_prefill;
                 let terms = terms.map(i128::from);
@@ -177,7 +181,7 @@ impl StepCost {
                     + whole * curve(chunk_max)
                     + curve(rest)
                     + terms.pair * pairs
-                    + terms.sequence * decodes
+                    + (terms.sequence + i128::from(along(sequence_curve, 1))) * decodes
                     + terms.context * contexts
             }
             StepCost::Polynomial { base, prefill, sequence, context } => {
@@ -200,7 +204,7 @@ impl StepCost {
     /// The part of a step that its prompt tokens cause, in ticks.
     pub fn prefill_part(&self, shape: BatchShape) -> u64 {
         match self {
-            StepCost::Affine { terms, prefill_curve } => {
+            StepCost::Affine { terms, prefill_curve, .. } => {
                 if shape.prefill == 0 {
                     return 0;
                 }
@@ -219,7 +223,7 @@ impl StepCost {
     }
 }
 
-/// A curve through points at so many tokens, in ticks, rounded down.
+/// A curve through points at so many tokens or sequences, in ticks, rounded down.
 fn along(points: &[(u64, u64)], tokens: u64) -> u64 {
     let Some(last) = points.len().checked_sub(1) else { return 0 };
     let above = points.partition_point(|(at, _)| *at < tokens).min(last);
@@ -263,7 +267,6 @@ fn to_ticks(fixed: i128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Curve;
 
     #[test]
     fn affine_steps_form_the_series_of_single_steps() {
@@ -321,6 +324,7 @@ mod tests {
                 after_long_idle: 1e6,
             },
             prefill_curve: Curve::through(&[(16, 5e6), (64, 9.5e6), (100, 9e6)]).expect("it rises"),
+            sequence_curve: Curve::through(&[(1, 1e6), (4, 2e6)]).expect("it rises"),
         };
         let polynomial = StepCostSpec::Polynomial {
             base: 5.74e6,

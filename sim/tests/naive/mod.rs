@@ -220,7 +220,7 @@ impl Naive<'_> {
         let after = self.since_prefill.filter(|since| *since < 7);
         self.since_prefill = if prefill > 0 { Some(0) } else { after.map(|since| since + 1) };
         match self.model.step_cost {
-            StepCostSpec::Affine { terms, prefill_curve } => {
+            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
                 let tick = |nanos: f64| (nanos * TICKS as f64).round() as i128;
                 let idle = |term: f64, half: u64| {
                     tick(term) * i128::from(self.idle) / i128::from(self.idle + half)
@@ -230,6 +230,7 @@ impl Naive<'_> {
                     + tick(terms.mixed_step) * i128::from(prefill > 0 && sequences > 0)
                     + tick(terms.prefill) * prefill
                     + curve(prefill_curve.points(), prefill)
+                    + curve(sequence_curve.points(), sequences)
                     + tick(terms.sequence) * sequences
                     + tick(terms.context) * context
                     + tick(terms.pair) * pairs

@@ -11,15 +11,17 @@
 
 use plimsoll_sim::model::{Affine, Curve, StepCostSpec};
 
-use super::observation::{Feature, KNOTS, Observation};
+use super::observation::{Feature, KNOTS, Observation, PREFILL_KNOTS, SEQUENCE_KNOTS};
 use super::statistics::{deviation, median};
 
 /// Huber's tuning constant: 95 % efficient where errors are normal.
 const HUBER: f64 = 1.345;
 /// A prediction below this part of its cell's median does not make a row weigh more.
 const PREDICTED_LEAST: f64 = 0.3;
-/// Reweightings; weights settle in a few.
+/// Reweightings at most; weights settle in a few.
 const REWEIGHTINGS: usize = 12;
+/// No coefficient moves by a larger part of itself where weights have settled.
+const SETTLED: f64 = 1e-5;
 /// Into how many parts cells and traffic are cut to be held out in turn.
 const FOLDS: usize = 5;
 /// A kind with more coefficients must err by this much less on held-out cells.
@@ -37,79 +39,52 @@ pub enum Kind {
     Linear,
     /// The same with attention pairs.
     Affine,
+    /// Affine, with a curve through knots for sequences.
+    Batched,
     /// Affine, with a curve through knots for prefill and prefill step.
     Curved,
+    /// With both curves.
+    Tabled,
     /// Linear and quadratic in prompt tokens, sequences and context.
     Polynomial,
 }
 
 impl Kind {
     /// All kinds, those with fewer coefficients first.
-    pub const ALL: [Kind; 4] = [Kind::Linear, Kind::Affine, Kind::Polynomial, Kind::Curved];
+    pub const ALL: [Kind; 6] =
+        [Kind::Linear, Kind::Affine, Kind::Polynomial, Kind::Batched, Kind::Curved, Kind::Tabled];
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Linear => "affine without attention pairs",
             Kind::Affine => "affine",
+            Kind::Batched => "affine with a curve of sequences",
             Kind::Curved => "affine with a curve of prompt tokens",
+            Kind::Tabled => "affine with curves of prompt tokens and sequences",
             Kind::Polynomial => "polynomial",
+        }
+    }
+
+    /// Whether there are curves of prompt tokens and of sequences.
+    const fn curves(self) -> [bool; 2] {
+        match self {
+            Kind::Linear | Kind::Affine | Kind::Polynomial => [false, false],
+            Kind::Batched => [false, true],
+            Kind::Curved => [true, false],
+            Kind::Tabled => [true, true],
         }
     }
 
     /// Places of its terms among the features.
     fn terms(self) -> Vec<usize> {
-        let named = self.features().iter().map(|feature| *feature as usize);
-        let knots = Feature::NAMED..Feature::COUNT;
-        match self {
-            Kind::Curved => named.chain(knots).collect(),
-            Kind::Linear | Kind::Affine | Kind::Polynomial => named.collect(),
-        }
-    }
-
-    fn features(self) -> &'static [Feature] {
         use Feature::{
             AfterIdle, AfterLongIdle, AfterPrefill, Context, ContextSquare, MixedSteps, Pairs,
             Prefill, PrefillSquare, PrefillSteps, Requests, Sequences, SequencesSquare, Steps,
         };
-        match self {
-            Kind::Linear => &[
-                Steps,
-                PrefillSteps,
-                MixedSteps,
-                Prefill,
-                Sequences,
-                Context,
-                AfterPrefill,
-                AfterIdle,
-                AfterLongIdle,
-                Requests,
-            ],
-            Kind::Affine => &[
-                Steps,
-                PrefillSteps,
-                MixedSteps,
-                Prefill,
-                Sequences,
-                Context,
-                Pairs,
-                AfterPrefill,
-                AfterIdle,
-                AfterLongIdle,
-                Requests,
-            ],
-            Kind::Curved => &[
-                Steps,
-                MixedSteps,
-                Sequences,
-                Context,
-                Pairs,
-                AfterPrefill,
-                AfterIdle,
-                AfterLongIdle,
-                Requests,
-            ],
-            Kind::Polynomial => &[
+        let curves = self.curves();
+        let mut named = match self {
+            Kind::Polynomial => vec![
                 Steps,
                 Prefill,
                 PrefillSquare,
@@ -119,7 +94,17 @@ impl Kind {
                 ContextSquare,
                 Requests,
             ],
+            _ => vec![Steps, MixedSteps, Context, AfterPrefill, AfterIdle, AfterLongIdle, Requests],
+        };
+        if self != Kind::Polynomial {
+            let lines = [&[PrefillSteps, Prefill][..], &[Sequences][..]];
+            let straight = lines.iter().zip(curves).filter(|(_, is_curve)| !is_curve);
+            named.extend(straight.flat_map(|(line, _)| *line));
+            named.extend((self != Kind::Linear).then_some(Pairs));
         }
+        let knots = KNOTS.into_iter().zip(curves).filter(|(_, is_curve)| *is_curve);
+        let named = named.into_iter().map(|feature| feature as usize);
+        named.chain(knots.flat_map(|(knots, _)| knots)).collect()
     }
 }
 
@@ -130,8 +115,8 @@ pub struct Fit {
     pub kind: Kind,
     /// ns, indexed by [`Feature`], and of the knots; 0 where the kind has no such term.
     pub coefficients: [f64; Feature::COUNT],
-    /// How many knots prompts reached.
-    knots: usize,
+    /// How many knots of each curve were reached.
+    knots: [usize; 2],
     /// The mean over cells and traffic of the relative error of a cell's median, fitted to that cell
     /// too.
     pub residual: f64,
@@ -152,34 +137,42 @@ impl Fit {
         self.coefficients[Feature::Requests as usize]
     }
 
-    fn curve(&self) -> Curve {
-        let knots = KNOTS.iter().zip(&self.coefficients[Feature::NAMED..]).take(self.knots);
-        let points: Vec<(u32, f64)> = knots.map(|(tokens, nanos)| (*tokens, *nanos)).collect();
-        Curve::through(&points).expect("knots rise, and no coefficient is negative")
+    /// The curves of prompt tokens and of sequences.
+    fn curves(&self) -> [Curve; 2] {
+        [0, 1].map(|which| {
+            if !self.kind.curves()[which] {
+                return Curve::NONE;
+            }
+            let knots = [PREFILL_KNOTS, SEQUENCE_KNOTS][which];
+            let points = knots.into_iter().zip(self.coefficients[KNOTS[which].clone()].to_vec());
+            let points: Vec<(u32, f64)> = points.take(self.knots[which]).collect();
+            Curve::through(&points).expect("knots rise, and no coefficient is negative")
+        })
     }
 
     /// As the simulator takes it.
     pub fn step_cost(&self) -> StepCostSpec {
         let at = |feature: Feature| self.coefficients[feature as usize];
         match self.kind {
-            Kind::Linear | Kind::Affine | Kind::Curved => StepCostSpec::Affine {
-                terms: Affine {
-                    base: at(Feature::Steps),
-                    prefill_step: at(Feature::PrefillSteps),
-                    mixed_step: at(Feature::MixedSteps),
-                    prefill: at(Feature::Prefill),
-                    sequence: at(Feature::Sequences),
-                    context: at(Feature::Context),
-                    pair: at(Feature::Pairs),
-                    after_prefill: at(Feature::AfterPrefill),
-                    after_idle: at(Feature::AfterIdle),
-                    after_long_idle: at(Feature::AfterLongIdle),
-                },
-                prefill_curve: match self.kind {
-                    Kind::Curved => self.curve(),
-                    _ => Curve::NONE,
-                },
-            },
+            Kind::Linear | Kind::Affine | Kind::Batched | Kind::Curved | Kind::Tabled => {
+                let [prefill_curve, sequence_curve] = self.curves();
+                StepCostSpec::Affine {
+                    terms: Affine {
+                        base: at(Feature::Steps),
+                        prefill_step: at(Feature::PrefillSteps),
+                        mixed_step: at(Feature::MixedSteps),
+                        prefill: at(Feature::Prefill),
+                        sequence: at(Feature::Sequences),
+                        context: at(Feature::Context),
+                        pair: at(Feature::Pairs),
+                        after_prefill: at(Feature::AfterPrefill),
+                        after_idle: at(Feature::AfterIdle),
+                        after_long_idle: at(Feature::AfterLongIdle),
+                    },
+                    prefill_curve,
+                    sequence_curve,
+                }
+            }
             Kind::Polynomial => StepCostSpec::Polynomial {
                 base: at(Feature::Steps),
                 prefill: [at(Feature::Prefill), at(Feature::PrefillSquare)],
@@ -211,9 +204,11 @@ pub fn fit(observations: &[Observation]) -> Result<Fit, String> {
     let (kind, held_out) = best.expect("there are kinds");
     let coefficients = solve(kind, observations);
     let residual = error(&coefficients, observations);
-    let is_reached =
-        |knot: &usize| observations.iter().any(|one| one.sums[Feature::NAMED + knot] > 0.0);
-    let knots = (0..KNOTS.len()).rfind(is_reached).map_or(0, |last| last + 1);
+    let is_reached = |knot: &usize| observations.iter().any(|one| one.sums[*knot] > 0.0);
+    let knots = KNOTS.map(|knots| {
+        let first = knots.start;
+        knots.rev().find(is_reached).map_or(0, |last| last + 1 - first)
+    });
     Ok(Fit { kind, coefficients, knots, residual, held_out, tried })
 }
 
@@ -318,10 +313,15 @@ fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
         };
         let rows: Vec<Row> = observations.iter().zip(&predicted).map(row).collect();
         let found = nonnegative(&rows, &weights);
+        let before = coefficients;
         for ((term, scale), value) in terms.iter().zip(&scales).zip(&found) {
             if *scale > 0.0 {
                 coefficients[*term] = value / scale;
             }
+        }
+        let moved = |(now, before): (&f64, &f64)| (now - before).abs() > SETTLED * now.abs();
+        if !coefficients.iter().zip(&before).any(moved) {
+            break;
         }
         let residuals: Vec<f64> = rows.iter().map(|(row, took)| dot(row, &found) - took).collect();
         let limit = (HUBER * deviation(&residuals)).max(1e-9);
@@ -355,10 +355,11 @@ fn normal(rows: &[Row], weights: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
     let mut matrix = vec![vec![0.0; terms]; terms];
     let mut right = vec![0.0; terms];
     for ((row, took), weight) in rows.iter().zip(weights) {
-        for i in 0..terms {
-            right[i] += weight * row[i] * took;
-            for j in 0..terms {
-                matrix[i][j] += weight * row[i] * row[j];
+        for i in (0..terms).filter(|term| row[*term] != 0.0) {
+            let weighted = weight * row[i];
+            right[i] += weighted * took;
+            for (sum, other) in matrix[i].iter_mut().zip(row) {
+                *sum += weighted * other;
             }
         }
     }
@@ -528,7 +529,7 @@ mod tests {
         truth[Feature::PrefillSteps as usize] = 0.0;
         truth[Feature::Prefill as usize] = 0.0;
         let curve = [5e6, 6e6, 15e6, 16e6, 17e6, 30e6, 40e6, 52e6, 100e6, 220e6, 500e6];
-        truth[Feature::NAMED..].copy_from_slice(&curve);
+        truth[KNOTS[0].clone()].copy_from_slice(&curve);
         let mut all = observed(&truth, |_| 1.0);
         // Traffic reaches the knots between.
         let cells = all.len();
@@ -543,7 +544,7 @@ mod tests {
         assert_eq!(fit.kind, Kind::Curved, "{:?}", fit.tried);
         assert!(fit.residual < 1e-3, "{fit:?}");
         let StepCostSpec::Affine { prefill_curve, .. } = fit.step_cost() else { panic!("{fit:?}") };
-        assert_eq!(prefill_curve.points().count(), KNOTS.len());
+        assert_eq!(prefill_curve.points().count(), PREFILL_KNOTS.len());
         for ((_, found), wanted) in prefill_curve.points().zip(curve) {
             assert!((found / wanted - 1.0).abs() < 0.02, "{prefill_curve:?}");
         }

@@ -39,23 +39,31 @@ pub enum Feature {
 }
 
 /// Points of a curve of prompt tokens: two to an octave where prompts are short, and one beyond.
-pub(super) const KNOTS: [u32; 11] = [16, 32, 48, 64, 96, 128, 192, 256, 512, 1_024, 2_048];
+pub(super) const PREFILL_KNOTS: [u32; 11] = [16, 32, 48, 64, 96, 128, 192, 256, 512, 1_024, 2_048];
+/// Points of a curve of decoding sequences: those of which there are few, each.
+pub(super) const SEQUENCE_KNOTS: [u32; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128];
 
 impl Feature {
     /// How many there are, without the knots.
     pub const NAMED: usize = 14;
     /// How many there are, with the knots behind those that have names.
-    pub const COUNT: usize = Feature::NAMED + KNOTS.len();
+    pub const COUNT: usize = Feature::NAMED + PREFILL_KNOTS.len() + SEQUENCE_KNOTS.len();
 }
 
-/// What a curve through the knots is made of at so many tokens: which knots, and how much of each.
-fn between_knots(tokens: f64) -> [(usize, f64); 2] {
-    let above = KNOTS.partition_point(|knot| f64::from(*knot) < tokens).min(KNOTS.len() - 1);
-    let to = f64::from(KNOTS[above]);
+/// Places of the knots of each curve among the features.
+pub(super) const KNOTS: [std::ops::Range<usize>; 2] = [
+    Feature::NAMED..Feature::NAMED + PREFILL_KNOTS.len(),
+    Feature::NAMED + PREFILL_KNOTS.len()..Feature::COUNT,
+];
+
+/// What a curve through knots is made of at so many: which knots, and how much of each.
+fn between_knots(knots: &[u32], tokens: f64) -> [(usize, f64); 2] {
+    let above = knots.partition_point(|knot| f64::from(*knot) < tokens).min(knots.len() - 1);
+    let to = f64::from(knots[above]);
     match above.checked_sub(1) {
         None => [(0, tokens / to), (0, 0.0)],
         Some(below) => {
-            let from = f64::from(KNOTS[below]);
+            let from = f64::from(knots[below]);
             let part = (tokens - from) / (to - from);
             [(below, 1.0 - part), (above, part)]
         }
@@ -63,7 +71,7 @@ fn between_knots(tokens: f64) -> [(usize, f64); 2] {
 }
 
 /// A time that was measured, and what was computed in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     /// Which cell of the plan it is of, or which size of traffic.
     pub cell: usize,
@@ -108,7 +116,7 @@ impl Observation {
 
     /// Nothing yet, of a cell.
     pub fn of(cell: usize) -> Observation {
-        Observation { cell, ..Observation::default() }
+        Observation { cell, traffic: false, sums: [0.0; Feature::COUNT], nanos: 0.0 }
     }
 
     /// Adds a step.
@@ -134,8 +142,12 @@ impl Observation {
         ] {
             self.sums[feature as usize] += value;
         }
-        for (knot, part) in between_knots(prefill) {
-            self.sums[Feature::NAMED + knot] += part;
+        let [of_prefill, of_sequences] = KNOTS;
+        for (knot, part) in between_knots(&PREFILL_KNOTS, prefill) {
+            self.sums[of_prefill.start + knot] += part;
+        }
+        for (knot, part) in between_knots(&SEQUENCE_KNOTS, sequences) {
+            self.sums[of_sequences.start + knot] += part;
         }
     }
 

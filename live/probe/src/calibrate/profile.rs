@@ -333,12 +333,12 @@ pub(super) fn range(observations: &[Observation]) -> [u64; 3] {
 /// As a scenario file writes it.
 fn step_time(cost: &StepCostSpec) -> String {
     match cost {
-        StepCostSpec::Affine { terms, prefill_curve } => {
+        StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
             let terms = terms.map(coefficient);
             format!(
                 "{{ kind = \"affine\", base = {}, prefill_step = {}, mixed_step = {}, prefill_token \
                  = {}, sequence = {}, context_token = {}, attention_pair = {}, after_prefill = {}, after_idle = {}, \
-                 after_long_idle = {}{} }}",
+                 after_long_idle = {}{}{} }}",
                 terms.base,
                 terms.prefill_step,
                 terms.mixed_step,
@@ -349,7 +349,8 @@ fn step_time(cost: &StepCostSpec) -> String {
                 terms.after_prefill,
                 terms.after_idle,
                 terms.after_long_idle,
-                curve(prefill_curve)
+                curve("prefill_curve", prefill_curve),
+                curve("sequence_curve", sequence_curve)
             )
         }
         StepCostSpec::Polynomial { base, prefill, sequence, context } => {
@@ -365,12 +366,12 @@ fn step_time(cost: &StepCostSpec) -> String {
     }
 }
 
-fn curve(curve: &Curve) -> String {
+fn curve(name: &str, curve: &Curve) -> String {
     let point = |(tokens, nanos)| format!("[{tokens}, {}]", coefficient(nanos));
     let points: Vec<String> = curve.points().map(point).collect();
     match points.is_empty() {
         true => String::new(),
-        false => format!(", prefill_curve = [{}]", points.join(", ")),
+        false => format!(", {name} = [{}]", points.join(", ")),
     }
 }
 

@@ -52,7 +52,7 @@ impl Model {
 }
 
 fn observed(shape: BatchShape) -> Observation {
-    let mut one = Observation::default();
+    let mut one = Observation::of(0);
     one.add(shape);
     one
 }
