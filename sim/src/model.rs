@@ -367,6 +367,7 @@ impl<T> Affine<T> {
 /// A step computes `prefill` prompt tokens that attend to `pairs` (query, key) pairs, and one
 /// token each for `sequences` decoding sequences whose contexts sum to `context` tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "an engine has one, which is read when it is built")]
 pub enum StepCostSpec {
     /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
     /// 0, and `mixed_step` where neither `p` nor `n` is, `prefill_curve` at `p`, `sequence_curve` at `n`, and what is left of `after_prefill`, `after_idle` and

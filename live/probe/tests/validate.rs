@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -134,7 +134,16 @@ const WIDE: f64 = 0.2;
 fn run(
     device: &Arc<dyn Device>,
     policies: Vec<(String, Scenario)>,
+    judged: (&[f64], f64),
+) -> Result<Validated, ValidateError> {
+    run_watched(device, policies, judged, &Quiet)
+}
+
+fn run_watched(
+    device: &Arc<dyn Device>,
+    policies: Vec<(String, Scenario)>,
     (loads, within): (&[f64], f64),
+    watch: &dyn Watch,
 ) -> Result<Validated, ValidateError> {
     let logs = tempfile::tempdir().expect("a folder can be made");
     let study = Study {
@@ -147,7 +156,7 @@ fn run(
         paced: true,
         gauge: Err(Absent::NoGpu),
     };
-    validate(device, &study, &Quiet)
+    validate(device, &study, watch)
 }
 
 fn own(scenario: Scenario) -> Vec<(String, Scenario)> {
@@ -173,6 +182,38 @@ fn until(
 
 fn found(device: &Arc<dyn Device>, scenario: &Scenario, within: f64) -> Validation {
     run(device, own(scenario.clone()), (&[], within)).expect("it runs").validation
+}
+
+/// Stops where the second load begins.
+struct StopsAt(&'static str, AtomicBool);
+
+impl Watch for StopsAt {
+    fn stop(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
+    }
+
+    fn progress(&self, what: &str, _part: f64) {
+        self.1.fetch_or(what.ends_with(self.0), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_was_found_before_it_broke_off_is_kept() {
+    let (_backend, device) = started(Steps::Told);
+    let scenario = scenario(&[("\"8s\"", "\"2s\"")]);
+    let run = |loads: &[f64]| {
+        let watch = StopsAt(" at 40 %", AtomicBool::new(false));
+        run_watched(&device, own(scenario.clone()), (loads, WIDE), &watch)
+    };
+    let found = run(&[0.3, 0.4]).expect("the first load is whole");
+    assert!(matches!(found.broke_off, Some(ValidateError::Interrupted)));
+    let loads: Vec<f64> = found.validation.settings.iter().map(|setting| setting.load).collect();
+    assert_eq!(loads, [0.3]);
+    let told =
+        found.validation.notes.iter().any(|note| note == "it broke off at 40 %: interrupted");
+    assert!(told, "{:?}", found.validation.notes);
+    let part = run(&[0.4]);
+    assert!(matches!(part, Err(ValidateError::Interrupted)), "of part of a load nothing is found");
 }
 
 #[test]

@@ -551,6 +551,35 @@ mod tests {
     }
 
     #[test]
+    fn a_curve_of_sequences_is_found_where_no_line_fits() {
+        let mut truth = AFFINE;
+        truth[Feature::Sequences as usize] = 0.0;
+        // Batches of up to 4 are computed as 4, of up to 8 as 8, larger ones in parts.
+        let curve = [4e6, 4e6, 4e6, 4e6, 9e6, 9e6, 18e6, 18e6, 36e6, 72e6, 144e6];
+        truth[KNOTS[1].clone()].copy_from_slice(&curve);
+        let mut all = observed(&truth, |_| 1.0);
+        let cells = all.len();
+        for sequences in 1..40 {
+            let context = 50 * sequences + 7 * (sequences % 5);
+            let shape = BatchShape { sequences, context, ..Default::default() };
+            let mut one = Observation::of(cells + sequences as usize);
+            one.add(shape);
+            one.nanos = predict(&truth, &one);
+            all.push(one);
+        }
+        let fit = fit(&all).expect("there is enough");
+        assert!(fit.kind.curves()[1], "{:?}", fit.tried);
+        assert!(fit.residual < 1e-3, "{fit:?}");
+        // Of a step with so many sequences, and nothing to remember.
+        let step = |sequences: u64| {
+            let mut one = Observation::of(0);
+            one.add(BatchShape { sequences, context: 1_000, ..Default::default() });
+            (fit.predict(&one) / predict(&truth, &one) - 1.0).abs()
+        };
+        assert!((1..64).all(|sequences| step(sequences) < 1e-3), "{fit:?}");
+    }
+
+    #[test]
     fn the_nonnegative_optimum_is_that_of_all_sets_of_terms() {
         let mut stream = draws();
         for case in 0..200 {

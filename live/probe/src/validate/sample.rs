@@ -104,25 +104,28 @@ pub(super) fn counts(outcomes: impl Iterator<Item = Outcome>) -> [u64; 2] {
 /// Whether more requests were there than the device has seats for a third of the arrivals' time or
 /// longer without end: what is seen then is one queue, which a run of that length sees once.
 pub(super) fn is_saturated(run: &LiveRun, end: Time, seats: u32) -> bool {
-    let mut changes: Vec<(Time, i64)> = Vec::new();
-    for request in &run.requests {
-        let left = match (request.outcome, &request.answer) {
-            (_, Some(answer)) => answer.ended.min(end),
-            (Outcome::Unfinished, None) => end,
-            (Outcome::Ended(_) | Outcome::Refused(_), None) => continue,
-        };
-        changes.extend([(request.at, 1), (left.max(request.at), -1)]);
-    }
+    let stays =
+        run.requests.iter().filter_map(|request| match (request.outcome, &request.answer) {
+            (_, Some(answer)) => Some([request.at, answer.ended.min(end).max(request.at)]),
+            (Outcome::Unfinished, None) => Some([request.at, end.max(request.at)]),
+            (Outcome::Ended(_) | Outcome::Refused(_), None) => None,
+        });
+    longest_over(seats, stays).secs_f64() >= end.secs_f64() / 3.0
+}
+
+/// How long at most there were more than so many, of whom is told when each came and left.
+fn longest_over(seats: u32, stays: impl Iterator<Item = [Time; 2]>) -> Span {
+    let mut changes: Vec<(Time, i64)> =
+        stays.flat_map(|[came, left]| [(came, 1), (left, -1)]).collect();
     // Who leaves makes room for who comes.
     changes.sort_unstable();
     let (mut there, mut since, mut longest) = (0, None, Span::ZERO);
     for (at, change) in changes {
         there += change;
-        let waits = there > i64::from(seats);
-        since = if waits { since.or(Some(at)) } else { None };
         longest = longest.max(since.map_or(Span::ZERO, |since| at.saturating_since(since)));
+        since = if there > i64::from(seats) { since.or(Some(at)) } else { None };
     }
-    longest.secs_f64() >= end.secs_f64() / 3.0
+    longest
 }
 
 /// Which run a row is of.
@@ -225,5 +228,27 @@ pub(super) fn step_rows(out: &mut String, origin: &Origin, (steps, cost): (&[Ste
             shape.context,
             by_profile(cost, shape) / 1e9,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_time_in_which_somebody_waits_is_found() {
+        let longest = |seats: u32, stays: &[[u64; 2]]| {
+            let stays =
+                stays.iter().map(|stay| stay.map(|at| Time::from_nanos(at * 1_000_000_000)));
+            longest_over(seats, stays).nanos() / 1_000_000_000
+        };
+        // Two seats: a third is there from 2 to 5, and again from 6 to 7.
+        let stays = [[0, 5], [1, 9], [2, 7], [6, 8]];
+        assert_eq!(longest(2, &stays), 3);
+        assert_eq!(longest(1, &stays), 7);
+        assert_eq!(longest(3, &stays), 0);
+        // Who leaves at an instant makes room for who comes then.
+        assert_eq!(longest(1, &[[0, 2], [2, 4], [4, 6]]), 0);
+        assert_eq!(longest(1, &[]), 0);
     }
 }
