@@ -369,9 +369,9 @@ impl<T> Affine<T> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "an engine has one, which is read when it is built")]
 pub enum StepCostSpec {
-    /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not
-    /// 0, and `mixed_step` where neither `p` nor `n` is, `prefill_curve` at `p`, `sequence_curve` at `n`, and what is left of `after_prefill`, `after_idle` and
-    /// `after_long_idle`, all in ns.
+    /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not 0,
+    /// and `mixed_step` where neither `p` nor `n` is, `prefill_curve` at `p`, `sequence_curve` at
+    /// `n`, and what is left of `after_prefill`, `after_idle` and `after_long_idle`, all in ns.
     Affine {
         /// The coefficients, in ns.
         terms: Affine<f64>,

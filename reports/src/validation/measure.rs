@@ -47,7 +47,7 @@ pub struct SettingSample {
     pub counts: [u64; 3],
     /// What the device told of its steps.
     pub steps: Option<StepCheck>,
-    /// Whether what was in the device grew without end.
+    /// Whether requests waited for a seat for a third of a run or longer on end.
     pub saturated: bool,
     /// How many times as long as when it was calibrated the device took beside the runs.
     pub paces: Vec<f64>,

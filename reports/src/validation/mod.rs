@@ -1,8 +1,8 @@
 //! Simulated against measured: how far apart, how sure that is, and what is at fault.
 //!
 //! A *setting* is a policy at a load. Each of its repetitions has arrivals of its own, is run on the
-//! device twice (so that it is known how much the device differs from itself) and simulated once.
-//! Where the device tells its steps, the same repetition is simulated a second time with the steps
+//! device twice (so that it is known how much the device differs from itself) and simulated, eight
+//! times where steps are drawn. Where the device tells its steps, the same repetition is simulated a second time with the steps
 //! as long as they were measured: what then still differs is the scheduler's, and what the two
 //! simulations differ by is the step-time model's.
 

@@ -34,8 +34,8 @@ const TRAFFIC_WEIGHT: f64 = 2.0;
 /// A kind of step-time model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `base + prefill step + mixed step + prefill + sequence + context + after prefill + after idle (short and
-    /// long)`, without attention pairs.
+    /// `base + prefill step + mixed step + prefill + sequence + context + after prefill + after idle
+    /// (short and long)`, without attention pairs.
     Linear,
     /// The same with attention pairs.
     Affine,

@@ -9,6 +9,8 @@ const STEPS_MIN: usize = 200;
 const KIND_MIN: usize = 50;
 /// Quantiles that are kept.
 const QUANTILES: usize = 50;
+/// What a scenario takes for a ratio; tokens of two steps that came at once give less.
+const RATIOS: [f64; 2] = [0.01, 100.0];
 /// How far apart steps are looked at.
 const LAGS: usize = 30;
 /// How long, in steps, a deviation may last.
@@ -66,7 +68,7 @@ fn quantiles(steps: &[TrafficStep], mut kind: Vec<usize>, scores: &mut [f64]) ->
     };
     let all = sum(|step| step.took) / sum(|step| step.model);
     let scale = all * QUANTILES as f64 / quantiles.iter().sum::<f64>();
-    quantiles.into_iter().map(|ratio| rounded(ratio * scale)).collect()
+    quantiles.into_iter().map(|ratio| rounded(ratio * scale).clamp(RATIOS[0], RATIOS[1])).collect()
 }
 
 /// To the four digits that a profile's file has.
@@ -143,6 +145,9 @@ mod tests {
             assert!((low - 0.94).abs() < 0.02 && (high - 1.065).abs() < 0.03, "{low} {high}");
         }
         assert_eq!(step_noise(&[decode(1.0, 1.0); 199]), None);
+        let nothing = (0..200).map(|step| decode(if step < 9 { 1e-6 } else { 1.0 }, 1.0));
+        let nothing = step_noise(&nothing.collect::<Vec<_>>()).expect("there are enough");
+        assert_eq!(nothing.ratios[0], 0.01, "a scenario takes it");
         let equal = step_noise(&[decode(1.0, 1.0); 200]).expect("there are enough");
         assert_eq!((equal.means(), equal.prefill_ratios), ([1.0; 2], None));
     }

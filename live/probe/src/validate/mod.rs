@@ -172,7 +172,7 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
     vec![
         format!(
             "{each} with arrivals of their own, each run live {TAKES} times and simulated with the \
-             same arrivals, lengths and policy, {DRAWS} times where steps are drawn; seed {}",
+             same arrivals, lengths and policy as often, {DRAWS} times where steps are drawn; seed {}",
             study.seed
         ),
         format!(
@@ -183,7 +183,8 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
         ),
         "before each live run and behind the last the device served a little of the traffic that it was \
          calibrated with: where its steps were clearly and by at most 15 % off what they were then, the \
-         simulated ones are as much longer or shorter (`--as-calibrated` leaves that)"
+         simulated ones are as much longer or shorter, and by a half of what they were more or less \
+         beside the run (`--as-calibrated` leaves that)"
             .to_owned(),
         format!("capacity by the profile: {capacity:.2} requests/s of this mix, at any latency"),
         "parts of an error: client is what the engine's own steps do not show; scheduler what is left \
@@ -310,16 +311,13 @@ impl<'a> Bench<'a> {
             let pacer = Pacer::new(self.device, engine, self.window(&arrivals));
             let mut paces = Vec::new();
             for take in 0..TAKES {
-                let mut turns: Vec<usize> = (0..runs.len()).collect();
-                if take % 2 == 1 {
-                    turns.reverse();
-                }
-                for policy in turns {
-                    paces.extend(pacer.measure(self.watch)?);
+                for turn in 0..runs.len() {
+                    let policy = there_and_back(take, turn, runs.len());
+                    paces.push(pacer.measure(self.watch)?);
                     runs[policy].push(self.live((load, repetition, take), policy, &arrivals)?);
                 }
             }
-            paces.extend(pacer.measure(self.watch)?);
+            paces.push(pacer.measure(self.watch)?);
             for (policy, runs) in runs.into_iter().enumerate() {
                 let at = (from + policy, policy);
                 self.compare(at, (repetition, &paces), (&arrivals, runs))?;
@@ -403,26 +401,34 @@ impl<'a> Bench<'a> {
     fn compare(
         &mut self,
         (at, policy): (usize, usize),
-        (repetition, paces): (u32, &[f64]),
+        (repetition, paces): (u32, &[Option<f64>]),
         (arrivals, runs): (&[Arrival], Vec<LiveRun>),
     ) -> Result<(), ValidateError> {
         let study = self.study;
         let (name, scenario) = &study.policies[policy];
         let mut model = scenario.model.clone();
         let engine = &scenario.model.pools[0].engine;
-        self.settings[at].paces.extend(paces);
-        let pace = drift(paces);
-        self.settings[at].paced &= study.paced && pace.is_some();
-        let pace = pace.filter(|_| study.paced).unwrap_or(1.0);
-        model.pools[0].engine.step_cost = engine.step_cost.times(pace);
+        let measured: Vec<f64> = paces.iter().copied().flatten().collect();
+        let pace = |take: u32| {
+            let policies = study.policies.len();
+            let place = take as usize * policies + there_and_back(take, policy, policies);
+            drift(&measured, [paces[place], paces[place + 1]]).filter(|_| study.paced)
+        };
+        self.settings[at].paced &= pace(0).is_some();
+        let mut paced = |take: u32| {
+            let cost = engine.step_cost.times(pace(take).unwrap_or(1.0));
+            model.pools[0].engine.step_cost = cost;
+            model.clone()
+        };
         let names = &scenario.model.names;
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
         let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range);
-        let draws = engine.step_noise.as_ref().map_or(1, |_| DRAWS);
+        let draws = engine.step_noise.as_ref().map_or(TAKES, |_| DRAWS);
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
+            let model = paced(draw % TAKES);
             let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
             let kind = (&origin(draw), "simulated");
             sample::simulated_rows(&mut self.requests, kind, (&run, names));
@@ -445,7 +451,7 @@ impl<'a> Bench<'a> {
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let sent = as_sent(&lived, run);
-                    let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
+                    let replayed = simulate(&paced(take), (&sent, drawn(0)), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
@@ -557,6 +563,12 @@ impl<'a> Bench<'a> {
         }
         self.notes.dedup();
     }
+}
+
+/// Whose turn it is of so many, and when it is somebody's turn: in every other take they are taken from
+/// the last to the first.
+fn there_and_back(take: u32, turn: usize, of: usize) -> usize {
+    if take.is_multiple_of(2) { turn } else { of - 1 - turn }
 }
 
 /// The requests at the instants at which they went out: one that comes a moment too late for a step

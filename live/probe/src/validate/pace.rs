@@ -30,6 +30,8 @@ const STEPS_MIN: usize = 40;
 const RATIO_MAX: f64 = 3.0;
 /// A mean of fewer measurements says nothing.
 const MEASURED_MIN: usize = 3;
+/// How much of what was measured beside one run is believed to be so within it.
+const NEAR: f64 = 0.5;
 /// What is further off is no drift: it is not the device that was calibrated.
 const DRIFT_MAX: f64 = 0.15;
 
@@ -96,36 +98,53 @@ impl<'a> Pacer<'a> {
     }
 }
 
-/// How many times as long steps are simulated, of what was measured beside the runs: the mean, shrunk
-/// by the part of its square that is its own error (James and Stein 1961, of one mean towards 1).
-/// `None` where that is no drift: it cannot be told from how the device's speed comes and goes, or
-/// it is not the device that was calibrated.
-pub(super) fn drift(measured: &[f64]) -> Option<f64> {
+/// How many times as long the steps of a run are simulated: what is clear of all that was measured
+/// beside the runs, and [`NEAR`] of what was measured before and behind this one differs from that.
+/// `None` where that is no drift.
+pub(super) fn drift(measured: &[f64], around: [Option<f64>; 2]) -> Option<f64> {
+    let clear = clear(measured)?;
+    let near: Vec<f64> = around.into_iter().flatten().collect();
+    let away = if near.is_empty() { 0.0 } else { mean(&near) - mean(measured) };
+    Some(clear + NEAR * away)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Of what was measured beside the runs the mean, shrunk by the part of its square that is its own
+/// error (James and Stein 1961, of one mean towards 1): 1 where it cannot be told from how the
+/// device's speed comes and goes. `None` where it is not the device that was calibrated.
+fn clear(measured: &[f64]) -> Option<f64> {
     let n = measured.len() as f64;
     if measured.len() < MEASURED_MIN {
         return None;
     }
-    let mean = measured.iter().sum::<f64>() / n;
+    let mean = mean(measured);
     let squares = measured.iter().map(|pace| (pace - mean).powi(2)).sum::<f64>();
     let error = squares / (n - 1.0) / n;
     let away = mean - 1.0;
-    (away * away > error && away.abs() <= DRIFT_MAX)
-        .then(|| 1.0 + away * (1.0 - error / (away * away)))
+    (away.abs() <= DRIFT_MAX).then(|| match away * away > error {
+        true => 1.0 + away * (1.0 - error / (away * away)),
+        false => 1.0,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn drift_is_clear_and_small() {
+        let drift = |measured: &[f64]| super::drift(measured, [None, None]);
         assert_eq!(drift(&[1.05, 1.06]), None, "too few to know");
         assert_eq!(drift(&[1.0625, 1.0625, 1.0625]), Some(1.0625));
-        assert_eq!(drift(&[1.2, 0.9, 0.9, 1.02]), None, "it comes and goes");
+        assert_eq!(drift(&[1.2, 0.9, 0.9, 1.02]), Some(1.0), "it comes and goes");
         let shrunk = drift(&[1.05, 1.0, 1.1]).expect("most of it is clear");
         // The mean is off by 5 %, its standard error is 2.9 %.
         assert!((shrunk - (1.05 - 0.05 / 3.0)).abs() < 1e-9, "{shrunk}");
         assert_eq!(drift(&[1.3, 1.3, 1.3]), None, "it is another device");
-        assert_eq!(drift(&[1.0; 5]), None);
+        assert_eq!(drift(&[1.0; 5]), Some(1.0));
+        let beside = super::drift(&[0.875, 1.0, 1.125], [Some(1.0), Some(1.125)]);
+        assert_eq!(beside, Some(1.03125), "a half of what it was slower beside this run");
+        assert_eq!(super::drift(&[1.0; 3], [None, Some(1.0)]), Some(1.0));
     }
 }
