@@ -23,7 +23,7 @@ use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 pub use books::{Books, books};
 pub use client::{Client, End, Head, Reply, chat, post, whole};
 pub use plimsoll_probe::backend::Running as Probe;
-pub use scripted::{RESET, Script, Scripted, Seen, answer};
+pub use scripted::{Script, Scripted, Seen, answer};
 
 pub const CHAT: &str = "/v1/chat/completions";
 

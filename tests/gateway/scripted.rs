@@ -17,11 +17,8 @@ pub struct Seen {
 }
 
 /// The pieces of an answer, with a pause before each; then the connection is left open, unless the
-/// last piece is empty: then it is closed, or [`RESET`]: then it is reset.
+/// last piece is empty: then it is closed.
 pub type Script = Vec<(Duration, Vec<u8>)>;
-
-/// Closes a connection at once.
-pub const RESET: &[u8] = b"(reset)";
 
 /// A backend that is always well and answers each inference by its script.
 pub struct Scripted {
@@ -125,10 +122,6 @@ async fn converse(
         let told = async {
             for (pause, piece) in pieces {
                 tokio::time::sleep(pause).await;
-                if piece == RESET {
-                    stream.set_zero_linger().expect("it is open");
-                    return false;
-                }
                 if stream.write_all(&piece).await.is_err() {
                     return false;
                 }

@@ -17,7 +17,6 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use plimsoll_config::gateway::{Backend, Scheme};
-use plimsoll_wire::was_reset;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -211,11 +210,11 @@ impl Upstream {
                     Some(unsent) => request = unsent,
                     None => {
                         let error = error.into_error();
-                        if !error.is_incomplete_message() && !was_reset(&error) {
+                        if !error.is_incomplete_message() {
                             return Err(Broken::Answer(error.to_string()));
                         }
-                        // It was closed without a word of an answer: most likely because it had been
-                        // idle, while the request was on its way.
+                        // It was closed in order, without a word of an answer: most likely because
+                        // it had been idle, while the request was on its way.
                         (request, unreached) = (copy, Broken::Answer);
                         break;
                     }

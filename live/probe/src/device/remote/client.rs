@@ -12,10 +12,10 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use plimsoll_base::Time;
 use plimsoll_config::gateway::Url;
-use plimsoll_wire::was_reset;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::closed::was_reset;
 use crate::device::{Clock, DeviceError};
 
 /// How long a connection may take.

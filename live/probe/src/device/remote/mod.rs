@@ -9,6 +9,7 @@
 //! `min_tokens`, where the server takes these.
 
 mod client;
+mod closed;
 mod dialect;
 mod discover;
 mod steps;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 
 /// Whether the other side has closed the connection at once, by what an error says of its causes. A
 /// server does so that has closed it, because it was idle, while a request was on its way.
-pub fn was_reset(error: &(dyn Error + 'static)) -> bool {
+pub(super) fn was_reset(error: &(dyn Error + 'static)) -> bool {
     let kind = error.downcast_ref().map(io::Error::kind);
     let resets = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
     kind.is_some_and(|kind| resets.contains(&kind)) || error.source().is_some_and(was_reset)
