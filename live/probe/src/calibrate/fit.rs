@@ -18,6 +18,8 @@ use super::statistics::{deviation, median};
 const HUBER: f64 = 1.345;
 /// A prediction below this part of its cell's median does not make a row weigh more.
 const PREDICTED_LEAST: f64 = 0.3;
+/// The part of `after_long_idle` that some cell has to feel, which is that of a rest of 0.45 s.
+const LONG_REST: f64 = 0.1;
 /// Reweightings at most; weights settle in a few.
 const REWEIGHTINGS: usize = 12;
 /// No coefficient moves by a larger part of itself where weights have settled.
@@ -289,7 +291,12 @@ fn weights(observations: &[Observation]) -> Vec<f64> {
 
 /// The robust non-negative fit of one kind.
 fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
-    let terms = kind.terms();
+    let mut terms = kind.terms();
+    // What long rests cost is not guessed from short ones.
+    let long = Feature::AfterLongIdle as usize;
+    if !observations.iter().any(|one| !one.traffic && one.sums[long] >= LONG_REST) {
+        terms.retain(|term| *term != long);
+    }
     let usual = cell_medians(observations);
     // Columns of about the same size, so that the normal equations keep their digits.
     let scales: Vec<f64> = terms
