@@ -77,7 +77,8 @@ fn faults(profile: &Profile) -> Vec<String> {
     };
     check("base", terms.base, 3e6, 0.05);
     check("after prefill", terms.after_prefill, 3e6, 0.1);
-    check("after idle", 1e7 + terms.after_idle, 1e7, 0.1);
+    // To wake up, and HTTP, take a millisecond or two for real.
+    check("after idle", 1e7 + terms.after_idle, 1e7, 0.2);
     check("after a long rest", 1e7 + terms.after_long_idle, 1e7, 0.1);
     check("sequence", terms.sequence, 250e3, 0.05);
     check("context", terms.context, 800.0, 0.1);
@@ -91,7 +92,7 @@ fn faults(profile: &Profile) -> Vec<String> {
     }
     check("held-out error", 1.0 + profile.fit.held_out, 1.0, 0.05);
     check("request", 1e7 + profile.overheads.request, 1e7, 0.1);
-    check("busy", 1e7 + profile.overheads.busy.unwrap_or(f64::INFINITY), 1e7, 0.1);
+    check("busy", 1e7 + profile.overheads.busy.unwrap_or(f64::INFINITY), 1e7, 0.2);
     check("first byte", 1e7 + profile.overheads.first_byte, 1e7, 0.1);
     found
 }

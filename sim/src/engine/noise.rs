@@ -7,9 +7,9 @@ use crate::model::StepNoise;
 /// No step is longer than this many ticks (19 hours), so that sums fit 64 bits.
 const STEP_MAX: u64 = 1 << 62;
 
-/// Draws a ratio a step. Those of each kind of step have the stated quantiles; their normal scores are the sum of an
-/// independent part and of one that lasts, an autoregression of order 1 (the normal copula of
-/// Cario and Nelson 1996, "Autoregressive to Anything").
+/// Draws a ratio a step. Those of each kind of step have the stated quantiles; their normal scores
+/// are the sum of an independent part and of one that lasts, an autoregression of order 1 (the normal
+/// copula of Cario and Nelson 1996, "Autoregressive to Anything").
 #[derive(Debug)]
 pub(super) struct Noise {
     /// Normal scores and ratios, ascending, of steps that only decode and of those that compute

@@ -26,6 +26,7 @@ use plimsoll_report::validation::{
 };
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::calibration::CalibrationSpec;
+use plimsoll_sim::Model;
 use plimsoll_sim::engine::StepCost;
 use thiserror::Error;
 
@@ -406,7 +407,6 @@ impl<'a> Bench<'a> {
     ) -> Result<(), ValidateError> {
         let study = self.study;
         let (name, scenario) = &study.policies[policy];
-        let mut model = scenario.model.clone();
         let engine = &scenario.model.pools[0].engine;
         let measured: Vec<f64> = paces.iter().copied().flatten().collect();
         let pace = |take: u32| {
@@ -415,11 +415,13 @@ impl<'a> Bench<'a> {
             drift(&measured, [paces[place], paces[place + 1]]).filter(|_| study.paced)
         };
         self.settings[at].paced &= pace(0).is_some();
-        let mut paced = |take: u32| {
-            let cost = engine.step_cost.times(pace(take).unwrap_or(1.0));
-            model.pools[0].engine.step_cost = cost;
-            model.clone()
-        };
+        let models = (0..TAKES).map(|take| {
+            let mut model = scenario.model.clone();
+            model.pools[0].engine.step_cost = engine.step_cost.times(pace(take).unwrap_or(1.0));
+            model
+        });
+        let models: Vec<Model> = models.collect();
+        let model = |take: u32| &models[take as usize];
         let names = &scenario.model.names;
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
@@ -428,8 +430,8 @@ impl<'a> Bench<'a> {
         let draws = engine.step_noise.as_ref().map_or(TAKES, |_| DRAWS);
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
-            let model = paced(draw % TAKES);
-            let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
+            let run =
+                simulate(model(draw % TAKES), (&lived, drawn(draw)), Box::new(fitted.clone()))?;
             let kind = (&origin(draw), "simulated");
             sample::simulated_rows(&mut self.requests, kind, (&run, names));
             Ok(run)
@@ -451,7 +453,7 @@ impl<'a> Bench<'a> {
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let sent = as_sent(&lived, run);
-                    let replayed = simulate(&paced(take), (&sent, drawn(0)), Box::new(measured))?;
+                    let replayed = simulate(model(take), (&sent, drawn(0)), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
