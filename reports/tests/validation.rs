@@ -4,8 +4,8 @@ use plimsoll_base::{Stream, StreamKey};
 use plimsoll_report::Format;
 use plimsoll_report::telemetry::{Gpu, Reading, Sample, Sampled, Telemetry, Throttle};
 use plimsoll_report::validation::{
-    Fault, LogCheck, Repetition, RunSample, SettingSample, StepCheck, Timed, VALIDATION_VERSION,
-    Validation, ValidationVerdict, validation,
+    Fault, LogCheck, Repetition, RunPace, RunSample, SettingSample, StepCheck, Timed,
+    VALIDATION_VERSION, Validation, ValidationVerdict, validation,
 };
 
 /// One class whose four metrics are drawn alike, each value times `scale`, with noise of its own.
@@ -43,7 +43,6 @@ fn setting([engine, replayed, simulated]: [f64; 3], noise: f64) -> SettingSample
         steps: Some(StepCheck { count: 1_000, busy: 0.6, ..StepCheck::default() }),
         saturated: false,
         paces: Vec::new(),
-        paced: false,
     }
 }
 
@@ -145,10 +144,15 @@ fn policies_of_a_load_share_their_live_noise() {
 
 #[test]
 fn the_pace_beside_the_runs_is_told() {
-    let paces = vec![1.05, 1.0, 1.1];
-    let sample = SettingSample { paces, paced: true, ..setting([1.0, 1.0, 1.0], 0.01) };
+    let run = |before, behind| RunPace {
+        beside: [Some(before), behind],
+        within: None,
+        simulated: Some(1.03),
+    };
+    let paces = vec![run(1.05, Some(1.0)), run(1.1, None)];
+    let sample = SettingSample { paces, ..setting([1.0, 1.0, 1.0], 0.01) };
     let it = judged(&[sample, setting([1.0, 1.0, 1.0], 0.01)]);
-    let pace = it.settings[0].pace.expect("it was measured");
+    let pace = it.settings[0].pace.as_ref().expect("it was measured");
     assert!((pace.mean - 1.05).abs() < 1e-12 && pace.range == [1.0, 1.1], "{pace:?}");
     let sentence = pace.sentence();
     assert!(sentence.contains("+5.0 % (+0.0 % to +10.0 %)"), "{sentence}");

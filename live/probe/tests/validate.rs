@@ -228,9 +228,17 @@ fn a_true_profile_agrees_and_its_logs_replay() {
         assert_eq!(log.difference, None);
         assert!(log.inputs > 100 && log.decisions > 40, "{log:?}");
     }
-    let [Setting { classes, steps, requests, finished, .. }] = &it.settings[..] else {
+    let [Setting { classes, steps, requests, finished, pace, .. }] = &it.settings[..] else {
         panic!("one policy at one load")
     };
+    let pace = pace.as_ref().expect("it was measured beside the runs");
+    assert_eq!(pace.runs.len(), 2);
+    for run in &pace.runs {
+        let all = run.beside.into_iter().chain([run.within, run.simulated]);
+        let near = |pace: Option<f64>| pace.is_some_and(|pace| (0.9..1.1).contains(&pace));
+        assert!(all.map(near).all(|near| near), "{pace:?}");
+    }
+    assert!(it.notes.iter().any(|note| note.contains(&pace.sentence())), "{:?}", it.notes);
     assert_eq!(requests, finished);
     let steps = steps.expect("the device tells steps");
     assert!(steps.error.abs() < 0.02 && steps.busy > 0.2, "{steps:?}");

@@ -101,14 +101,15 @@ fn share_floors(settings: &mut [Setting], within: f64) {
 
 /// The pace of the device beside a setting.
 pub fn pace(sample: &SettingSample) -> Option<Pace> {
-    let paces = &sample.paces;
-    (!paces.is_empty()).then(|| Pace {
-        mean: paces.iter().sum::<f64>() / paces.len() as f64,
+    let beside = sample.paces.iter().flat_map(|run| run.beside).flatten();
+    let beside: Vec<f64> = beside.collect();
+    (!beside.is_empty()).then(|| Pace {
+        mean: beside.iter().sum::<f64>() / beside.len() as f64,
         range: [
-            paces.iter().copied().fold(f64::INFINITY, f64::min),
-            paces.iter().copied().fold(0.0, f64::max),
+            beside.iter().copied().fold(f64::INFINITY, f64::min),
+            beside.iter().copied().fold(0.0, f64::max),
         ],
-        simulated: sample.paced,
+        runs: sample.paces.clone(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The numbers of a setting.
 
 use super::numbers::{Blocks, Place, Timed, ks, percentile, relative, sorted};
-use super::{Agreement, ClassAgreement, MetricAgreement, Parts, Point, StepCheck};
+use super::{Agreement, ClassAgreement, MetricAgreement, Parts, Point, RunPace, StepCheck};
 
 /// What is compared, and whether it is judged.
 pub(super) const METRICS: [(&str, bool); 4] =
@@ -49,10 +49,8 @@ pub struct SettingSample {
     pub steps: Option<StepCheck>,
     /// Whether requests waited for a seat for a third of a run or longer on end.
     pub saturated: bool,
-    /// How many times as long as when it was calibrated the device took beside the runs.
-    pub paces: Vec<f64>,
-    /// Whether the simulation's steps are as much longer.
-    pub paced: bool,
+    /// How fast the device was around each live run.
+    pub paces: Vec<RunPace>,
 }
 
 impl SettingSample {

@@ -175,14 +175,26 @@ impl Setting {
 
 /// How fast the device was beside a setting's live runs, against when it was calibrated: its
 /// steps, with the traffic of the calibration.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pace {
     /// How many times as long they took, on average.
     pub mean: f64,
     /// The least and the most of what was measured.
     pub range: [f64; 2],
-    /// Whether the simulation's steps are as much longer.
-    pub simulated: bool,
+    /// Each live run.
+    pub runs: Vec<RunPace>,
+}
+
+/// How fast the device was around one live run: how many times as long as by the profile its steps
+/// took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunPace {
+    /// Before and behind it, with the traffic of the calibration.
+    pub beside: [Option<f64>; 2],
+    /// In the run itself, if the device tells its steps. Nothing is simulated with it.
+    pub within: Option<f64>,
+    /// How many times as long they are simulated; absent where as they were calibrated.
+    pub simulated: Option<f64>,
 }
 
 impl Pace {
@@ -191,7 +203,7 @@ impl Pace {
         let signed = |part: f64| format!("{:+.1} %", (part - 1.0) * 100.0);
         let [least, most] = self.range.map(signed);
         let mean = signed(self.mean);
-        let then = match self.simulated {
+        let then = match self.runs.iter().any(|run| run.simulated.is_some()) {
             true => "and its steps are simulated longer or shorter by what of that is clear",
             false => "and its steps are simulated as they were then",
         };

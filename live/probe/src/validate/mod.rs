@@ -21,8 +21,8 @@ use std::sync::Arc;
 use plimsoll_base::{Span, Time};
 use plimsoll_policy::log::Header;
 use plimsoll_report::validation::{
-    LogCheck, Repetition, SettingSample, VALIDATION_VERSION, Validation, ValidationVerdict, pace,
-    validation,
+    LogCheck, Repetition, RunPace, SettingSample, VALIDATION_VERSION, Validation,
+    ValidationVerdict, pace, validation,
 };
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::calibration::CalibrationSpec;
@@ -321,7 +321,7 @@ impl<'a> Bench<'a> {
             paces.push(pacer.measure(self.watch)?);
             for (policy, runs) in runs.into_iter().enumerate() {
                 let at = (from + policy, policy);
-                self.compare(at, (repetition, &paces), (&arrivals, runs))?;
+                self.compare(at, (repetition, &pacer, &paces), (&arrivals, runs))?;
             }
         }
         Ok(())
@@ -340,7 +340,6 @@ impl<'a> Bench<'a> {
                 steps: None,
                 saturated: false,
                 paces: Vec::new(),
-                paced: true,
             });
             self.checks.push(Check::default());
         }
@@ -402,25 +401,29 @@ impl<'a> Bench<'a> {
     fn compare(
         &mut self,
         (at, policy): (usize, usize),
-        (repetition, paces): (u32, &[Option<f64>]),
+        (repetition, pacer, paces): (u32, &Pacer<'_>, &[Option<f64>]),
         (arrivals, runs): (&[Arrival], Vec<LiveRun>),
     ) -> Result<(), ValidateError> {
         let study = self.study;
         let (name, scenario) = &study.policies[policy];
         let engine = &scenario.model.pools[0].engine;
         let measured: Vec<f64> = paces.iter().copied().flatten().collect();
-        let pace = |take: u32| {
+        let pace = |(take, run): (u32, &LiveRun)| {
             let policies = study.policies.len();
             let place = take as usize * policies + there_and_back(take, policy, policies);
-            drift(&measured, [paces[place], paces[place + 1]]).filter(|_| study.paced)
+            let beside = [paces[place], paces[place + 1]];
+            let within = run.steps.as_deref().and_then(|steps| pacer.of(steps.iter()));
+            let simulated = drift(&measured, beside).filter(|_| study.paced);
+            RunPace { beside, within, simulated }
         };
-        self.settings[at].paced &= pace(0).is_some();
-        let models = (0..TAKES).map(|take| {
+        let paces: Vec<RunPace> = (0..).zip(&runs).map(pace).collect();
+        let models = paces.iter().map(|pace| {
             let mut model = scenario.model.clone();
-            model.pools[0].engine.step_cost = engine.step_cost.times(pace(take).unwrap_or(1.0));
+            model.pools[0].engine.step_cost = engine.step_cost.times(pace.simulated.unwrap_or(1.0));
             model
         });
         let models: Vec<Model> = models.collect();
+        self.settings[at].paces.extend(paces);
         let model = |take: u32| &models[take as usize];
         let names = &scenario.model.names;
         let lived = self.as_lived(name, arrivals, &runs[0]);

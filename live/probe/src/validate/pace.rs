@@ -74,27 +74,32 @@ impl<'a> Pacer<'a> {
             | CalibrateError::TooNoisy(_)
             | CalibrateError::TooLittle(_) => ValidateError::Interrupted,
         })?;
-        let means = self.engine.step_noise.as_ref().map(StepNoise::means);
         let from = steps.iter().map(|step| step.start).min().unwrap_or_default();
         let from = from + Span::from_secs_f64(self.time.as_secs_f64() * WARM_UP);
-        let counts = |step: &&Step| step.shape.is_known() && step.start >= from;
+        Ok(self.of(steps.iter().filter(|step| step.start >= from)))
+    }
+
+    /// How many times as long as by the profile steps took; `None` where there are too few.
+    pub fn of<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Option<f64> {
+        let means = self.engine.step_noise.as_ref().map(StepNoise::means);
         // How long each took, and how long it takes by the profile.
         let usual = |step: &Step| {
             let mean = means.map_or(1.0, |means| means[usize::from(step.shape.prefill > 0)]);
             by_profile(&self.cost, step.shape) * mean
         };
-        let pairs = steps.iter().filter(counts).map(|step| (nanos(step), usual(step)));
+        let known = steps.filter(|step| step.shape.is_known());
+        let pairs = known.map(|step| (nanos(step), usual(step)));
         let pairs: Vec<(f64, f64)> =
             pairs.map(|(took, usual)| (took.min(RATIO_MAX * usual), usual)).collect();
         if pairs.len() < STEPS_MIN {
-            return Ok(None);
+            return None;
         }
         let (took, usual) =
             pairs.iter().fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
-        Ok(Some(match means {
+        Some(match means {
             Some(_) => took / usual,
             None => median(&pairs.iter().map(|(took, usual)| took / usual).collect::<Vec<f64>>()),
-        }))
+        })
     }
 }
 
