@@ -147,7 +147,7 @@ fn the_pace_beside_the_runs_is_told() {
     let run = |before, behind| RunPace {
         beside: [Some(before), behind],
         within: None,
-        simulated: Some(1.03),
+        simulated: Some([1.03, 0.02]),
     };
     let paces = vec![run(1.05, Some(1.0)), run(1.1, None)];
     let sample = SettingSample { paces, ..setting([1.0, 1.0, 1.0], 0.01) };

@@ -234,9 +234,9 @@ fn a_true_profile_agrees_and_its_logs_replay() {
     let pace = pace.as_ref().expect("it was measured beside the runs");
     assert_eq!(pace.runs.len(), 2);
     for run in &pace.runs {
-        let all = run.beside.into_iter().chain([run.within, run.simulated]);
+        let mut all = run.beside.into_iter().chain([run.within, run.simulated.map(|it| it[0])]);
         let near = |pace: Option<f64>| pace.is_some_and(|pace| (0.9..1.1).contains(&pace));
-        assert!(all.map(near).all(|near| near), "{pace:?}");
+        assert!(all.all(near), "{pace:?}");
     }
     assert!(it.notes.iter().any(|note| note.contains(&pace.sentence())), "{:?}", it.notes);
     assert_eq!(requests, finished);

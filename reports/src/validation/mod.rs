@@ -193,8 +193,9 @@ pub struct RunPace {
     pub beside: [Option<f64>; 2],
     /// In the run itself, if the device tells its steps. Nothing is simulated with it.
     pub within: Option<f64>,
-    /// How many times as long they are simulated; absent where as they were calibrated.
-    pub simulated: Option<f64>,
+    /// How many times as long they are simulated, on average and the standard deviation, as nobody
+    /// knows it better; absent where as they were calibrated.
+    pub simulated: Option<[f64; 2]>,
 }
 
 impl Pace {

@@ -26,7 +26,6 @@ use plimsoll_report::validation::{
 };
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::calibration::CalibrationSpec;
-use plimsoll_sim::Model;
 use plimsoll_sim::engine::StepCost;
 use thiserror::Error;
 
@@ -36,14 +35,15 @@ use crate::telemetry::{Absent, Gauge};
 use arrivals::{Arrival, capacity, draw};
 use gpus::Gpus;
 use live::{LiveRequest, LiveRun};
-use pace::{Pacer, drift};
+use pace::{Drift, Pacer, drift};
 use sample::{Lens, Origin};
 use simulated::{Simulated, simulate};
 use steps::{Check, Fitted, Measured};
 
 /// How often a repetition is run live.
 const TAKES: u32 = 2;
-/// How often it is simulated where the profile says how much steps differ, which is drawn.
+/// How often it is simulated where the profile says how much steps differ, or where the device's pace
+/// is known to some extent only: both are drawn.
 const DRAWS: u32 = 8;
 
 /// What is to be held against each other.
@@ -173,7 +173,7 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
     vec![
         format!(
             "{each} with arrivals of their own, each run live {TAKES} times and simulated with the \
-             same arrivals, lengths and policy as often, {DRAWS} times where steps are drawn; seed {}",
+             same arrivals, lengths and policy as often, {DRAWS} times where steps or paces are drawn; seed {}",
             study.seed
         ),
         format!(
@@ -185,7 +185,8 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
         "before each live run and behind the last the device served a little of the traffic that it was \
          calibrated with: where its steps were clearly and by at most 15 % off what they were then, the \
          simulated ones are as much longer or shorter, and by a half of what they were more or less \
-         beside the run (`--as-calibrated` leaves that)"
+         beside the run, in each simulated run by a little more or less, as that is only known to some \
+         extent (`--as-calibrated` leaves all of it)"
             .to_owned(),
         format!("capacity by the profile: {capacity:.2} requests/s of this mix, at any latency"),
         "parts of an error: client is what the engine's own steps do not show; scheduler what is left \
@@ -408,33 +409,29 @@ impl<'a> Bench<'a> {
         let (name, scenario) = &study.policies[policy];
         let engine = &scenario.model.pools[0].engine;
         let measured: Vec<f64> = paces.iter().copied().flatten().collect();
-        let pace = |(take, run): (u32, &LiveRun)| {
+        let beside = |take: u32| {
             let policies = study.policies.len();
             let place = take as usize * policies + there_and_back(take, policy, policies);
-            let beside = [paces[place], paces[place + 1]];
-            let within = run.steps.as_deref().and_then(|steps| pacer.of(steps.iter()));
-            let simulated = drift(&measured, beside).filter(|_| study.paced);
-            RunPace { beside, within, simulated }
+            [paces[place], paces[place + 1]]
         };
-        let paces: Vec<RunPace> = (0..).zip(&runs).map(pace).collect();
-        let models = paces.iter().map(|pace| {
+        let drift = |take: u32| drift(&measured, beside(take)).filter(|_| study.paced);
+        let model = |pace: f64| {
             let mut model = scenario.model.clone();
-            model.pools[0].engine.step_cost = engine.step_cost.times(pace.simulated.unwrap_or(1.0));
+            model.pools[0].engine.step_cost = engine.step_cost.times(pace);
             model
-        });
-        let models: Vec<Model> = models.collect();
-        self.settings[at].paces.extend(paces);
-        let model = |take: u32| &models[take as usize];
+        };
         let names = &scenario.model.names;
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
         let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range);
-        let draws = engine.step_noise.as_ref().map_or(TAKES, |_| DRAWS);
+        let is_drawn = engine.step_noise.is_some() || drift(0).is_some();
+        let draws = if is_drawn { DRAWS } else { TAKES };
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
-            let run =
-                simulate(model(draw % TAKES), (&lived, drawn(draw)), Box::new(fitted.clone()))?;
+            let part = |drift: Drift| drift.part(draw / TAKES, draws / TAKES);
+            let model = model(drift(draw % TAKES).map_or(1.0, part));
+            let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
             let kind = (&origin(draw), "simulated");
             sample::simulated_rows(&mut self.requests, kind, (&run, names));
             Ok(run)
@@ -449,6 +446,12 @@ impl<'a> Bench<'a> {
             let origin = origin(take);
             sample::live_rows(&mut self.requests, &origin, (run, names));
             compared.live.push(self.lens.live(run));
+            let drift = drift(take);
+            self.settings[at].paces.push(RunPace {
+                beside: beside(take),
+                within: run.steps.as_deref().and_then(|steps| pacer.of(steps.iter())),
+                simulated: drift.map(|drift| [drift.mean, drift.deviation]),
+            });
             if let Some(steps) = run.steps.as_deref().filter(|steps| !steps.is_empty()) {
                 self.tells_steps = true;
                 let cost = &self.cost;
@@ -456,7 +459,8 @@ impl<'a> Bench<'a> {
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let sent = as_sent(&lived, run);
-                    let replayed = simulate(model(take), (&sent, drawn(0)), Box::new(measured))?;
+                    let model = model(drift.map_or(1.0, |drift| drift.mean));
+                    let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));

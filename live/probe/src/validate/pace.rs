@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_base::Span;
+use plimsoll_base::math::normal_quantile;
 use plimsoll_sim::engine::StepCost;
 use plimsoll_sim::model::{EngineModel, StepNoise};
 
@@ -30,7 +31,7 @@ const STEPS_MIN: usize = 40;
 const RATIO_MAX: f64 = 3.0;
 /// A mean of fewer measurements says nothing.
 const MEASURED_MIN: usize = 3;
-/// How much of what was measured beside one run is believed to be so within it.
+/// How what is measured beside a run and what is so within it are correlated.
 const NEAR: f64 = 0.5;
 /// What is further off is no drift: it is not the device that was calibrated.
 const DRIFT_MAX: f64 = 0.15;
@@ -103,14 +104,33 @@ impl<'a> Pacer<'a> {
     }
 }
 
+/// How many times as long the steps of a run are, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Drift {
+    pub mean: f64,
+    /// Standard deviation.
+    pub deviation: f64,
+}
+
+impl Drift {
+    /// Of so many equally probable parts of its distribution, which is taken to be normal, the middle
+    /// of one.
+    pub fn part(self, which: u32, of: u32) -> f64 {
+        let score = normal_quantile((f64::from(which) + 0.5) / f64::from(of));
+        (self.mean + self.deviation * score).max(1.0 - 2.0 * DRIFT_MAX)
+    }
+}
+
 /// How many times as long the steps of a run are simulated: what is clear of all that was measured
-/// beside the runs, and [`NEAR`] of what was measured before and behind this one differs from that.
-/// `None` where that is no drift.
-pub(super) fn drift(measured: &[f64], around: [Option<f64>; 2]) -> Option<f64> {
-    let clear = clear(measured)?;
+/// beside the runs, and [`NEAR`] of what was measured before and behind this one differs from that;
+/// what is left of their variance stays unknown (of two normal variables the conditional
+/// distribution of one). `None` where that is no drift.
+pub(super) fn drift(measured: &[f64], around: [Option<f64>; 2]) -> Option<Drift> {
+    let (clear, deviation) = clear(measured)?;
     let near: Vec<f64> = around.into_iter().flatten().collect();
     let away = if near.is_empty() { 0.0 } else { mean(&near) - mean(measured) };
-    Some(clear + NEAR * away)
+    let deviation = deviation * (1.0 - NEAR * NEAR).sqrt();
+    Some(Drift { mean: clear + NEAR * away, deviation })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -119,27 +139,29 @@ fn mean(values: &[f64]) -> f64 {
 
 /// Of what was measured beside the runs the mean, shrunk by the part of its square that is its own
 /// error (James and Stein 1961, of one mean towards 1): 1 where it cannot be told from how the
-/// device's speed comes and goes. `None` where it is not the device that was calibrated.
-fn clear(measured: &[f64]) -> Option<f64> {
+/// device's speed comes and goes; and the standard deviation of one measurement. `None` where it is
+/// not the device that was calibrated.
+fn clear(measured: &[f64]) -> Option<(f64, f64)> {
     let n = measured.len() as f64;
     if measured.len() < MEASURED_MIN {
         return None;
     }
     let mean = mean(measured);
     let squares = measured.iter().map(|pace| (pace - mean).powi(2)).sum::<f64>();
-    let error = squares / (n - 1.0) / n;
-    let away = mean - 1.0;
-    (away.abs() <= DRIFT_MAX).then(|| match away * away > error {
+    let variance = squares / (n - 1.0);
+    let (error, away) = (variance / n, mean - 1.0);
+    let clear = match away * away > error {
         true => 1.0 + away * (1.0 - error / (away * away)),
         false => 1.0,
-    })
+    };
+    (away.abs() <= DRIFT_MAX).then_some((clear, variance.sqrt()))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn drift_is_clear_and_small() {
-        let drift = |measured: &[f64]| super::drift(measured, [None, None]);
+        let drift = |measured: &[f64]| Some(super::drift(measured, [None, None])?.mean);
         assert_eq!(drift(&[1.05, 1.06]), None, "too few to know");
         assert_eq!(drift(&[1.0625, 1.0625, 1.0625]), Some(1.0625));
         assert_eq!(drift(&[1.2, 0.9, 0.9, 1.02]), Some(1.0), "it comes and goes");
@@ -149,7 +171,21 @@ mod tests {
         assert_eq!(drift(&[1.3, 1.3, 1.3]), None, "it is another device");
         assert_eq!(drift(&[1.0; 5]), Some(1.0));
         let beside = super::drift(&[0.875, 1.0, 1.125], [Some(1.0), Some(1.125)]);
-        assert_eq!(beside, Some(1.03125), "a half of what it was slower beside this run");
-        assert_eq!(super::drift(&[1.0; 3], [None, Some(1.0)]), Some(1.0));
+        let beside = beside.expect("it is small");
+        assert_eq!(beside.mean, 1.03125, "a half of what it was slower beside this run");
+        // Three quarters of the variance are not told by what is beside.
+        assert!((beside.deviation - 0.125 * 0.75f64.sqrt()).abs() < 1e-12, "{beside:?}");
+        let same = super::drift(&[1.0; 3], [None, Some(1.0)]).expect("it is none");
+        assert_eq!(same, super::Drift { mean: 1.0, deviation: 0.0 });
+    }
+
+    #[test]
+    fn parts_of_a_drift_are_those_of_its_distribution() {
+        let drift = super::Drift { mean: 1.02, deviation: 0.03 };
+        let parts: Vec<f64> = (0..64).map(|which| drift.part(which, 64)).collect();
+        let mean = super::mean(&parts);
+        let variance = parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>() / 64.0;
+        assert!((mean - 1.02).abs() < 1e-9 && (variance.sqrt() / 0.03 - 1.0).abs() < 0.03);
+        assert_eq!(super::Drift { deviation: 0.0, ..drift }.part(3, 4), 1.02);
     }
 }
