@@ -71,7 +71,7 @@ const DIFFERS: [(&str, &str); 11] = [
 ];
 
 /// Words that reports and files use beside the definitions.
-const MORE: [(&str, &str); 94] = [
+const MORE: [(&str, &str); 95] = [
     ("total_tps", "input_tps + output_tps"),
     (
         "dispersion",
@@ -229,6 +229,10 @@ const MORE: [(&str, &str); 94] = [
         "validate, a part of an error: what changes when steps are as long as the profile says and not as they were measured",
     ),
     (
+        "pace",
+        "validate, a part of an error: what changes since the device was faster or slower in the runs than was expected from beside them",
+    ),
+    (
         "client",
         "validate, a part of an error: what the engine's own steps do not show, beside what the profile allows for it: the way there and back",
     ),
@@ -261,7 +265,7 @@ const MORE: [(&str, &str); 94] = [
 ];
 
 /// What reports call a word in other places.
-const ALIASES: [(&str, &str); 10] = [
+const ALIASES: [(&str, &str); 11] = [
     ("too_noisy_to_tell", "too_noisy"),
     ("noisy", "too_noisy"),
     ("too_few_requests", "too_few"),
@@ -269,6 +273,7 @@ const ALIASES: [(&str, &str); 10] = [
     ("step_time_part", "step_times"),
     ("step_times_part", "step_times"),
     ("client_part", "client"),
+    ("pace_part", "pace"),
     ("ks_distance", "ks"),
     ("held_out_error", "held_out"),
     ("live_noise_floor", "live_noise"),
@@ -352,7 +357,7 @@ mod tests {
             ValidationVerdict::Unclear,
             ValidationVerdict::TooFew,
         ];
-        let faults = [Fault::Scheduler, Fault::StepTimes, Fault::Client];
+        let faults = [Fault::Scheduler, Fault::StepTimes, Fault::Client, Fault::Pace];
         let results =
             [Agreement::Agrees, Agreement::Disagrees, Agreement::Unclear, Agreement::Noisy];
         let mut names = Vec::new();
@@ -366,6 +371,7 @@ mod tests {
             client: 0.0,
             scheduler: 0.0,
             step_times: 0.0,
+            pace: 0.0,
             scheduler_alone: 0.0,
         });
         names.extend(parts.expect("it is JSON").as_object().expect("an object").keys().cloned());

@@ -24,12 +24,18 @@ fn sample(scale: f64, (noise, seed): (f64, u64)) -> RunSample {
 }
 
 /// A setting in which the simulated world is `simulated` times the live one, that with measured
-/// steps `replayed` times, and that of the engine `engine` times.
+/// steps `replayed` times, and that of the engine `engine` times; the device's pace is as expected.
 fn setting([engine, replayed, simulated]: [f64; 3], noise: f64) -> SettingSample {
+    setting_at_pace([engine, replayed, simulated, simulated], noise)
+}
+
+/// Of worlds, one is at the pace of the runs.
+fn setting_at_pace([engine, replayed, at_pace, simulated]: [f64; 4], noise: f64) -> SettingSample {
     let repetition = Repetition {
         live: vec![sample(1.0, (noise, 2)), sample(1.0, (noise, 3))],
         engine: vec![sample(engine, (0.0, 2)), sample(engine, (0.0, 3))],
         replayed: vec![sample(replayed, (0.0, 2)), sample(replayed, (0.0, 3))],
+        at_pace: vec![sample(at_pace, (0.0, 4))],
         simulated: vec![sample(simulated, (0.0, 4))],
     };
     SettingSample {
@@ -157,6 +163,21 @@ fn the_pace_beside_the_runs_is_told() {
     let sentence = pace.sentence();
     assert!(sentence.contains("+5.0 % (+0.0 % to +10.0 %)"), "{sentence}");
     assert_eq!(it.settings[1].pace, None);
+}
+
+#[test]
+fn a_device_that_was_faster_in_the_runs_than_beside_them_is_named() {
+    let run = |within| RunPace {
+        beside: [Some(1.0), Some(1.01)],
+        within: Some(within),
+        simulated: Some([1.0, 0.02]),
+    };
+    let paces = vec![run(0.94), run(0.98)];
+    let sample = SettingSample { paces, ..setting_at_pace([1.0, 1.0, 1.02, 1.3], 0.005) };
+    let it = judged(&[sample]);
+    assert_eq!((it.verdict, it.cause), (ValidationVerdict::Disagrees, Some(Fault::Pace)));
+    let told = it.sentences.iter().any(|text| text.contains("up to -6.0 %"));
+    assert!(told, "{:?}", it.sentences);
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn a_true_profile_agrees_and_its_logs_replay() {
             assert!(metric.ks.expect("there are values") < 0.5, "{} {metric:?}", class.class);
             for point in &metric.points {
                 let parts = point.parts.expect("the device tells steps");
-                let sum = parts.client + parts.scheduler + parts.step_times;
+                let sum = parts.client + parts.scheduler + parts.step_times + parts.pace;
                 assert!((sum - point.error).abs() < 1e-9, "{point:?}");
             }
         }

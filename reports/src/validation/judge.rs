@@ -158,11 +158,12 @@ impl Setting {
 /// What makes most of the errors that disagree: each part counts by how far it goes in the
 /// direction of its error.
 fn cause(settings: &[Setting]) -> Option<Fault> {
-    let mut sums = [(Fault::Client, 0.0), (Fault::Scheduler, 0.0), (Fault::StepTimes, 0.0)];
+    let mut sums =
+        [Fault::Client, Fault::Scheduler, Fault::StepTimes, Fault::Pace].map(|fault| (fault, 0.0));
     let points = settings.iter().flat_map(Setting::points);
     for (.., point) in points.filter(|(.., it)| it.result == Some(Agreement::Disagrees)) {
         let parts = point.parts?;
-        let each = [parts.client, parts.scheduler, parts.step_times];
+        let each = [parts.client, parts.scheduler, parts.step_times, parts.pace];
         for ((_, sum), part) in sums.iter_mut().zip(each) {
             *sum += part * point.error.signum();
         }
@@ -358,6 +359,20 @@ fn why(it: &Validation, cause: Fault) -> String {
         Fault::Client => {
             " The engine's own steps do not show it: it arises between engine and client."
                 .to_owned()
+        }
+        Fault::Pace => {
+            let runs = it.settings.iter().filter_map(|setting| setting.pace.as_ref());
+            let away = runs
+                .flat_map(|pace| &pace.runs)
+                .filter_map(|run| Some(run.within? / run.simulated?[0] - 1.0));
+            let most = away.max_by(|a, b| a.abs().total_cmp(&b.abs()));
+            most.map_or(String::new(), |most| {
+                format!(
+                    " Steps took up to {:+.1} % in a run against what was measured beside it: that is \
+                     the device, not the model.",
+                    most * 100.0
+                )
+            })
         }
     }
 }

@@ -24,6 +24,9 @@ pub struct Repetition {
     pub engine: Vec<RunSample>,
     /// Simulated with the steps of each live run as long as they were measured. Empty likewise.
     pub replayed: Vec<RunSample>,
+    /// Simulated at the pace that the device had in each live run, as far as what is known of it
+    /// beside the runs allows for that. Empty likewise.
+    pub at_pace: Vec<RunSample>,
     /// Simulated, once for each time that its steps were drawn.
     pub simulated: Vec<RunSample>,
 }
@@ -77,6 +80,7 @@ impl SettingSample {
         let simulated = pool(&|it| it.simulated.iter().collect());
         let engine = pool(&|it| it.engine.iter().collect());
         let replayed = pool(&|it| it.replayed.iter().collect());
+        let at_pace = pool(&|it| it.at_pace.iter().collect());
         let blocks = Blocks::new(
             self.repetitions.iter().map(|it| {
                 [&it.live, &it.simulated]
@@ -91,7 +95,7 @@ impl SettingSample {
         let point = |(place, interval): (&Place, Option<[f64; 2]>)| {
             let (seen, told) = place.of(&live).zip(place.of(&simulated))?;
             let error = relative(seen, told)?;
-            let parts = place.of(&engine).zip(place.of(&replayed));
+            let parts = place.of(&engine).zip(place.of(&replayed)).zip(place.of(&at_pace));
             let point = Point {
                 at: place.name(),
                 live: seen,
@@ -100,10 +104,11 @@ impl SettingSample {
                 interval,
                 floor: floor(*place, &pairs),
                 few: place.is_thin(live.len()),
-                parts: parts.map(|(engine, replayed)| Parts {
+                parts: parts.map(|((engine, replayed), at_pace)| Parts {
                     client: (engine - seen) / seen,
                     scheduler: (replayed - engine) / seen,
-                    step_times: (told - replayed) / seen,
+                    step_times: (at_pace - replayed) / seen,
+                    pace: (told - at_pace) / seen,
                     scheduler_alone: replayed / engine - 1.0,
                 }),
                 result: None,

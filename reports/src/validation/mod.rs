@@ -126,6 +126,8 @@ pub enum Fault {
     StepTimes,
     /// What lies between the engine and whoever asks.
     Client,
+    /// How fast the device was in the runs, against beside them.
+    Pace,
 }
 
 impl Fault {
@@ -135,6 +137,7 @@ impl Fault {
             Fault::Scheduler => "the scheduler",
             Fault::StepTimes => "the step times",
             Fault::Client => "the client",
+            Fault::Pace => "the device's pace",
         }
     }
 }
@@ -291,6 +294,8 @@ pub struct Parts {
     pub scheduler: f64,
     /// What the fitted step times change.
     pub step_times: f64,
+    /// What it changes that the device's pace in the runs was not as it was expected beside them.
+    pub pace: f64,
     /// The scheduler's error alone, as a part of what the engine did.
     pub scheduler_alone: f64,
 }

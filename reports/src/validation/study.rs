@@ -7,7 +7,7 @@ use crate::study::{Grid, Sheet, Study, json};
 use crate::telemetry::Telemetry;
 use crate::words;
 
-const POINTS_HEAD: [&str; 13] = [
+const POINTS_HEAD: [&str; 14] = [
     "policy",
     "load",
     "class",
@@ -20,6 +20,7 @@ const POINTS_HEAD: [&str; 13] = [
     "client",
     "scheduler",
     "step times",
+    "pace",
     "result",
 ];
 
@@ -169,6 +170,7 @@ impl Validation {
                     part(|parts| parts.client),
                     part(|parts| parts.scheduler),
                     part(|parts| parts.step_times),
+                    part(|parts| parts.pace),
                     match (point.result, point.few) {
                         (Some(result), _) => result.word().to_owned(),
                         (None, true) => "too few".to_owned(),
@@ -201,7 +203,7 @@ impl Validation {
     fn csv(&self) -> String {
         let mut text = String::from(
             "policy,load,class,metric,at,live,simulated,error,low,high,floor,few,client,scheduler,\
-             step_times,scheduler_alone,result\n",
+             step_times,pace,scheduler_alone,result\n",
         );
         let plain = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         for setting in &self.settings {
@@ -223,6 +225,7 @@ impl Validation {
                     plain(parts.map(|parts| parts.client)),
                     plain(parts.map(|parts| parts.scheduler)),
                     plain(parts.map(|parts| parts.step_times)),
+                    plain(parts.map(|parts| parts.pace)),
                     plain(parts.map(|parts| parts.scheduler_alone)),
                     point.result.map_or(String::new(), |result| result.word().to_owned()),
                 ];

@@ -415,7 +415,7 @@ impl<'a> Bench<'a> {
             [paces[place], paces[place + 1]]
         };
         let drift = |take: u32| drift(&measured, beside(take)).filter(|_| study.paced);
-        let model = |pace: f64| {
+        let paced = |pace: f64| {
             let mut model = scenario.model.clone();
             model.pools[0].engine.step_cost = engine.step_cost.times(pace);
             model
@@ -430,7 +430,7 @@ impl<'a> Bench<'a> {
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
             let part = |drift: Drift| drift.part(draw / TAKES, draws / TAKES);
-            let model = model(drift(draw % TAKES).map_or(1.0, part));
+            let model = paced(drift(draw % TAKES).map_or(1.0, part));
             let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
             let kind = (&origin(draw), "simulated");
             sample::simulated_rows(&mut self.requests, kind, (&run, names));
@@ -447,9 +447,10 @@ impl<'a> Bench<'a> {
             sample::live_rows(&mut self.requests, &origin, (run, names));
             compared.live.push(self.lens.live(run));
             let drift = drift(take);
+            let within = run.steps.as_deref().and_then(|steps| pacer.of(steps.iter()));
             self.settings[at].paces.push(RunPace {
                 beside: beside(take),
-                within: run.steps.as_deref().and_then(|steps| pacer.of(steps.iter())),
+                within,
                 simulated: drift.map(|drift| [drift.mean, drift.deviation]),
             });
             if let Some(steps) = run.steps.as_deref().filter(|steps| !steps.is_empty()) {
@@ -459,12 +460,19 @@ impl<'a> Bench<'a> {
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let sent = as_sent(&lived, run);
-                    let model = model(drift.map_or(1.0, |drift| drift.mean));
+                    let model = paced(drift.map_or(1.0, |drift| drift.mean));
                     let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
                     compared.engine.extend(self.lens.engine(run));
+                    let own = drift.zip(within).map(|(drift, within)| drift.nearest(within));
+                    let model = own.map_or(model, paced);
+                    for draw in (take..draws).step_by(TAKES as usize) {
+                        let at_pace =
+                            simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
+                        compared.at_pace.push(self.lens.simulated(&at_pace));
+                    }
                 }
             }
         }

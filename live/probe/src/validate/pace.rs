@@ -33,6 +33,8 @@ const RATIO_MAX: f64 = 3.0;
 const MEASURED_MIN: usize = 3;
 /// How what is measured beside a run and what is so within it are correlated.
 const NEAR: f64 = 0.5;
+/// A run's pace is no further from what is expected, in standard deviations: the rest is the model's.
+const FAR: f64 = 2.0;
 /// What is further off is no drift: it is not the device that was calibrated.
 const DRIFT_MAX: f64 = 0.15;
 
@@ -113,6 +115,12 @@ pub(super) struct Drift {
 }
 
 impl Drift {
+    /// What of a pace may be drift: no further from the mean than [`FAR`] deviations.
+    pub fn nearest(self, pace: f64) -> f64 {
+        let far = FAR * self.deviation;
+        pace.clamp(self.mean - far, self.mean + far)
+    }
+
     /// Of so many equally probable parts of its distribution, which is taken to be normal, the middle
     /// of one.
     pub fn part(self, which: u32, of: u32) -> f64 {
@@ -122,14 +130,15 @@ impl Drift {
 }
 
 /// How many times as long the steps of a run are simulated: what is clear of all that was measured
-/// beside the runs, and [`NEAR`] of what was measured before and behind this one differs from that;
-/// what is left of their variance stays unknown (of two normal variables the conditional
-/// distribution of one). `None` where that is no drift.
+/// beside the runs, and [`NEAR`] of what was measured before and behind this one differs from that.
+/// A run, which is longer, varies as the mean of two measurements; what those beside it do not tell of
+/// that stays unknown (of two normal variables the conditional distribution of one). `None` where
+/// that is no drift.
 pub(super) fn drift(measured: &[f64], around: [Option<f64>; 2]) -> Option<Drift> {
     let (clear, deviation) = clear(measured)?;
     let near: Vec<f64> = around.into_iter().flatten().collect();
     let away = if near.is_empty() { 0.0 } else { mean(&near) - mean(measured) };
-    let deviation = deviation * (1.0 - NEAR * NEAR).sqrt();
+    let deviation = (deviation * deviation / 2.0 * (1.0 - NEAR * NEAR)).sqrt();
     Some(Drift { mean: clear + NEAR * away, deviation })
 }
 
@@ -173,8 +182,8 @@ mod tests {
         let beside = super::drift(&[0.875, 1.0, 1.125], [Some(1.0), Some(1.125)]);
         let beside = beside.expect("it is small");
         assert_eq!(beside.mean, 1.03125, "a half of what it was slower beside this run");
-        // Three quarters of the variance are not told by what is beside.
-        assert!((beside.deviation - 0.125 * 0.75f64.sqrt()).abs() < 1e-12, "{beside:?}");
+        // Three quarters of the variance, which is a half of one's, are not told by what is beside.
+        assert!((beside.deviation - 0.125 * 0.375f64.sqrt()).abs() < 1e-12, "{beside:?}");
         let same = super::drift(&[1.0; 3], [None, Some(1.0)]).expect("it is none");
         assert_eq!(same, super::Drift { mean: 1.0, deviation: 0.0 });
     }
