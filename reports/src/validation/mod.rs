@@ -192,7 +192,7 @@ pub struct Pace {
 /// took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunPace {
-    /// Before and behind it, with the traffic of the calibration.
+    /// Before and behind it, with traffic like that of the calibration.
     pub beside: [Option<f64>; 2],
     /// In the run itself, if the device tells its steps. Nothing is simulated with it.
     pub within: Option<f64>,
@@ -212,8 +212,8 @@ impl Pace {
             false => "and its steps are simulated as they were then",
         };
         format!(
-            "steps of the same traffic took {mean} ({least} to {most}) beside the runs against when \
-             the device was calibrated, {then}"
+            "steps of like traffic took {mean} ({least} to {most}) beside the runs against when the \
+             device was calibrated, {then}"
         )
     }
 }

@@ -13,6 +13,9 @@ use super::traffic::{Room, alone, request_cost, traffic_steps};
 use super::{CalibrateError, ROUNDS_MIN, Settings, Watch};
 use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, Prompt, Step};
 
+/// How long a lane of traffic rests behind a request, as a multiple of what that took: so that batches
+/// of all sizes occur.
+const RESTS: [f64; 4] = [3.0, 1.0, 0.3, 0.0];
 /// Decode steps that make one observation: enough that the client's jitter at its two ends is
 /// small, few enough that there are several a run.
 const WINDOW: usize = 8;
@@ -218,7 +221,7 @@ impl<'a> Measured<'a> {
     pub fn traffic(&mut self, time: Duration, watch: &dyn Watch) -> Result<(), CalibrateError> {
         let Pace { seats, context_max, kv_tokens, step_tokens_max, .. } = self.pace;
         let seed = self.settings.seed;
-        let room = Room { seats, context_max, kv_tokens, step_tokens_max, seed };
+        let room = Room { seats, context_max, kv_tokens, step_tokens_max, rests: RESTS, seed };
         let (steps, answers) = traffic_steps(self.device, room, time, watch)?;
         self.delays.busy = request_cost(&answers, (step_tokens_max, seats));
         let plan = self.values.len();

@@ -18,9 +18,6 @@ const LANES_MAX: u32 = 32;
 /// Prompt lengths and output lengths, in tokens, as far as the device has room.
 const PROMPTS: [u32; 2] = [16, 512];
 const OUTPUTS: [u32; 2] = [16, 128];
-/// How long a lane rests behind a request, as a multiple of what that took, part by part: so that
-/// batches of all sizes occur.
-const RESTS: [f64; 4] = [3.0, 1.0, 0.3, 0.0];
 /// Fewer requests that came while others decoded say too little of what a request costs.
 const TRIES_MIN: usize = 40;
 /// The longest that a lane sleeps without looking whether to stop.
@@ -33,6 +30,8 @@ pub(crate) struct Room {
     pub context_max: u32,
     pub kv_tokens: Option<u64>,
     pub step_tokens_max: u32,
+    /// How long a lane rests behind a request, as a multiple of what that took, part by part.
+    pub rests: [f64; 4],
     /// Of lengths.
     pub seed: u64,
 }
@@ -109,7 +108,8 @@ fn traffic(
                     return;
                 }
             }
-            let rests = RESTS[((part() * RESTS.len() as f64) as usize).min(RESTS.len() - 1)];
+            let place = (part() * room.rests.len() as f64) as usize;
+            let rests = room.rests[place.min(room.rests.len() - 1)];
             let rest = since.elapsed().mul_f64(rests * stream.exponential());
             let until = Instant::now() + rest;
             while Instant::now() < until && !is_over() {
@@ -457,8 +457,14 @@ mod tests {
 
     #[test]
     fn lengths_stay_within_the_room() {
-        let room =
-            Room { seats: 4, context_max: 100, kv_tokens: Some(320), step_tokens_max: 64, seed: 1 };
+        let room = Room {
+            seats: 4,
+            context_max: 100,
+            kv_tokens: Some(320),
+            step_tokens_max: 64,
+            rests: [0.0; 4],
+            seed: 1,
+        };
         assert_eq!((room.lanes(), room.prompt_max(), room.output_max()), (4, 40, 25));
         let key = StreamKey { seed: 1, replication: 0, name: "lengths", entity: 0 };
         let mut stream = Stream::new(key);

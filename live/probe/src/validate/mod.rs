@@ -182,8 +182,8 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
              within {:.0} %, or within the live noise where that is wider",
             study.within * 100.0
         ),
-        "before each live run and behind the last the device served a little of the traffic that it was \
-         calibrated with: where its steps were clearly and by at most 15 % off what they were then, the \
+        "before each live run and behind the last the device served a little traffic like that which it was \
+         calibrated with, as dense as the run's: where its steps were clearly and by at most 15 % off what they were then, the \
          simulated ones are as much longer or shorter, and by a half of what they were more or less \
          beside the run, in each simulated run by a little more or less, as that is only known to some \
          extent (`--as-calibrated` leaves all of it)"
@@ -310,7 +310,7 @@ impl<'a> Bench<'a> {
             let mut runs: Vec<Vec<LiveRun>> =
                 self.study.policies.iter().map(|_| Vec::new()).collect();
             let engine = &first.model.pools[0].engine;
-            let pacer = Pacer::new(self.device, engine, self.window(&arrivals));
+            let pacer = Pacer::new(self.device, engine, (load, self.window(&arrivals)));
             let mut paces = Vec::new();
             for take in 0..TAKES {
                 for turn in 0..runs.len() {

@@ -2,9 +2,9 @@
 //! and faster by a tenth within minutes, as they heat and as neighbours come and go, and what comes
 //! of that says nothing about the model.
 //!
-//! Before each live run, and behind the last, the device serves a little of the traffic that it was
-//! calibrated with. Its steps against the profile, less what they were against it then, are its
-//! pace.
+//! Before each live run, and behind the last, the device serves a little traffic like that which it
+//! was calibrated with, as dense as the run's: machines also run faster or slower with how much they
+//! rest. Its steps against the profile are its pace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,11 @@ use crate::calibrate::{CalibrateError, Room, Watch, median, traffic_steps};
 use crate::device::{Device, Step};
 
 /// Which part of a run's time a reference takes, and its bounds.
-const PART: f64 = 0.12;
+const PART: f64 = 0.2;
 const LEAST: Duration = Duration::from_secs(1);
-const MOST: Duration = Duration::from_secs(4);
+const MOST: Duration = Duration::from_secs(6);
+/// A lane rests so many times as long as its request took at most: it is to have some steps.
+const REST_MAX: f64 = 3.0;
 /// The part of it that does not count: the device has rested, and its memory is cold.
 const WARM_UP: f64 = 0.2;
 /// Fewer steps say too little.
@@ -48,8 +50,13 @@ pub(super) struct Pacer<'a> {
 }
 
 impl<'a> Pacer<'a> {
-    /// Beside runs in which arrivals go on for so long.
-    pub fn new(device: &'a Arc<dyn Device>, engine: &EngineModel, window: Span) -> Pacer<'a> {
+    /// Beside runs at such a part of capacity in which arrivals go on for so long.
+    pub fn new(
+        device: &'a Arc<dyn Device>,
+        engine: &EngineModel,
+        (load, window): (f64, Span),
+    ) -> Pacer<'a> {
+        let rest = (1.0 / load - 1.0).clamp(0.0, REST_MAX);
         let time = Duration::from_secs_f64(window.secs_f64() * PART);
         Pacer {
             device,
@@ -60,6 +67,7 @@ impl<'a> Pacer<'a> {
                 context_max: engine.context_max,
                 kv_tokens: Some(engine.kv_tokens()),
                 step_tokens_max: engine.step_tokens_max,
+                rests: [rest; 4],
                 seed: 0,
             },
             time: time.clamp(LEAST, MOST),
