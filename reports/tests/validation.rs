@@ -225,6 +225,14 @@ fn policies_that_rank_the_other_way_round_disagree() {
     // What live runs do not tell apart has no order.
     let equal = judged(&[under("a", 1.0, 1.02), under("b", 1.0, 1.0)]);
     assert!(equal.rankings[0].reversed.is_empty(), "{:?}", equal.rankings);
+    // Nor has a p90 of too few requests.
+    let few = |mut setting: SettingSample| {
+        let runs = &mut setting.repetitions[0].live;
+        runs.iter_mut().for_each(|run| run.classes[0].iter_mut().for_each(|it| it.truncate(40)));
+        setting
+    };
+    let few = judged(&[few(under("a", 1.0, 1.06)), few(under("b", 1.04, 1.0))]);
+    assert!(few.rankings[0].reversed.is_empty(), "{:?}", few.rankings);
 }
 
 #[test]

@@ -183,7 +183,9 @@ fn rankings(settings: &[Setting], classes: &[String]) -> Vec<Ranking> {
             let (.., point) = points.find(|(of, metric, point)| {
                 of.class == *class && metric.metric == METRICS[0].0 && point.at == "p90"
             })?;
-            Some((setting.policy.clone(), point.live, point.simulated, point.floor.unwrap_or(0.0)))
+            // Of too few requests nothing tells them apart.
+            let floor = if point.few { f64::INFINITY } else { point.floor.unwrap_or(0.0) };
+            Some((setting.policy.clone(), point.live, point.simulated, floor))
         };
         ranking(load, class, &at.filter_map(p90).collect::<Vec<_>>())
     })
