@@ -42,8 +42,7 @@ use steps::{Check, Fitted, Measured};
 
 /// How often a repetition is run live.
 const TAKES: u32 = 2;
-/// How often it is simulated where the profile says how much steps differ, or where the device's pace
-/// is known to some extent only: both are drawn.
+/// How often it is simulated where steps or the device's pace are drawn.
 const DRAWS: u32 = 8;
 
 /// What is to be held against each other.
@@ -182,15 +181,17 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
              within {:.0} %, or within the live noise where that is wider",
             study.within * 100.0
         ),
-        "before each live run and behind the last the device served a little traffic like that which it was \
-         calibrated with, as dense as the run's: where its steps were clearly and by at most 15 % off what they were then, the \
+        "before each live run and behind the last the device served a little traffic like that which it \
+         was calibrated with, as dense as the run's: where its steps were clearly and by at most 15 % off \
+         what they were then, the \
          simulated ones are as much longer or shorter, and by a half of what they were more or less \
          beside the run, in each simulated run by a little more or less, as that is only known to some \
          extent (`--as-calibrated` leaves all of it)"
             .to_owned(),
         format!("capacity by the profile: {capacity:.2} requests/s of this mix, at any latency"),
         "parts of an error: client is what the engine's own steps do not show; scheduler what is left \
-         when steps are as long as they were measured; step times what the fitted ones change"
+         when steps are as long as they were measured; step times what the fitted ones change; pace what it \
+         changes that the device was faster or slower in the runs than expected from beside them"
             .to_owned(),
         format!("profile: {}", scenario.model.pools[0].provenance),
     ]
