@@ -103,8 +103,8 @@ fn share_floors(settings: &mut [Setting], within: f64) {
 pub fn pace(sample: &SettingSample) -> Option<Pace> {
     let beside = sample.paces.iter().flat_map(|run| run.beside).flatten();
     let beside: Vec<f64> = beside.collect();
-    (!beside.is_empty()).then(|| Pace {
-        mean: beside.iter().sum::<f64>() / beside.len() as f64,
+    Some(Pace {
+        mean: mean(&beside)?,
         range: [
             beside.iter().copied().fold(f64::INFINITY, f64::min),
             beside.iter().copied().fold(0.0, f64::max),

@@ -27,7 +27,7 @@ pub struct Repetition {
     /// Simulated at the pace that the device had in each live run, as far as what is known of it
     /// beside the runs allows for that. Empty likewise.
     pub at_pace: Vec<RunSample>,
-    /// Simulated, once for each time that its steps were drawn.
+    /// Simulated, once for each time that its steps and the pace were drawn.
     pub simulated: Vec<RunSample>,
 }
 

@@ -177,7 +177,7 @@ impl Setting {
 }
 
 /// How fast the device was beside a setting's live runs, against when it was calibrated: its
-/// steps, with the traffic of the calibration.
+/// steps, with traffic like that of the calibration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pace {
     /// How many times as long they took, on average.
@@ -194,7 +194,7 @@ pub struct Pace {
 pub struct RunPace {
     /// Before and behind it, with traffic like that of the calibration.
     pub beside: [Option<f64>; 2],
-    /// In the run itself, if the device tells its steps. Nothing is simulated with it.
+    /// In the run itself, if the device tells its steps. It only tells the pace's part of an error.
     pub within: Option<f64>,
     /// How many times as long they are simulated, on average and the standard deviation, as nobody
     /// knows it better; absent where as they were calibrated.
