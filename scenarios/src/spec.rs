@@ -469,7 +469,7 @@ pub enum StepTimeSpec {
     /// `base + prefill_token·p + sequence·n + context_token·c + attention_pair·q`, and
     /// `prefill_step` where the step computes prompt tokens, and `mixed_step` where it does so beside
     /// sequences that decode, and what is left of `after_prefill`,
-    /// `after_idle` and `after_long_idle`; and `prefill_curve` at `p` and
+    /// `after_long_prefill`, `after_idle` and `after_long_idle`; and `prefill_curve` at `p` and
     /// `sequence_curve` at `n`.
     Affine {
         /// Every step.
@@ -489,6 +489,9 @@ pub enum StepTimeSpec {
         /// A step that follows one with prompt tokens, which emptied its caches; the next a half of
         /// it, and so on for seven steps.
         after_prefill: Option<CoefficientValue>,
+        /// The same behind many prompt tokens: behind `p` of them `p/(p + 128)` of it, and no less than
+        /// `t/(t + 60 ms)` of it where they came behind a rest of `t`.
+        after_long_prefill: Option<CoefficientValue>,
         /// A step of an engine that has rested for `t`: `t/(t + 60 ms)` of it.
         after_idle: Option<CoefficientValue>,
         /// The same for long rests: `t/(t + 4 s)` of it.

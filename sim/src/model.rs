@@ -178,6 +178,7 @@ impl EngineModel {
                     + terms.context * context
                     + terms.pair * pairs
                     + terms.after_prefill
+                    + terms.after_long_prefill
                     + terms.after_idle
                     + terms.after_long_idle
             }
@@ -337,6 +338,9 @@ pub struct Affine<T> {
     /// caches; the step behind that a half of it, and so on for
     /// [`AFTER_PREFILL_STEPS`](crate::engine::AFTER_PREFILL_STEPS).
     pub after_prefill: T,
+    /// The same, more the more they drove out: behind `p` prompt tokens the part `p/(p + 128)` of it,
+    /// and no less than that of `after_idle` where those came behind a rest.
+    pub after_long_prefill: T,
     /// A step of an engine that has rested, whose caches others have had meanwhile: the part
     /// `t/(t + 60 ms)` of it after a rest of `t`.
     pub after_idle: T,
@@ -356,6 +360,7 @@ impl<T> Affine<T> {
             context: to(self.context),
             pair: to(self.pair),
             after_prefill: to(self.after_prefill),
+            after_long_prefill: to(self.after_long_prefill),
             after_idle: to(self.after_idle),
             after_long_idle: to(self.after_long_idle),
         }
@@ -371,7 +376,8 @@ impl<T> Affine<T> {
 pub enum StepCostSpec {
     /// `base + prefill·p + sequence·n + context·c + pair·q`, and `prefill_step` where `p` is not 0,
     /// and `mixed_step` where neither `p` nor `n` is, `prefill_curve` at `p`, `sequence_curve` at
-    /// `n`, and what is left of `after_prefill`, `after_idle` and `after_long_idle`, all in ns.
+    /// `n`, and what is left of `after_prefill`, `after_long_prefill`, `after_idle` and `after_long_idle`,
+    /// all in ns.
     Affine {
         /// The coefficients, in ns.
         terms: Affine<f64>,

@@ -102,6 +102,7 @@ fn case(seed: u64, affine: bool) -> Case {
                 context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
                 pair: 0.1 * s.uniform(),
                 after_prefill: if seed.is_multiple_of(2) { 0.0 } else { 3e4 },
+                after_long_prefill: if seed.is_multiple_of(3) { 0.0 } else { 4e4 },
                 after_idle: if seed.is_multiple_of(3) { 5e4 } else { 0.0 },
                 after_long_idle: if seed.is_multiple_of(4) { 1e6 } else { 0.0 },
             },

@@ -281,6 +281,7 @@ fn case(seed: u64) -> (EngineModel, Split, Vec<(Time, Act)>) {
                 context: if s.below(4) == 0 { 0.0 } else { 2.0 * s.uniform() },
                 pair: 0.1 * s.uniform(),
                 after_prefill: if block_tokens > 4 { 2e4 } else { 0.0 },
+                after_long_prefill: if block_tokens > 8 { 2e4 } else { 0.0 },
                 ..Affine::default()
             }),
         }

@@ -35,7 +35,8 @@ fn model() -> EngineModel {
             sequence: 250e3,
             context: 800.0,
             pair: 60.0,
-            after_prefill: 3e6,
+            after_prefill: 1e6,
+            after_long_prefill: 4e6,
             ..Affine::default()
         }),
     }
@@ -76,7 +77,12 @@ fn faults(profile: &Profile) -> Vec<String> {
         }
     };
     check("base", terms.base, 3e6, 0.05);
-    check("after prefill", terms.after_prefill, 3e6, 0.1);
+    for prompt in [16.0, 100.0, 500.0] {
+        let part = prompt / (prompt + 128.0);
+        let after = |terms: Affine<f64>| terms.after_prefill + part * terms.after_long_prefill;
+        let StepCostSpec::Affine { terms: truth, .. } = model().step_cost else { unreachable!() };
+        check(&format!("after {prompt}"), after(terms), after(truth), 0.15);
+    }
     // To wake up, and HTTP, take a millisecond or two for real.
     check("after idle", 1e7 + terms.after_idle, 1e7, 0.2);
     check("after a long rest", 1e7 + terms.after_long_idle, 1e7, 0.1);

@@ -17,15 +17,37 @@ pub struct BatchShape {
     pub sequences: u64,
     /// Tokens of context of the decoding sequences.
     pub context: u64,
-    /// How many steps ago one computed prompt tokens: 1 for the step before; 0 where that is longer
-    /// ago than [`AFTER_PREFILL_STEPS`] or not known.
-    pub prefill_behind: u32,
+    /// What it feels of prompt tokens in steps before it.
+    pub behind: Behind,
     /// How long the engine had rested when it began, in ns.
     pub idle: u64,
 }
 
+/// What a step feels of prompt tokens that were computed before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// How many steps ago: 1 for the step before; 0 where that is longer ago than
+    /// [`AFTER_PREFILL_STEPS`] or not known.
+    pub steps: u32,
+    /// The part of `after_long_prefill` that is left, in 2⁻¹⁶.
+    pub cold: u32,
+}
+
+impl Behind {
+    /// What is left so many steps later.
+    fn later(self, steps: u64) -> Behind {
+        let ago = u64::from(self.steps).saturating_add(steps);
+        match u32::try_from(ago).ok().filter(|ago| self.steps > 0 && *ago <= AFTER_PREFILL_STEPS) {
+            Some(ago) => Behind { steps: ago, cold: self.cold >> steps },
+            None => Behind::default(),
+        }
+    }
+}
+
 /// After rests of so long, in ns, a step feels a half of `after_idle` and of `after_long_idle`.
 const IDLE_HALVES: [u64; 2] = [60_000_000, 4_000_000_000];
+/// So many prompt tokens leave a half of `after_long_prefill` to the step behind them.
+const COLD_HALF: u64 = 128;
 
 /// So many steps feel a step with prompt tokens before them.
 pub const AFTER_PREFILL_STEPS: u32 = 7;
@@ -36,31 +58,39 @@ impl BatchShape {
         self.prefill > 0 || self.sequences > 0
     }
 
-    /// The `prefill_behind` of what follows so many steps like this one.
-    pub fn behind(&self, steps: u64) -> u32 {
-        let behind = match (self.prefill, self.prefill_behind) {
-            (0, 0) => 0,
-            (0, behind) => u64::from(behind).saturating_add(steps),
-            _ => steps,
-        };
-        u32::try_from(behind).ok().filter(|it| *it <= AFTER_PREFILL_STEPS).unwrap_or(0)
+    /// The `behind` of what follows so many steps like this one.
+    pub fn leaves(&self, steps: u64) -> Behind {
+        match self.prefill {
+            0 => self.behind.later(steps),
+            _ => Behind { steps: 1, cold: self.cold() }.later(steps - 1),
+        }
     }
 
-    /// Fills in how far behind prompt tokens each of consecutive steps is, where it is told of the
-    /// first; tells it of the one that follows.
-    pub fn follow<'a>(first: u32, steps: impl Iterator<Item = &'a mut BatchShape>) -> u32 {
-        steps.fold(first, |prefill_behind, shape| {
-            shape.prefill_behind = prefill_behind;
-            shape.behind(1)
+    /// How cold a step with prompt tokens leaves the caches to the one behind it, in 2⁻¹⁶: the more of
+    /// them, the longer it rested before, and at least a half of how cold they were.
+    fn cold(&self) -> u32 {
+        let part = |value: u64, half: u64| {
+            let value = value.min(1 << 40);
+            ((value << 16) / (value + half)) as u32
+        };
+        part(self.prefill, COLD_HALF).max(part(self.idle, IDLE_HALVES[0])).max(self.behind.cold / 2)
+    }
+
+    /// Fills in what each of consecutive steps feels of those before, where it is told of the first;
+    /// tells it of the one that follows. Rests are known.
+    pub fn follow<'a>(first: Behind, steps: impl Iterator<Item = &'a mut BatchShape>) -> Behind {
+        steps.fold(first, |behind, shape| {
+            shape.behind = behind;
+            shape.leaves(1)
         })
     }
 
-    /// The part of `after_prefill` that is left in this step: a half of it each step later.
-    pub fn after_prefill(&self) -> f64 {
-        match self.prefill_behind {
-            0 => 0.0,
-            behind => 1.0 / (1u64 << (behind - 1).min(63)) as f64,
-        }
+    /// The parts of `after_prefill`, of which a half is left each step later, and of
+    /// `after_long_prefill` that this step feels.
+    pub fn after_prefill(&self) -> [f64; 2] {
+        let Behind { steps, cold } = self.behind;
+        let Some(later) = steps.checked_sub(1) else { return [0.0, 0.0] };
+        [1.0 / (1u64 << later.min(63)) as f64, f64::from(cold) / 65_536.0]
     }
 
     /// The parts of `after_idle` and of `after_long_idle` that this step feels.
@@ -135,7 +165,7 @@ impl StepCost {
                     + along(sequence_curve, shape.sequences)
                     + terms.context * shape.context;
                 let series = Series { first, increment: terms.context * shape.sequences };
-                let extra = after(terms.after_prefill, shape.prefill_behind)
+                let extra = after([terms.after_prefill, terms.after_long_prefill], shape.behind)
                     + rested([terms.after_idle, terms.after_long_idle], shape.idle);
                 match extra {
                     0 => (series, u64::MAX),
@@ -167,13 +197,22 @@ impl StepCost {
             // Nobody has to have rested.
             StepCost::Affine { terms, prefill_curve, sequence_curve } => {
                 let pairs = prompt * (prompt + 1) / 2;
-                let after_prefill = terms.after_prefill;
+                let behind = |behind: Behind| {
+                    i128::from(after([terms.after_prefill, terms.after_long_prefill], behind))
+                };
+                // What a chunk leaves that is as large as it may be, and the last one.
+                let chunk = |prefill: i128, behind: Behind| {
+                    let prefill = prefill as u64;
+                    BatchShape { prefill, behind, ..BatchShape::default() }.leaves(1)
+                };
+                let full = chunk(chunk_max.min(prompt), Behind::default());
+                let last = if whole > 0 && rest > 0 { chunk(rest, full) } else { full };
+                let later = (0..u64::from(AFTER_PREFILL_STEPS)).take(decodes as usize);
+                let later: i128 = later.map(|steps| behind(last.later(steps))).sum();
+                let between = (steps - decodes - 1) * behind(full);
                 let terms = terms.map(i128::from);
                 let curve = |tokens: i128| i128::from(along(prefill_curve, tokens as u64));
-                let behind = (1..=AFTER_PREFILL_STEPS).take(decodes as usize);
-                let later: u64 = behind.map(|behind| after(after_prefill, behind)).sum();
-                let between = (steps - decodes - 1) * i128::from(after(after_prefill, 1));
-                i128::from(later)
+                later
                     + between
                     + steps * terms.base
                     + terms.prefill_step * (steps - decodes)
@@ -234,12 +273,11 @@ fn along(points: &[(u64, u64)], tokens: u64) -> u64 {
     u64::try_from(low + rise.div_euclid(i128::from(to - from))).unwrap_or(0)
 }
 
-/// What is left of it so many steps behind; nothing at 0, which is far behind.
-fn after(after_prefill: u64, behind: u32) -> u64 {
-    match behind {
-        0 => 0,
-        behind => after_prefill >> (behind - 1).min(63),
-    }
+/// What a step feels of both behind prompt tokens.
+fn after([prefill, long]: [u64; 2], behind: Behind) -> u64 {
+    let Some(later) = behind.steps.checked_sub(1) else { return 0 };
+    let cold = u128::from(long) * u128::from(behind.cold) >> 16;
+    (prefill >> later.min(63)).saturating_add(u64::try_from(cold).unwrap_or(u64::MAX))
 }
 
 /// What a step feels of both after a rest of so many ns.
@@ -277,6 +315,7 @@ mod tests {
             context: 0.0391,
             pair: 0.001,
             after_prefill: 2e6,
+            after_long_prefill: 3e6,
             after_idle: 1e6,
             ..Affine::default()
         }));
@@ -290,10 +329,10 @@ mod tests {
 
     /// A request alone in an engine that is stepped one step at a time.
     fn stepped(cost: &StepCost, (prompt, output): (u64, u64), chunk_max: u64) -> u64 {
-        let (mut ticks, mut computed, mut prefill_behind) = (0, 0, 0);
+        let (mut ticks, mut computed, mut behind) = (0, 0, Behind::default());
         let mut step = |shape: BatchShape| {
-            let shape = BatchShape { prefill_behind, ..shape };
-            prefill_behind = shape.behind(1);
+            let shape = BatchShape { behind, ..shape };
+            behind = shape.leaves(1);
             ticks += cost.series(shape).0.first;
         };
         while computed < prompt {
@@ -320,6 +359,7 @@ mod tests {
                 context: 39.1,
                 pair: 1.3,
                 after_prefill: 1.9e6,
+                after_long_prefill: 2.3e6,
                 after_idle: 1e6,
                 after_long_idle: 1e6,
             },

@@ -43,8 +43,8 @@ impl<B: Batch> Engine<B> {
 
     /// The shape of the step that runs. For a batch that takes one step at a time.
     pub fn shape(&self) -> BatchShape {
-        let (prefill_behind, idle) = (self.prefill_behind, self.idle);
-        BatchShape { prefill_behind, idle, ..shape_of(&self.computing()) }
+        let (behind, idle) = (self.behind, self.idle);
+        BatchShape { behind, idle, ..shape_of(&self.computing()) }
     }
 
     /// The step that runs took so long, whatever the step-time model says: at least a nanosecond.

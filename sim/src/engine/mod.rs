@@ -27,7 +27,7 @@ use plimsoll_base::{BackendSample, ClassId, Span, Stage, StreamKey, Ticks, Time}
 
 pub use batch::{Batch, Departed, Sequence};
 pub use clock::{Clock, Series};
-pub use cost::{AFTER_PREFILL_STEPS, BatchShape, StepCost};
+pub use cost::{AFTER_PREFILL_STEPS, BatchShape, Behind, StepCost};
 pub use counters::Counters;
 pub use explicit::Explicit;
 pub use measured::{Part, StepTimes};
@@ -159,7 +159,7 @@ pub struct Engine<B> {
     /// The last step boundary that was reached.
     clock: Clock,
     /// As in [`BatchShape`], of the next step.
-    prefill_behind: u32,
+    behind: Behind,
     /// When the last step was over, and how long the engine had rested when that which runs began.
     rests: Time,
     idle: u64,
@@ -192,7 +192,7 @@ impl<B: Batch> Engine<B> {
             blocks_free: model.kv_blocks,
             block_shift: model.block_tokens.trailing_zeros(),
             clock: Clock::default(),
-            prefill_behind: 0,
+            behind: Behind::default(),
             rests: Time::ZERO,
             idle: 0,
             segment: None,

@@ -74,7 +74,7 @@ impl<B: Batch> Engine<B> {
             return None;
         }
         let decoding = BatchShape {
-            prefill_behind: self.prefill_behind,
+            behind: self.behind,
             idle: self.idle,
             sequences: u64::from(self.batch.len()),
             context: self.batch.context(),
@@ -221,11 +221,11 @@ impl<B: Batch> Engine<B> {
                 .expect("a segment ends before memory does");
         }
         let sequences = self.batch.len();
-        if self.prefill_behind > 0 || !self.prefills.is_empty() {
+        if self.behind.steps > 0 || !self.prefills.is_empty() {
             let prefill = self.prefills.iter().map(|it| u64::from(it.chunk)).sum();
-            let prefill_behind = self.prefill_behind;
-            let shape = BatchShape { prefill, prefill_behind, ..BatchShape::default() };
-            self.prefill_behind = shape.behind(steps);
+            let (behind, idle) = (self.behind, self.idle);
+            let shape = BatchShape { prefill, behind, idle, ..BatchShape::default() };
+            self.behind = shape.leaves(steps);
         }
         self.meter.count_steps((steps, series, span), u64::from(sequences), segment.held);
         if segment.prefill_part > 0 {

@@ -39,6 +39,8 @@ struct Naive<'a> {
     now: Time,
     /// Steps between the last that computed prompt tokens and the next.
     since_prefill: Option<u32>,
+    /// What the next step feels of `after_long_prefill`, in 2⁻¹⁶.
+    cold: i128,
     /// How long it has rested, in ns.
     idle: u64,
 }
@@ -53,6 +55,7 @@ pub fn run(model: &EngineModel, jobs: &[(Time, Job)]) -> History {
         history: History::default(),
         now: Time::ZERO,
         since_prefill: None,
+        cold: 0,
         idle: 0,
     };
     let mut ticks: u128 = 0;
@@ -219,6 +222,12 @@ impl Naive<'_> {
         }
         let after = self.since_prefill.filter(|since| *since < 7);
         self.since_prefill = if prefill > 0 { Some(0) } else { after.map(|since| since + 1) };
+        let cold = after.map_or(0, |_| self.cold);
+        let part = |of: i128, half: i128| of * 65_536 / (of + half);
+        self.cold = match prefill {
+            0 => cold / 2,
+            _ => part(prefill, 128).max(part(self.idle.into(), 60_000_000)).max(cold / 2),
+        };
         match self.model.step_cost {
             StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
                 let tick = |nanos: f64| (nanos * TICKS as f64).round() as i128;
@@ -235,6 +244,7 @@ impl Naive<'_> {
                     + tick(terms.context) * context
                     + tick(terms.pair) * pairs
                     + after.map_or(0, |since| tick(terms.after_prefill) >> since)
+                    + tick(terms.after_long_prefill) * cold / 65_536
                     + idle(terms.after_idle, 60_000_000)
                     + idle(terms.after_long_idle, 4_000_000_000);
                 sum as u128

@@ -36,8 +36,8 @@ const TRAFFIC_WEIGHT: f64 = 2.0;
 /// A kind of step-time model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `base + prefill step + prefill + sequence + context + after prefill + after idle (short and
-    /// long)`, without attention pairs.
+    /// `base + prefill step + prefill + sequence + context + after prefill (any and long) +
+    /// after idle (short and long)`, without attention pairs.
     Linear,
     /// The same with attention pairs.
     Affine,
@@ -93,15 +93,16 @@ impl Kind {
     /// Places of its terms among the features.
     fn terms(self) -> Vec<usize> {
         use Feature::{
-            AfterIdle, AfterLongIdle, AfterPrefill, Context, ContextSquare, MixedSteps, Pairs,
-            Prefill, PrefillSquare, PrefillSteps, Requests, Sequences, SequencesSquare, Steps,
+            AfterIdle, AfterLongIdle, AfterLongPrefill, AfterPrefill, Context, ContextSquare,
+            MixedSteps, Pairs, Prefill, PrefillSquare, PrefillSteps, Requests, Sequences,
+            SequencesSquare, Steps,
         };
         let [curve_of_prompts, curve_of_sequences] = self.curves();
         let mut named = vec![Steps, Context, Requests];
         if self == Kind::Polynomial {
             named.extend([Prefill, PrefillSquare, Sequences, SequencesSquare, ContextSquare]);
         } else {
-            named.extend([AfterPrefill, AfterIdle, AfterLongIdle]);
+            named.extend([AfterPrefill, AfterLongPrefill, AfterIdle, AfterLongIdle]);
             named.extend((self == Kind::Mixed).then_some(MixedSteps));
             named.extend([PrefillSteps, Prefill].iter().filter(|_| !curve_of_prompts));
             named.extend((!curve_of_sequences).then_some(Sequences));
@@ -178,6 +179,7 @@ impl Fit {
                 context: at(Feature::Context),
                 pair: at(Feature::Pairs),
                 after_prefill: at(Feature::AfterPrefill),
+                after_long_prefill: at(Feature::AfterLongPrefill),
                 after_idle: at(Feature::AfterIdle),
                 after_long_idle: at(Feature::AfterLongIdle),
             },
@@ -453,9 +455,14 @@ fn cholesky(matrix: &[Vec<f64>], right: &[f64], chosen: &[usize]) -> Option<Vec<
 #[cfg(test)]
 mod tests {
     use plimsoll_base::{Stream, StreamKey};
-    use plimsoll_sim::engine::BatchShape;
+    use plimsoll_sim::engine::{BatchShape, Behind};
 
     use super::*;
+
+    /// What prompts of a length that differs from cell to cell leave, in 2⁻¹⁶.
+    fn cold(cell: usize) -> u32 {
+        [4_000, 20_000, 45_000][cell % 3]
+    }
 
     /// Observations of a known model, each time changed by `noise`.
     fn observed(
@@ -478,7 +485,10 @@ mod tests {
                         sequences,
                         context: context * sequences,
                         idle: if sequences == 0 { 20_000_000 << behind } else { 0 },
-                        prefill_behind: if prefill == 0 { behind % 5 } else { 0 },
+                        behind: match prefill {
+                            0 => Behind { steps: behind % 5, cold: cold(cell) >> (behind % 5) },
+                            _ => Behind::default(),
+                        },
                     });
                     // Some are later chunks of a prompt: else a request costs what a prompt costs less
                     // beside others.
@@ -503,10 +513,12 @@ mod tests {
         Stream::new(StreamKey { seed: 1, replication: 0, name: "fit", entity: 0 })
     }
 
-    const AFFINE: [f64; Feature::COUNT] =
-        without_knots([8e6, 1e6, 5e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 3e6, 5e6, 9e6, 2e6]);
-    const POLYNOMIAL: [f64; Feature::COUNT] =
-        without_knots([8e6, 0.0, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 0.0, 0.0, 0.0, 2e6]);
+    const AFFINE: [f64; Feature::COUNT] = without_knots([
+        8e6, 1e6, 5e6, 3e4, 0.0, 4e4, 0.0, 100.0, 0.0, 20.0, 3e6, 4e6, 5e6, 9e6, 2e6,
+    ]);
+    const POLYNOMIAL: [f64; Feature::COUNT] = without_knots([
+        8e6, 0.0, 0.0, 3e4, 9.0, 4e4, 800.0, 100.0, 1e-3, 0.0, 0.0, 0.0, 0.0, 0.0, 2e6,
+    ]);
 
     const fn without_knots(named: [f64; Feature::NAMED]) -> [f64; Feature::COUNT] {
         let mut all = [0.0; Feature::COUNT];

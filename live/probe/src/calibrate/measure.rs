@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plimsoll_base::Time;
-use plimsoll_sim::engine::BatchShape;
+use plimsoll_sim::engine::{BatchShape, Behind};
 
 use super::observation::{Feature, Observation, nanos};
 use super::plan::{Cell, Pace, Plan, STEPS};
@@ -41,7 +41,7 @@ pub(super) struct Measured<'a> {
     /// Steps as the engine tells them.
     steps: Vec<Observation>,
     /// How many steps ago the engine computed a prompt, as in a step's shape.
-    behind: u32,
+    behind: Behind,
     /// The most sequences that were seen to decode together.
     together: u32,
     delays: Delays,
@@ -82,7 +82,7 @@ impl<'a> Measured<'a> {
             values: Vec::new(),
             seen: Vec::new(),
             steps: Vec::new(),
-            behind: 0,
+            behind: Behind::default(),
             together: 1,
             delays: Delays::default(),
         }
@@ -133,7 +133,7 @@ impl<'a> Measured<'a> {
     /// first, which its prompt makes longer.
     pub fn reference(&mut self) -> Result<Vec<f64>, CalibrateError> {
         let answer = self.ask(16, STEPS + 4 + WINDOW as u32).wait()?;
-        self.behind = 0;
+        self.behind = Behind::default();
         self.device.take_steps()?;
         let Some(tokens) = answer.tokens() else { return Ok(Vec::new()) };
         let windows = tokens.windows(WINDOW + 1).step_by(WINDOW).skip(1);
@@ -180,9 +180,9 @@ impl<'a> Measured<'a> {
             Cell::Decode { sequences, prompt } => self.decode(index, sequences, prompt)?,
             Cell::Mixed { sequences, prompt } => self.mixed(index, sequences, prompt)?,
         };
-        self.behind = match cell {
-            Cell::Prefill { .. } | Cell::Rested { .. } => SHORT,
-            Cell::Decode { .. } | Cell::Mixed { .. } => 0,
+        self.behind = match *cell {
+            Cell::Prefill { prompt } | Cell::Rested { prompt, .. } => self.behind_short(prompt),
+            Cell::Decode { .. } | Cell::Mixed { .. } => Behind::default(),
         };
         let steps = self.device.take_steps()?.unwrap_or_default();
         self.steps.extend(steps.iter().filter_map(|step| Observation::of_step(index, step)));
@@ -253,6 +253,11 @@ impl<'a> Measured<'a> {
         Ok((vec![value], vec![answer]))
     }
 
+    /// What is felt of a prompt behind its short answer.
+    fn behind_short(&self, prompt: u32) -> Behind {
+        prompt_step(prompt.into(), self.pace.step_tokens_max).leaves(SHORT.into())
+    }
+
     /// A prompt behind a rest, which begins where a short request ends.
     fn rested(
         &mut self,
@@ -261,7 +266,7 @@ impl<'a> Measured<'a> {
         rest: Duration,
     ) -> Result<Seen, CalibrateError> {
         let before = self.ask(16, SHORT).wait()?;
-        self.behind = SHORT;
+        self.behind = self.behind_short(16);
         std::thread::sleep(rest);
         let answer = self.ask(prompt, SHORT).wait()?;
         let idle = answer.sent.saturating_since(before.ended).nanos();
@@ -273,7 +278,7 @@ impl<'a> Measured<'a> {
     fn alone(&mut self, index: usize, answer: &Answer, idle: u64) -> Option<f64> {
         let mut one = Observation::of(index);
         let budget = u64::from(self.pace.step_tokens_max);
-        let first = BatchShape { prefill_behind: self.behind, idle, ..BatchShape::default() };
+        let first = BatchShape { behind: self.behind, idle, ..BatchShape::default() };
         one.add_prompt(u64::from(answer.usage.prompt_tokens), budget, first);
         one.sums[Feature::Requests as usize] = 1.0;
         one.nanos = nanos(answer.sent, answer.first_token()?);
@@ -291,7 +296,9 @@ impl<'a> Measured<'a> {
         let answering: Vec<_> = (0..sequences).map(|_| self.ask(prompt, output)).collect();
         let answers: Vec<Answer> =
             answering.into_iter().map(Answering::wait).collect::<Result<_, _>>()?;
-        let Some(lanes) = Lanes::of(&answers) else { return Ok((Vec::new(), answers)) };
+        let Some(lanes) = Lanes::of(&answers, self.pace.step_tokens_max) else {
+            return Ok((Vec::new(), answers));
+        };
         let mut values = Vec::new();
         for from in (0..lanes.steps.saturating_sub(WINDOW - 1)).step_by(WINDOW) {
             let mut one = Observation::of(index);
@@ -334,7 +341,7 @@ impl<'a> Measured<'a> {
 
     /// The steps in which a prompt was computed beside others, and how much longer they took.
     fn beside(&mut self, index: usize, answers: &[Answer], arriving: &Answer) -> Option<f64> {
-        let lanes = Lanes::of(answers)?;
+        let lanes = Lanes::of(answers, self.pace.step_tokens_max)?;
         let first = arriving.first_token()?;
         let reference = &lanes.reference;
         let gap = lanes.gap();
@@ -509,17 +516,26 @@ struct Lanes {
     context: u64,
     /// Each one's tokens, from the first on that came with the reference's first.
     tokens: Vec<Vec<Time>>,
+    /// The step before the first, in which the last of them began.
+    began: BatchShape,
+}
+
+/// A step that computes so many prompt tokens, as far as there is room for them.
+fn prompt_step(prompt: u64, step_tokens_max: u32) -> BatchShape {
+    BatchShape { prefill: prompt.min(step_tokens_max.into()), ..BatchShape::default() }
 }
 
 impl Lanes {
     /// `None` where tokens cannot be told apart or never all decoded together.
-    fn of(answers: &[Answer]) -> Option<Lanes> {
+    fn of(answers: &[Answer], step_tokens_max: u32) -> Option<Lanes> {
         let tokens: Vec<Vec<Time>> =
             answers.iter().map(Answer::tokens).collect::<Option<Vec<_>>>()?;
         if tokens.iter().any(|tokens| tokens.len() < 2) {
             return None;
         }
-        let reference = tokens.iter().max_by_key(|tokens| tokens[0])?.clone();
+        let (reference, last) = tokens.iter().zip(answers).max_by_key(|(tokens, _)| tokens[0])?;
+        let reference = reference.clone();
+        let began = prompt_step(last.usage.prompt_tokens.into(), step_tokens_max);
         let end = tokens.iter().filter_map(|tokens| tokens.last()).min()?;
         let gaps: Vec<f64> = reference.windows(2).map(|two| nanos(two[0], two[1])).collect();
         let slack = plimsoll_base::Span::from_nanos((median(&gaps) / 2.0) as u64);
@@ -533,7 +549,7 @@ impl Lanes {
             context += u64::from(answer.usage.prompt_tokens) + (delivered as u64).checked_sub(1)?;
             lanes.push(tokens[delivered - 1..].to_vec());
         }
-        Some(Lanes { reference, steps, context, tokens: lanes })
+        Some(Lanes { reference, steps, context, tokens: lanes, began })
     }
 
     /// What a step computes, the first being 0.
@@ -541,9 +557,8 @@ impl Lanes {
         let sequences = self.tokens.len() as u64;
         let context = self.context + sequences * step as u64;
         // The last of them to begin did so in the step before the first.
-        let began = BatchShape { prefill: 1, ..BatchShape::default() };
-        let prefill_behind = began.behind(step as u64 + 1);
-        BatchShape { sequences, context, prefill_behind, ..BatchShape::default() }
+        let behind = self.began.leaves(step as u64 + 1);
+        BatchShape { sequences, context, behind, ..BatchShape::default() }
     }
 
     /// The median time of a step, in ns.

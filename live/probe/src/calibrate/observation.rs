@@ -30,6 +30,8 @@ pub enum Feature {
     Pairs,
     /// What is left of prompts in the steps behind them.
     AfterPrefill,
+    /// Of long ones, and of those behind rests.
+    AfterLongPrefill,
     /// Of rests in the steps behind them.
     AfterIdle,
     /// Of long rests.
@@ -45,7 +47,7 @@ pub(super) const SEQUENCE_KNOTS: [u32; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 
 
 impl Feature {
     /// How many there are, without the knots.
-    pub const NAMED: usize = 14;
+    pub const NAMED: usize = 15;
     /// How many there are, with the knots behind those that have names.
     pub const COUNT: usize = Feature::NAMED + PREFILL_KNOTS.len() + SEQUENCE_KNOTS.len();
 }
@@ -124,6 +126,7 @@ impl Observation {
         let [prefill, sequences, context, pairs] =
             [shape.prefill, shape.sequences, shape.context, shape.pairs].map(|count| count as f64);
         let [after_idle, after_long_idle] = shape.after_idle();
+        let [after_prefill, after_long_prefill] = shape.after_prefill();
         let one_if = |holds: bool| f64::from(u8::from(holds));
         for (feature, value) in [
             (Feature::Steps, 1.0),
@@ -136,7 +139,8 @@ impl Observation {
             (Feature::Context, context),
             (Feature::ContextSquare, context * context),
             (Feature::Pairs, pairs),
-            (Feature::AfterPrefill, shape.after_prefill()),
+            (Feature::AfterPrefill, after_prefill),
+            (Feature::AfterLongPrefill, after_long_prefill),
             (Feature::AfterIdle, after_idle),
             (Feature::AfterLongIdle, after_long_idle),
         ] {
@@ -162,7 +166,7 @@ impl Observation {
             self.add(shape);
             computed += shape.prefill;
             shape.context += shape.sequences;
-            (shape.prefill_behind, shape.idle) = (shape.behind(1), 0);
+            (shape.behind, shape.idle) = (shape.leaves(1), 0);
         }
     }
 }

@@ -337,7 +337,8 @@ fn step_time(cost: &StepCostSpec) -> String {
             let terms = terms.map(coefficient);
             format!(
                 "{{ kind = \"affine\", base = {}, prefill_step = {}, mixed_step = {}, prefill_token \
-                 = {}, sequence = {}, context_token = {}, attention_pair = {}, after_prefill = {}, after_idle = {}, \
+                 = {}, sequence = {}, context_token = {}, attention_pair = {}, after_prefill = {}, \
+                 after_long_prefill = {}, after_idle = {}, \
                  after_long_idle = {}{}{} }}",
                 terms.base,
                 terms.prefill_step,
@@ -347,6 +348,7 @@ fn step_time(cost: &StepCostSpec) -> String {
                 terms.context,
                 terms.pair,
                 terms.after_prefill,
+                terms.after_long_prefill,
                 terms.after_idle,
                 terms.after_long_idle,
                 curve("prefill_curve", prefill_curve),

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use plimsoll_base::{Span, Stream, StreamKey, Time, math};
-use plimsoll_sim::engine::BatchShape;
+use plimsoll_sim::engine::{BatchShape, Behind};
 
 use super::observation::nanos;
 use super::statistics::median;
@@ -187,7 +187,16 @@ impl Timeline {
                 }
             }
         }
-        BatchShape::follow(0, shapes.iter_mut());
+        // Where nobody decodes, the engine rested until the first prompt came.
+        for (one, before) in all.iter().filter_map(|one| Some((one, one.steps[0].checked_sub(1)?)))
+        {
+            let first = &mut shapes[before + 1];
+            if first.sequences == 0 {
+                let idle = one.sent.saturating_since(ends[before]).nanos();
+                first.idle = if first.idle == 0 { idle } else { idle.min(first.idle) };
+            }
+        }
+        BatchShape::follow(Behind::default(), shapes.iter_mut());
         Some(Timeline { all, ends, shapes })
     }
 
@@ -234,15 +243,10 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
     let Some(Timeline { all, ends, shapes }) = Timeline::of(answers) else { return Vec::new() };
     let step = |one: &Seen| {
         let (first, sent) = (one.steps[0], one.sent);
-        let (shape, before) = (shapes[first], ends[first.checked_sub(1)?]);
-        let is_alone = shape.prefill == one.prompt && shape.sequences == 0;
-        let idle = sent.saturating_since(before).nanos();
-        (is_alone && idle > 0 && one.prompt <= step_tokens_max.into()).then(|| Step {
-            start: sent,
-            end: ends[first],
-            delivered: ends[first],
-            shape: BatchShape { idle, ..shape },
-        })
+        let (shape, end) = (shapes[first], ends[first]);
+        let is_alone = shape.prefill == one.prompt && shape.idle > 0;
+        let fits = one.prompt <= step_tokens_max.into();
+        (is_alone && fits).then_some(Step { start: sent, end, delivered: end, shape })
     };
     all.iter().filter_map(step).collect()
 }
@@ -362,9 +366,8 @@ mod tests {
         let millis = |time: Time| time.nanos() / 1_000_000;
         let steps =
             steps_of(answers, limits).into_iter().map(|Step { start, end, shape, .. }| {
-                let BatchShape { prefill, pairs, sequences, context, prefill_behind, idle: _ } =
-                    shape;
-                let behind = prefill_behind.into();
+                let BatchShape { prefill, pairs, sequences, context, behind, idle: _ } = shape;
+                let behind = behind.steps.into();
                 (millis(start), millis(end), [prefill, pairs, sequences, context, behind])
             });
         steps.collect()
@@ -409,7 +412,7 @@ mod tests {
         let wanted = BatchShape {
             prefill: 20,
             pairs: 210,
-            prefill_behind: 3,
+            behind: Behind { steps: 3, cold: (10 << 16) / (128 + 10) / 4 },
             idle: 30_000_000,
             ..BatchShape::default()
         };

@@ -1,7 +1,7 @@
 //! The steps of a server that tells them: those under `live/engines` do, at `/plimsoll/steps`.
 
 use plimsoll_base::Time;
-use plimsoll_sim::engine::BatchShape;
+use plimsoll_sim::engine::{BatchShape, Behind};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -26,8 +26,8 @@ struct Reading {
     next: u64,
     /// Its clock less ours, in nanoseconds, and how far off that may be.
     offset: Option<(i128, u64)>,
-    /// How far the next step is behind prompt tokens.
-    behind: u32,
+    /// What the next step feels of those before.
+    behind: Behind,
     /// When the last step was over.
     rests: Option<Time>,
 }
@@ -71,13 +71,13 @@ impl Steps {
             shape: BatchShape { prefill, pairs, sequences, context, ..BatchShape::default() },
         };
         let mut steps: Vec<Step> = page.steps.into_iter().map(step).collect();
-        reading.behind =
-            BatchShape::follow(reading.behind, steps.iter_mut().map(|step| &mut step.shape));
         for step in &mut steps {
             let idle = reading.rests.map(|rests| step.start.saturating_since(rests));
             step.shape.idle = idle.map_or(0, |idle| idle.nanos());
             reading.rests = Some(step.end);
         }
+        reading.behind =
+            BatchShape::follow(reading.behind, steps.iter_mut().map(|step| &mut step.shape));
         Ok(steps)
     }
 
