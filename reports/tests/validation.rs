@@ -4,7 +4,7 @@ use plimsoll_base::{Stream, StreamKey};
 use plimsoll_report::Format;
 use plimsoll_report::telemetry::{Gpu, Reading, Sample, Sampled, Telemetry, Throttle};
 use plimsoll_report::validation::{
-    Fault, LogCheck, Repetition, RunPace, RunSample, SettingSample, StepCheck, Timed,
+    Fault, LogCheck, Repetition, RunPace, RunSample, SettingSample, StepCheck, StepPace, Timed,
     VALIDATION_VERSION, Validation, ValidationVerdict, validation,
 };
 
@@ -148,18 +148,22 @@ fn policies_of_a_load_share_their_live_noise() {
     assert!(floor(2) < 0.02, "another load has its own: {}", floor(2));
 }
 
+fn alike(pace: Option<f64>) -> Option<StepPace> {
+    pace.map(|pace| StepPace { all: pace, decode: pace, prompt: pace })
+}
+
 #[test]
 fn the_pace_beside_the_runs_is_told() {
     let run = |before, behind| RunPace {
-        beside: [Some(before), behind],
+        beside: [Some(before), behind].map(alike),
         within: None,
-        simulated: Some([1.03, 0.02]),
+        simulated: Some([[1.03, 0.02]; 2]),
     };
     let paces = vec![run(1.05, Some(1.0)), run(1.1, None)];
     let sample = SettingSample { paces, ..setting([1.0, 1.0, 1.0], 0.01) };
     let it = judged(&[sample, setting([1.0, 1.0, 1.0], 0.01)]);
     let pace = it.settings[0].pace.as_ref().expect("it was measured");
-    assert!((pace.mean - 1.05).abs() < 1e-12 && pace.range == [1.0, 1.1], "{pace:?}");
+    assert!((pace.mean.decode - 1.05).abs() < 1e-12 && pace.range == [1.0, 1.1], "{pace:?}");
     let sentence = pace.sentence();
     assert!(sentence.contains("+5.0 % (+0.0 % to +10.0 %)"), "{sentence}");
     assert_eq!(it.settings[1].pace, None);
@@ -168,9 +172,9 @@ fn the_pace_beside_the_runs_is_told() {
 #[test]
 fn a_device_that_was_faster_in_the_runs_than_beside_them_is_named() {
     let run = |within| RunPace {
-        beside: [Some(1.0), Some(1.01)],
-        within: Some(within),
-        simulated: Some([1.0, 0.02]),
+        beside: [Some(1.0), Some(1.01)].map(alike),
+        within: alike(Some(within)),
+        simulated: Some([[1.0, 0.02]; 2]),
     };
     let paces = vec![run(0.94), run(0.98)];
     let sample = SettingSample { paces, ..setting_at_pace([1.0, 1.0, 1.02, 1.3], 0.005) };

@@ -193,31 +193,26 @@ impl EngineModel {
     }
 }
 
+impl EngineModel {
+    /// The same engine with steps so many times as long: those that only decode, and those that compute
+    /// prompt tokens.
+    #[must_use]
+    pub fn at_pace(&self, by: [f64; 2]) -> EngineModel {
+        let steady =
+            StepNoise { ratios: vec![1.0], prefill_ratios: None, lasting: 0.0, lasting_steps: 1.0 };
+        let noise = self.step_noise.as_ref().unwrap_or(&steady);
+        let times =
+            |kind: usize| noise.by_kind()[kind].iter().map(|ratio| ratio * by[kind]).collect();
+        let (ratios, prefill_ratios) = (times(0), Some(times(1)));
+        let step_noise = Some(StepNoise { ratios, prefill_ratios, ..noise.clone() });
+        EngineModel { step_noise, ..self.clone() }
+    }
+}
+
 impl StepCostSpec {
     /// Affine, without a curve.
     pub const fn affine(terms: Affine<f64>) -> StepCostSpec {
         StepCostSpec::Affine { terms, prefill_curve: Curve::NONE, sequence_curve: Curve::NONE }
-    }
-
-    /// So many times as long.
-    #[must_use]
-    pub fn times(self, by: f64) -> StepCostSpec {
-        let each = |pair: [f64; 2]| pair.map(|term| term * by);
-        match self {
-            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => StepCostSpec::Affine {
-                terms: terms.map(|term| term * by),
-                prefill_curve: prefill_curve.times(by),
-                sequence_curve: sequence_curve.times(by),
-            },
-            StepCostSpec::Polynomial { base, prefill, sequence, context } => {
-                StepCostSpec::Polynomial {
-                    base: base * by,
-                    prefill: each(prefill),
-                    sequence: each(sequence),
-                    context: each(context),
-                }
-            }
-        }
     }
 }
 
@@ -270,10 +265,6 @@ impl Curve {
         let highest = self.nanos.iter().copied().fold(0.0, f64::max);
         let beyond = f64::from(tokens.saturating_sub(to)) / f64::from(to - from);
         highest + (high - low).max(0.0) * beyond
-    }
-
-    fn times(self, by: f64) -> Curve {
-        Curve { nanos: self.nanos.map(|nanos| nanos * by), ..self }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::measure::{METRICS, SettingSample, judge, mean};
 use super::{
     Agreement, ClassAgreement, Fault, MetricAgreement, Pace, Point, Ranking, Setting, StepCheck,
-    Validation, ValidationVerdict,
+    StepPace, Validation, ValidationVerdict,
 };
 use crate::words;
 
@@ -102,12 +102,15 @@ fn share_floors(settings: &mut [Setting], within: f64) {
 /// The pace of the device beside a setting.
 pub fn pace(sample: &SettingSample) -> Option<Pace> {
     let beside = sample.paces.iter().flat_map(|run| run.beside).flatten();
-    let beside: Vec<f64> = beside.collect();
+    let beside: Vec<StepPace> = beside.collect();
+    let of = |kind: fn(&StepPace) -> f64| beside.iter().map(kind).collect::<Vec<f64>>();
+    let all = of(|pace| pace.all);
+    let [decode, prompt] = [of(|pace| pace.decode), of(|pace| pace.prompt)];
     Some(Pace {
-        mean: mean(&beside)?,
+        mean: StepPace { all: mean(&all)?, decode: mean(&decode)?, prompt: mean(&prompt)? },
         range: [
-            beside.iter().copied().fold(f64::INFINITY, f64::min),
-            beside.iter().copied().fold(0.0, f64::max),
+            all.iter().copied().fold(f64::INFINITY, f64::min),
+            all.iter().copied().fold(0.0, f64::max),
         ],
         runs: sample.paces.clone(),
     })
@@ -366,7 +369,11 @@ fn why(it: &Validation, cause: Fault) -> String {
             let runs = it.settings.iter().filter_map(|setting| setting.pace.as_ref());
             let away = runs
                 .flat_map(|pace| &pace.runs)
-                .filter_map(|run| Some(run.within? / run.simulated?[0] - 1.0));
+                .filter_map(|run| {
+                    let ([decode, prompt], within) = (run.simulated?, run.within?);
+                    Some([within.decode / decode[0] - 1.0, within.prompt / prompt[0] - 1.0])
+                })
+                .flatten();
             let most = away.max_by(|a, b| a.abs().total_cmp(&b.abs()));
             most.map_or(String::new(), |most| {
                 format!(

@@ -181,24 +181,35 @@ impl Setting {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pace {
     /// How many times as long they took, on average.
-    pub mean: f64,
-    /// The least and the most of what was measured.
+    pub mean: StepPace,
+    /// The least and the most of what was measured of all together.
     pub range: [f64; 2],
     /// Each live run.
     pub runs: Vec<RunPace>,
 }
 
-/// How fast the device was around one live run: how many times as long as by the profile its steps
-/// took.
+/// How many times as long as by the profile steps took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepPace {
+    /// All of them.
+    pub all: f64,
+    /// Those that only decode.
+    pub decode: f64,
+    /// Those with prompt tokens.
+    pub prompt: f64,
+}
+
+/// How fast the device was around one live run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunPace {
     /// Before and behind it, with traffic like that of the calibration.
-    pub beside: [Option<f64>; 2],
+    pub beside: [Option<StepPace>; 2],
     /// In the run itself, if the device tells its steps. It only tells the pace's part of an error.
-    pub within: Option<f64>,
-    /// How many times as long they are simulated, on average and the standard deviation, as nobody
-    /// knows it better; absent where as they were calibrated.
-    pub simulated: Option<[f64; 2]>,
+    pub within: Option<StepPace>,
+    /// How many times as long steps that only decode and steps with prompt tokens are simulated, on
+    /// average and the standard deviation, as nobody knows it better; absent where as they were
+    /// calibrated.
+    pub simulated: Option<[[f64; 2]; 2]>,
 }
 
 impl Pace {
@@ -206,14 +217,15 @@ impl Pace {
     pub fn sentence(&self) -> String {
         let signed = |part: f64| format!("{:+.1} %", (part - 1.0) * 100.0);
         let [least, most] = self.range.map(signed);
-        let mean = signed(self.mean);
+        let [mean, decode, prompt] =
+            [self.mean.all, self.mean.decode, self.mean.prompt].map(signed);
         let then = match self.runs.iter().any(|run| run.simulated.is_some()) {
             true => "and its steps are simulated longer or shorter by what of that is clear",
             false => "and its steps are simulated as they were then",
         };
         format!(
             "steps of like traffic took {mean} ({least} to {most}) beside the runs against when the \
-             device was calibrated, {then}"
+             device was calibrated, those that only decode {decode}, those with prompts {prompt}, {then}"
         )
     }
 }

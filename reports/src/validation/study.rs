@@ -135,7 +135,7 @@ impl Validation {
                     format!("{} {metric} {} {}", class.class, point.at, signed(point.error))
                 }),
                 words::secs(setting.send_lag[2]),
-                of(setting.pace.as_ref().map(|pace| pace.mean - 1.0)),
+                of(setting.pace.as_ref().map(|pace| pace.mean.all - 1.0)),
                 steps.map_or("–".to_owned(), |steps| words::percent(steps.busy)),
                 of(steps.map(|steps| steps.error)),
                 of(steps.and_then(|steps| steps.decode)),

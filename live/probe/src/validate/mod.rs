@@ -21,7 +21,7 @@ use std::sync::Arc;
 use plimsoll_base::{Span, Time};
 use plimsoll_policy::log::Header;
 use plimsoll_report::validation::{
-    LogCheck, Repetition, RunPace, SettingSample, VALIDATION_VERSION, Validation,
+    LogCheck, Repetition, RunPace, SettingSample, StepPace, VALIDATION_VERSION, Validation,
     ValidationVerdict, pace, validation,
 };
 use plimsoll_scenario::Scenario;
@@ -403,22 +403,24 @@ impl<'a> Bench<'a> {
     fn compare(
         &mut self,
         (at, policy): (usize, usize),
-        (repetition, pacer, paces): (u32, &Pacer<'_>, &[Option<f64>]),
+        (repetition, pacer, paces): (u32, &Pacer<'_>, &[Option<StepPace>]),
         (arrivals, runs): (&[Arrival], Vec<LiveRun>),
     ) -> Result<(), ValidateError> {
         let study = self.study;
         let (name, scenario) = &study.policies[policy];
         let engine = &scenario.model.pools[0].engine;
-        let measured: Vec<f64> = paces.iter().copied().flatten().collect();
+        let measured: Vec<StepPace> = paces.iter().copied().flatten().collect();
         let beside = |take: u32| {
             let policies = study.policies.len();
             let place = take as usize * policies + there_and_back(take, policy, policies);
             [paces[place], paces[place + 1]]
         };
         let drift = |take: u32| drift(&measured, beside(take)).filter(|_| study.paced);
-        let paced = |pace: f64| {
+        let paced = |pace: Option<[f64; 2]>| {
             let mut model = scenario.model.clone();
-            model.pools[0].engine.step_cost = engine.step_cost.times(pace);
+            if let Some(pace) = pace {
+                model.pools[0].engine = engine.at_pace(pace);
+            }
             model
         };
         let names = &scenario.model.names;
@@ -431,7 +433,7 @@ impl<'a> Bench<'a> {
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
             let part = |drift: Drift| drift.part(draw / TAKES, draws / TAKES);
-            let model = paced(drift(draw % TAKES).map_or(1.0, part));
+            let model = paced(drift(draw % TAKES).map(|kinds| kinds.map(part)));
             let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
             let kind = (&origin(draw), "simulated");
             sample::simulated_rows(&mut self.requests, kind, (&run, names));
@@ -452,7 +454,7 @@ impl<'a> Bench<'a> {
             self.settings[at].paces.push(RunPace {
                 beside: beside(take),
                 within,
-                simulated: drift.map(|drift| [drift.mean, drift.deviation]),
+                simulated: drift.map(|kinds| kinds.map(|it| [it.mean, it.deviation])),
             });
             if let Some(steps) = run.steps.as_deref().filter(|steps| !steps.is_empty()) {
                 self.tells_steps = true;
@@ -461,14 +463,16 @@ impl<'a> Bench<'a> {
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let sent = as_sent(&lived, run);
-                    let model = paced(drift.map_or(1.0, |drift| drift.mean));
+                    let model = paced(drift.map(|kinds| kinds.map(|it| it.mean)));
                     let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
                     compared.engine.extend(self.lens.engine(run));
-                    let own = drift.zip(within).map(|(drift, within)| drift.nearest(within));
-                    let model = own.map_or(model, paced);
+                    let own = drift.zip(within).map(|([decode, prompt], within)| {
+                        [decode.nearest(within.decode), prompt.nearest(within.prompt)]
+                    });
+                    let model = if own.is_some() { paced(own) } else { model };
                     for draw in (take..draws).step_by(TAKES as usize) {
                         let at_pace =
                             simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use plimsoll_base::Span;
 use plimsoll_base::math::normal_quantile;
+use plimsoll_report::validation::StepPace;
 use plimsoll_sim::engine::StepCost;
 use plimsoll_sim::model::{EngineModel, StepNoise};
 
@@ -29,6 +30,8 @@ const REST_MAX: f64 = 3.0;
 const WARM_UP: f64 = 0.2;
 /// Fewer steps say too little.
 const STEPS_MIN: usize = 40;
+/// Fewer of a kind are taken to be as far off as all.
+const KIND_MIN: usize = 10;
 /// A step that took so many times what it should have was interrupted.
 const RATIO_MAX: f64 = 3.0;
 /// A mean of fewer measurements says nothing.
@@ -76,7 +79,7 @@ impl<'a> Pacer<'a> {
 
     /// How many times as long as when it was calibrated the device takes now; `None` where too few
     /// steps are seen.
-    pub fn measure(&self, watch: &dyn Watch) -> Result<Option<f64>, ValidateError> {
+    pub fn measure(&self, watch: &dyn Watch) -> Result<Option<StepPace>, ValidateError> {
         let steps = traffic_steps(self.device.as_ref(), self.room, self.time, watch);
         let (steps, _) = steps.map_err(|error| match error {
             CalibrateError::Device(error) => ValidateError::Device(error),
@@ -91,26 +94,30 @@ impl<'a> Pacer<'a> {
     }
 
     /// How many times as long as by the profile steps took; `None` where there are too few.
-    pub fn of<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Option<f64> {
+    pub fn of<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Option<StepPace> {
         let means = self.engine.step_noise.as_ref().map(StepNoise::means);
         // How long each took, and how long it takes by the profile.
-        let usual = |step: &Step| {
-            let mean = means.map_or(1.0, |means| means[usize::from(step.shape.prefill > 0)]);
-            by_profile(&self.cost, step.shape) * mean
+        let mut kinds = [Vec::new(), Vec::new()];
+        for step in steps.filter(|step| step.shape.is_known()) {
+            let kind = usize::from(step.shape.prefill > 0);
+            let usual = by_profile(&self.cost, step.shape) * means.map_or(1.0, |means| means[kind]);
+            kinds[kind].push((nanos(step).min(RATIO_MAX * usual), usual));
+        }
+        let pace = |pairs: &[(f64, f64)]| match means {
+            Some(_) => {
+                let sums = pairs.iter().fold((0.0, 0.0), |sums, it| (sums.0 + it.0, sums.1 + it.1));
+                sums.0 / sums.1
+            }
+            None => median(&pairs.iter().map(|(took, usual)| took / usual).collect::<Vec<f64>>()),
         };
-        let known = steps.filter(|step| step.shape.is_known());
-        let pairs = known.map(|step| (nanos(step), usual(step)));
-        let pairs: Vec<(f64, f64)> =
-            pairs.map(|(took, usual)| (took.min(RATIO_MAX * usual), usual)).collect();
-        if pairs.len() < STEPS_MIN {
+        let all = kinds.concat();
+        if all.len() < STEPS_MIN {
             return None;
         }
-        let (took, usual) =
-            pairs.iter().fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
-        Some(match means {
-            Some(_) => took / usual,
-            None => median(&pairs.iter().map(|(took, usual)| took / usual).collect::<Vec<f64>>()),
-        })
+        let all = pace(&all);
+        let [decode, prompt] =
+            kinds.map(|kind| if kind.len() < KIND_MIN { all } else { pace(&kind) });
+        Some(StepPace { all, decode, prompt })
     }
 }
 
@@ -137,17 +144,32 @@ impl Drift {
     }
 }
 
-/// How many times as long the steps of a run are simulated: what is clear of all that was measured
-/// beside the runs, and [`NEAR`] of what was measured before and behind this one differs from that.
-/// A run, which is longer, varies as the mean of two measurements; what those beside it do not tell of
-/// that stays unknown (of two normal variables the conditional distribution of one). `None` where
-/// that is no drift.
-pub(super) fn drift(measured: &[f64], around: [Option<f64>; 2]) -> Option<Drift> {
-    let (clear, deviation) = clear(measured)?;
-    let near: Vec<f64> = around.into_iter().flatten().collect();
-    let away = if near.is_empty() { 0.0 } else { mean(&near) - mean(measured) };
+/// How many times as long the steps of a run are simulated, those that only decode and those with
+/// prompts, by all that was measured and what was so before and behind this run: neighbours that take
+/// memory's bandwidth slow the one down and not the other. `None` where that is no drift.
+pub(super) fn drift(measured: &[StepPace], around: [Option<StepPace>; 2]) -> Option<[Drift; 2]> {
+    if measured.len() < MEASURED_MIN {
+        return None;
+    }
+    let all: Vec<f64> = measured.iter().map(|pace| pace.all).collect();
+    let kinds: [fn(&StepPace) -> f64; 2] = [|pace| pace.decode, |pace| pace.prompt];
+    let of = |kind: fn(&StepPace) -> f64| {
+        let measured: Vec<f64> = measured.iter().map(kind).collect();
+        let near: Vec<f64> = around.iter().flatten().map(kind).collect();
+        drift_of(&measured, &near)
+    };
+    ((mean(&all) - 1.0).abs() <= DRIFT_MAX).then(|| kinds.map(of))
+}
+
+/// Of one kind of steps: what is clear of all that was measured beside the runs, and [`NEAR`] of what
+/// was measured before and behind this one differs from that. A run, which is longer, varies as the
+/// mean of two measurements; what those beside it do not tell of that stays unknown (of two normal
+/// variables the conditional distribution of one).
+fn drift_of(measured: &[f64], near: &[f64]) -> Drift {
+    let (clear, deviation) = clear(measured);
+    let away = if near.is_empty() { 0.0 } else { mean(near) - mean(measured) };
     let deviation = (deviation * deviation / 2.0 * (1.0 - NEAR * NEAR)).sqrt();
-    Some(Drift { mean: clear + NEAR * away, deviation })
+    Drift { mean: clear + NEAR * away, deviation }
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -156,13 +178,9 @@ fn mean(values: &[f64]) -> f64 {
 
 /// Of what was measured beside the runs the mean, shrunk by the part of its square that is its own
 /// error (James and Stein 1961, of one mean towards 1): 1 where it cannot be told from how the
-/// device's speed comes and goes; and the standard deviation of one measurement. `None` where it is
-/// not the device that was calibrated.
-fn clear(measured: &[f64]) -> Option<(f64, f64)> {
+/// device's speed comes and goes; and the standard deviation of one measurement.
+fn clear(measured: &[f64]) -> (f64, f64) {
     let n = measured.len() as f64;
-    if measured.len() < MEASURED_MIN {
-        return None;
-    }
     let mean = mean(measured);
     let squares = measured.iter().map(|pace| (pace - mean).powi(2)).sum::<f64>();
     let variance = squares / (n - 1.0);
@@ -171,14 +189,25 @@ fn clear(measured: &[f64]) -> Option<(f64, f64)> {
         true => 1.0 + away * (1.0 - error / (away * away)),
         false => 1.0,
     };
-    (away.abs() <= DRIFT_MAX).then_some((clear, variance.sqrt()))
+    (clear, variance.sqrt())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    fn alike(pace: f64) -> StepPace {
+        StepPace { all: pace, decode: pace, prompt: pace }
+    }
+
     #[test]
     fn drift_is_clear_and_small() {
-        let drift = |measured: &[f64]| Some(super::drift(measured, [None, None])?.mean);
+        let drift = |measured: &[f64]| {
+            let measured: Vec<StepPace> = measured.iter().copied().map(alike).collect();
+            let [decode, prompt] = super::drift(&measured, [None, None])?;
+            assert_eq!(decode, prompt);
+            Some(decode.mean)
+        };
         assert_eq!(drift(&[1.05, 1.06]), None, "too few to know");
         assert_eq!(drift(&[1.0625, 1.0625, 1.0625]), Some(1.0625));
         assert_eq!(drift(&[1.2, 0.9, 0.9, 1.02]), Some(1.0), "it comes and goes");
@@ -187,22 +216,27 @@ mod tests {
         assert!((shrunk - (1.05 - 0.05 / 3.0)).abs() < 1e-9, "{shrunk}");
         assert_eq!(drift(&[1.3, 1.3, 1.3]), None, "it is another device");
         assert_eq!(drift(&[1.0; 5]), Some(1.0));
-        let beside = super::drift(&[0.875, 1.0, 1.125], [Some(1.0), Some(1.125)]);
-        let beside = beside.expect("it is small");
+        let beside = drift_of(&[0.875, 1.0, 1.125], &[1.0, 1.125]);
         assert_eq!(beside.mean, 1.03125, "a half of what it was slower beside this run");
         // Three quarters of the variance, which is a half of one's, are not told by what is beside.
         assert!((beside.deviation - 0.125 * 0.375f64.sqrt()).abs() < 1e-12, "{beside:?}");
-        let same = super::drift(&[1.0; 3], [None, Some(1.0)]).expect("it is none");
-        assert_eq!(same, super::Drift { mean: 1.0, deviation: 0.0 });
+        assert_eq!(drift_of(&[1.0; 3], &[1.0]), Drift { mean: 1.0, deviation: 0.0 });
+    }
+
+    #[test]
+    fn steps_that_decode_drift_apart_from_those_with_prompts() {
+        let slower = StepPace { all: 1.1, decode: 1.1875, prompt: 1.0625 };
+        let drift = drift(&[slower; 4], [Some(slower), None]).expect("it is clear");
+        assert_eq!(drift.map(|it| (it.mean, it.deviation)), [(1.1875, 0.0), (1.0625, 0.0)]);
     }
 
     #[test]
     fn parts_of_a_drift_are_those_of_its_distribution() {
-        let drift = super::Drift { mean: 1.02, deviation: 0.03 };
+        let drift = Drift { mean: 1.02, deviation: 0.03 };
         let parts: Vec<f64> = (0..64).map(|which| drift.part(which, 64)).collect();
-        let mean = super::mean(&parts);
+        let mean = mean(&parts);
         let variance = parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>() / 64.0;
         assert!((mean - 1.02).abs() < 1e-9 && (variance.sqrt() / 0.03 - 1.0).abs() < 0.03);
-        assert_eq!(super::Drift { deviation: 0.0, ..drift }.part(3, 4), 1.02);
+        assert_eq!(Drift { deviation: 0.0, ..drift }.part(3, 4), 1.02);
     }
 }
