@@ -4,8 +4,8 @@ use plimsoll_base::{Stream, StreamKey};
 use plimsoll_report::Format;
 use plimsoll_report::telemetry::{Gpu, Reading, Sample, Sampled, Telemetry, Throttle};
 use plimsoll_report::validation::{
-    Fault, LogCheck, Repetition, RunPace, RunSample, SettingSample, StepCheck, StepPace, Timed,
-    VALIDATION_VERSION, Validation, ValidationVerdict, validation,
+    Fault, LogCheck, Repetition, RunPace, RunSample, SettingSample, SimulatedPace, StepCheck,
+    StepPace, Timed, VALIDATION_VERSION, Validation, ValidationVerdict, validation,
 };
 
 /// One class whose four metrics are drawn alike, each value times `scale`, with noise of its own.
@@ -149,7 +149,11 @@ fn policies_of_a_load_share_their_live_noise() {
 }
 
 fn alike(pace: Option<f64>) -> Option<StepPace> {
-    pace.map(|pace| StepPace { all: pace, decode: pace, prompt: pace })
+    pace.map(|pace| StepPace { all: pace, fixed: pace, decode: pace, prompt: pace })
+}
+
+fn simulated(pace: f64) -> Option<SimulatedPace> {
+    Some(SimulatedPace { mean: alike(Some(pace))?, deviation: 0.02 })
 }
 
 #[test]
@@ -157,7 +161,7 @@ fn the_pace_beside_the_runs_is_told() {
     let run = |before, behind| RunPace {
         beside: [Some(before), behind].map(alike),
         within: None,
-        simulated: Some([[1.03, 0.02]; 2]),
+        simulated: simulated(1.03),
     };
     let paces = vec![run(1.05, Some(1.0)), run(1.1, None)];
     let sample = SettingSample { paces, ..setting([1.0, 1.0, 1.0], 0.01) };
@@ -174,7 +178,7 @@ fn a_device_that_was_faster_in_the_runs_than_beside_them_is_named() {
     let run = |within| RunPace {
         beside: [Some(1.0), Some(1.01)].map(alike),
         within: alike(Some(within)),
-        simulated: Some([[1.0, 0.02]; 2]),
+        simulated: simulated(1.0),
     };
     let paces = vec![run(0.94), run(0.98)];
     let sample = SettingSample { paces, ..setting_at_pace([1.0, 1.0, 1.02, 1.3], 0.005) };

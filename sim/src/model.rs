@@ -193,26 +193,44 @@ impl EngineModel {
     }
 }
 
-impl EngineModel {
-    /// The same engine with steps so many times as long: those that only decode, and those that compute
-    /// prompt tokens.
-    #[must_use]
-    pub fn at_pace(&self, by: [f64; 2]) -> EngineModel {
-        let steady =
-            StepNoise { ratios: vec![1.0], prefill_ratios: None, lasting: 0.0, lasting_steps: 1.0 };
-        let noise = self.step_noise.as_ref().unwrap_or(&steady);
-        let times =
-            |kind: usize| noise.by_kind()[kind].iter().map(|ratio| ratio * by[kind]).collect();
-        let (ratios, prefill_ratios) = (times(0), Some(times(1)));
-        let step_noise = Some(StepNoise { ratios, prefill_ratios, ..noise.clone() });
-        EngineModel { step_noise, ..self.clone() }
-    }
-}
-
 impl StepCostSpec {
     /// Affine, without a curve.
     pub const fn affine(terms: Affine<f64>) -> StepCostSpec {
         StepCostSpec::Affine { terms, prefill_curve: Curve::NONE, sequence_curve: Curve::NONE }
+    }
+
+    /// The same with parts so many times as long: what each step costs, also behind prompts and rests;
+    /// what decoding sequences and their contexts add; what prompt tokens add.
+    #[must_use]
+    pub fn at_pace(self, [fixed, decode, prompt]: [f64; 3]) -> StepCostSpec {
+        let each = |pair: [f64; 2], by: f64| pair.map(|term| term * by);
+        match self {
+            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => StepCostSpec::Affine {
+                terms: Affine {
+                    base: terms.base * fixed,
+                    prefill_step: terms.prefill_step * prompt,
+                    mixed_step: terms.mixed_step * prompt,
+                    prefill: terms.prefill * prompt,
+                    sequence: terms.sequence * decode,
+                    context: terms.context * decode,
+                    pair: terms.pair * prompt,
+                    after_prefill: terms.after_prefill * fixed,
+                    after_long_prefill: terms.after_long_prefill * fixed,
+                    after_idle: terms.after_idle * fixed,
+                    after_long_idle: terms.after_long_idle * fixed,
+                },
+                prefill_curve: prefill_curve.times(prompt),
+                sequence_curve: sequence_curve.times(decode),
+            },
+            StepCostSpec::Polynomial { base, prefill, sequence, context } => {
+                StepCostSpec::Polynomial {
+                    base: base * fixed,
+                    prefill: each(prefill, prompt),
+                    sequence: each(sequence, decode),
+                    context: each(context, decode),
+                }
+            }
+        }
     }
 }
 
@@ -265,6 +283,10 @@ impl Curve {
         let highest = self.nanos.iter().copied().fold(0.0, f64::max);
         let beyond = f64::from(tokens.saturating_sub(to)) / f64::from(to - from);
         highest + (high - low).max(0.0) * beyond
+    }
+
+    fn times(self, by: f64) -> Curve {
+        Curve { nanos: self.nanos.map(|nanos| nanos * by), ..self }
     }
 }
 

@@ -237,10 +237,10 @@ fn a_true_profile_agrees_and_its_logs_replay() {
         let near = |pace: f64| (0.9..1.1).contains(&pace);
         for pace in run.beside.into_iter().chain([run.within]) {
             let pace = pace.expect("there are enough steps");
-            assert!(near(pace.all) && near(pace.decode) && near(pace.prompt), "{pace:?}");
+            assert!(near(pace.all) && near(pace.fixed) && near(pace.prompt), "{pace:?}");
         }
         let simulated = run.simulated.expect("it is no other device");
-        assert!(simulated.iter().all(|[mean, _]| near(*mean)), "{simulated:?}");
+        assert!(near(simulated.mean.all), "{simulated:?}");
     }
     assert!(it.notes.iter().any(|note| note.contains(&pace.sentence())), "{:?}", it.notes);
     assert_eq!(requests, finished);

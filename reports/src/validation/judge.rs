@@ -105,9 +105,13 @@ pub fn pace(sample: &SettingSample) -> Option<Pace> {
     let beside: Vec<StepPace> = beside.collect();
     let of = |kind: fn(&StepPace) -> f64| beside.iter().map(kind).collect::<Vec<f64>>();
     let all = of(|pace| pace.all);
-    let [decode, prompt] = [of(|pace| pace.decode), of(|pace| pace.prompt)];
     Some(Pace {
-        mean: StepPace { all: mean(&all)?, decode: mean(&decode)?, prompt: mean(&prompt)? },
+        mean: StepPace {
+            all: mean(&all)?,
+            fixed: mean(&of(|pace| pace.fixed))?,
+            decode: mean(&of(|pace| pace.decode))?,
+            prompt: mean(&of(|pace| pace.prompt))?,
+        },
         range: [
             all.iter().copied().fold(f64::INFINITY, f64::min),
             all.iter().copied().fold(0.0, f64::max),
@@ -369,11 +373,7 @@ fn why(it: &Validation, cause: Fault) -> String {
             let runs = it.settings.iter().filter_map(|setting| setting.pace.as_ref());
             let away = runs
                 .flat_map(|pace| &pace.runs)
-                .filter_map(|run| {
-                    let ([decode, prompt], within) = (run.simulated?, run.within?);
-                    Some([within.decode / decode[0] - 1.0, within.prompt / prompt[0] - 1.0])
-                })
-                .flatten();
+                .filter_map(|run| Some(run.within?.all / run.simulated?.mean.all - 1.0));
             let most = away.max_by(|a, b| a.abs().total_cmp(&b.abs()));
             most.map_or(String::new(), |most| {
                 format!(

@@ -193,10 +193,21 @@ pub struct Pace {
 pub struct StepPace {
     /// All of them.
     pub all: f64,
-    /// Those that only decode.
+    /// What each costs, whatever it computes; also behind prompts and rests.
+    pub fixed: f64,
+    /// What decoding sequences and their contexts add.
     pub decode: f64,
-    /// Those with prompt tokens.
+    /// What prompt tokens add.
     pub prompt: f64,
+}
+
+/// How many times as long as by the profile steps are simulated, as nobody knows it better.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SimulatedPace {
+    /// On average.
+    pub mean: StepPace,
+    /// The standard deviation of all.
+    pub deviation: f64,
 }
 
 /// How fast the device was around one live run.
@@ -206,10 +217,8 @@ pub struct RunPace {
     pub beside: [Option<StepPace>; 2],
     /// In the run itself, if the device tells its steps. It only tells the pace's part of an error.
     pub within: Option<StepPace>,
-    /// How many times as long steps that only decode and steps with prompt tokens are simulated, on
-    /// average and the standard deviation, as nobody knows it better; absent where as they were
-    /// calibrated.
-    pub simulated: Option<[[f64; 2]; 2]>,
+    /// What is simulated; absent where that is what was calibrated.
+    pub simulated: Option<SimulatedPace>,
 }
 
 impl Pace {
@@ -217,15 +226,16 @@ impl Pace {
     pub fn sentence(&self) -> String {
         let signed = |part: f64| format!("{:+.1} %", (part - 1.0) * 100.0);
         let [least, most] = self.range.map(signed);
-        let [mean, decode, prompt] =
-            [self.mean.all, self.mean.decode, self.mean.prompt].map(signed);
+        let StepPace { all, fixed, decode, prompt } = self.mean;
+        let [mean, fixed, decode, prompt] = [all, fixed, decode, prompt].map(signed);
         let then = match self.runs.iter().any(|run| run.simulated.is_some()) {
             true => "and its steps are simulated longer or shorter by what of that is clear",
             false => "and its steps are simulated as they were then",
         };
         format!(
             "steps of like traffic took {mean} ({least} to {most}) beside the runs against when the \
-             device was calibrated, those that only decode {decode}, those with prompts {prompt}, {then}"
+             device was calibrated (what each costs {fixed}, what decoding sequences add {decode}, prompts \
+             {prompt}), {then}"
         )
     }
 }

@@ -361,11 +361,12 @@ fn cell_medians(observations: &[Observation]) -> Vec<f64> {
 type Row = (Vec<f64>, f64);
 
 /// The normal equations of the weighted least squares problem `computed · x = took`.
-fn normal(rows: &[Row], weights: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
-    let terms = rows.first().map_or(0, |(row, _)| row.len());
+fn normal<R: AsRef<[f64]>>(rows: &[(R, f64)], weights: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let terms = rows.first().map_or(0, |(row, _)| row.as_ref().len());
     let mut matrix = vec![vec![0.0; terms]; terms];
     let mut right = vec![0.0; terms];
     for ((row, took), weight) in rows.iter().zip(weights) {
+        let row = row.as_ref();
         for i in (0..terms).filter(|term| row[*term] != 0.0) {
             let weighted = weight * row[i];
             right[i] += weighted * took;
@@ -378,7 +379,7 @@ fn normal(rows: &[Row], weights: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
 }
 
 /// The non-negative weighted least squares solution of `computed · x = took`.
-fn nonnegative(rows: &[Row], weights: &[f64]) -> Vec<f64> {
+pub(crate) fn nonnegative<R: AsRef<[f64]>>(rows: &[(R, f64)], weights: &[f64]) -> Vec<f64> {
     let (matrix, right) = normal(rows, weights);
     let terms = right.len();
     let least = 1e-10 * right.iter().copied().fold(0.0, f64::max);

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use crate::device::{Device, DeviceError, Limits};
 
+pub(crate) use fit::nonnegative;
 pub use fit::{Fit, Kind, fit};
 pub use log::{BadLog, LoggedRequest, from_log, parse_log, replayed};
 pub use observation::{Feature, Observation};

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use plimsoll_base::{Span, Time};
 use plimsoll_policy::log::Header;
 use plimsoll_report::validation::{
-    LogCheck, Repetition, RunPace, SettingSample, StepPace, VALIDATION_VERSION, Validation,
-    ValidationVerdict, pace, validation,
+    LogCheck, Repetition, RunPace, SettingSample, SimulatedPace, StepPace, VALIDATION_VERSION,
+    Validation, ValidationVerdict, pace, validation,
 };
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::calibration::CalibrationSpec;
@@ -416,11 +416,9 @@ impl<'a> Bench<'a> {
             [paces[place], paces[place + 1]]
         };
         let drift = |take: u32| drift(&measured, beside(take)).filter(|_| study.paced);
-        let paced = |pace: Option<[f64; 2]>| {
+        let paced = |pace: [f64; 3]| {
             let mut model = scenario.model.clone();
-            if let Some(pace) = pace {
-                model.pools[0].engine = engine.at_pace(pace);
-            }
+            model.pools[0].engine.step_cost = engine.step_cost.at_pace(pace);
             model
         };
         let names = &scenario.model.names;
@@ -432,8 +430,8 @@ impl<'a> Bench<'a> {
         let draws = if is_drawn { DRAWS } else { TAKES };
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
-            let part = |drift: Drift| drift.part(draw / TAKES, draws / TAKES);
-            let model = paced(drift(draw % TAKES).map(|kinds| kinds.map(part)));
+            let drawn_pace = |drift: Drift| drift.draw(draw / TAKES, draws / TAKES);
+            let model = paced(drift(draw % TAKES).map_or([1.0; 3], drawn_pace));
             let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
             let kind = (&origin(draw), "simulated");
             sample::simulated_rows(&mut self.requests, kind, (&run, names));
@@ -454,7 +452,7 @@ impl<'a> Bench<'a> {
             self.settings[at].paces.push(RunPace {
                 beside: beside(take),
                 within,
-                simulated: drift.map(|kinds| kinds.map(|it| [it.mean, it.deviation])),
+                simulated: drift.map(|Drift { mean, deviation }| SimulatedPace { mean, deviation }),
             });
             if let Some(steps) = run.steps.as_deref().filter(|steps| !steps.is_empty()) {
                 self.tells_steps = true;
@@ -463,16 +461,14 @@ impl<'a> Bench<'a> {
                 sample::step_rows(&mut self.steps, &origin, (steps, cost));
                 if let Some(measured) = Measured::new(steps, engine.step_cost) {
                     let sent = as_sent(&lived, run);
-                    let model = paced(drift.map(|kinds| kinds.map(|it| it.mean)));
+                    let model = paced(drift.map_or([1.0; 3], Drift::parts));
                     let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
                     let kind = (&origin, "replayed");
                     sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
                     compared.replayed.push(self.lens.simulated(&replayed));
                     compared.engine.extend(self.lens.engine(run));
-                    let own = drift.zip(within).map(|([decode, prompt], within)| {
-                        [decode.nearest(within.decode), prompt.nearest(within.prompt)]
-                    });
-                    let model = if own.is_some() { paced(own) } else { model };
+                    let own = drift.zip(within).map(|(drift, within)| drift.nearest(within));
+                    let model = own.map_or(model, paced);
                     for draw in (take..draws).step_by(TAKES as usize) {
                         let at_pace =
                             simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;

@@ -17,7 +17,7 @@ use plimsoll_sim::model::{EngineModel, StepNoise};
 
 use super::ValidateError;
 use super::steps::{by_profile, nanos};
-use crate::calibrate::{CalibrateError, Room, Watch, median, traffic_steps};
+use crate::calibrate::{CalibrateError, Room, Watch, median, nonnegative, traffic_steps};
 use crate::device::{Device, Step};
 
 /// Which part of a run's time a reference takes, and its bounds.
@@ -30,8 +30,8 @@ const REST_MAX: f64 = 3.0;
 const WARM_UP: f64 = 0.2;
 /// Fewer steps say too little.
 const STEPS_MIN: usize = 40;
-/// Fewer of a kind are taken to be as far off as all.
-const KIND_MIN: usize = 10;
+/// How many steps that are of one part it weighs against those seen that this part is as far off as all.
+const LIKE_ALL: f64 = 3.0;
 /// A step that took so many times what it should have was interrupted.
 const RATIO_MAX: f64 = 3.0;
 /// A mean of fewer measurements says nothing.
@@ -47,7 +47,8 @@ const DRIFT_MAX: f64 = 0.15;
 pub(super) struct Pacer<'a> {
     device: &'a Arc<dyn Device>,
     engine: EngineModel,
-    cost: StepCost,
+    /// What each part of the profile says: fixed, of decoding sequences, of prompts.
+    parts: [StepCost; 3],
     room: Room,
     time: Duration,
 }
@@ -64,7 +65,8 @@ impl<'a> Pacer<'a> {
         Pacer {
             device,
             engine: engine.clone(),
-            cost: StepCost::new(engine.step_cost),
+            parts: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+                .map(|part| StepCost::new(engine.step_cost.at_pace(part))),
             room: Room {
                 seats: engine.seats,
                 context_max: engine.context_max,
@@ -96,80 +98,103 @@ impl<'a> Pacer<'a> {
     /// How many times as long as by the profile steps took; `None` where there are too few.
     pub fn of<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Option<StepPace> {
         let means = self.engine.step_noise.as_ref().map(StepNoise::means);
-        // How long each took, and how long it takes by the profile.
-        let mut kinds = [Vec::new(), Vec::new()];
-        for step in steps.filter(|step| step.shape.is_known()) {
-            let kind = usize::from(step.shape.prefill > 0);
-            let usual = by_profile(&self.cost, step.shape) * means.map_or(1.0, |means| means[kind]);
-            kinds[kind].push((nanos(step).min(RATIO_MAX * usual), usual));
-        }
-        let pace = |pairs: &[(f64, f64)]| match means {
-            Some(_) => {
-                let sums = pairs.iter().fold((0.0, 0.0), |sums, it| (sums.0 + it.0, sums.1 + it.1));
-                sums.0 / sums.1
-            }
-            None => median(&pairs.iter().map(|(took, usual)| took / usual).collect::<Vec<f64>>()),
-        };
-        let all = kinds.concat();
-        if all.len() < STEPS_MIN {
+        let known = steps.filter(|step| step.shape.is_known());
+        let seen: Vec<Seen> = known.map(|step| self.seen(step, means)).collect();
+        if seen.len() < STEPS_MIN {
             return None;
         }
-        let all = pace(&all);
-        let [decode, prompt] =
-            kinds.map(|kind| if kind.len() < KIND_MIN { all } else { pace(&kind) });
-        Some(StepPace { all, decode, prompt })
+        let usual = seen.iter().map(|step| step.usual).sum::<f64>();
+        let all = match means {
+            Some(_) => seen.iter().map(|step| step.took).sum::<f64>() / usual,
+            None => median(&seen.iter().map(|it| it.took / it.usual).collect::<Vec<f64>>()),
+        };
+        // By least squares; what these steps do not tell of a part is that it is as far off as all.
+        let row = |step: &Seen| (step.parts.map(|part| part / step.usual), step.took / step.usual);
+        let like_all = (0..3).map(|part| {
+            let only = [0, 1, 2].map(|of| if of == part { 1.0 } else { 0.0 });
+            (only, all)
+        });
+        let weights = seen.iter().map(|step| step.usual * seen.len() as f64 / usual);
+        let weights: Vec<f64> = weights.chain([LIKE_ALL; 3]).collect();
+        let rows: Vec<([f64; 3], f64)> = seen.iter().map(row).chain(like_all).collect();
+        let [fixed, decode, prompt] = nonnegative(&rows, &weights)[..] else { return None };
+        Some(StepPace { all, fixed, decode, prompt })
     }
+
+    fn seen(&self, step: &Step, means: Option<[f64; 2]>) -> Seen {
+        let mean = means.map_or(1.0, |means| means[usize::from(step.shape.prefill > 0)]);
+        let parts = self.parts.each_ref().map(|part| by_profile(part, step.shape) * mean);
+        let usual = parts.iter().sum::<f64>();
+        Seen { took: nanos(step).min(RATIO_MAX * usual), usual, parts }
+    }
+}
+
+/// A step, in ns.
+struct Seen {
+    took: f64,
+    /// By the profile.
+    usual: f64,
+    /// What that is made of: fixed, of decoding sequences, of prompts.
+    parts: [f64; 3],
 }
 
 /// How many times as long the steps of a run are, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Drift {
-    pub mean: f64,
-    /// Standard deviation.
+    pub mean: StepPace,
+    /// Standard deviation of all.
     pub deviation: f64,
 }
 
 impl Drift {
     /// What of a pace may be drift: no further from the mean than [`FAR`] deviations.
-    pub fn nearest(self, pace: f64) -> f64 {
+    pub fn nearest(self, pace: StepPace) -> [f64; 3] {
         let far = FAR * self.deviation;
-        pace.clamp(self.mean - far, self.mean + far)
+        let [fixed, decode, prompt] = self.parts();
+        [(pace.fixed, fixed), (pace.decode, decode), (pace.prompt, prompt)]
+            .map(|(pace, mean)| pace.clamp(mean - far, mean + far))
     }
 
     /// Of so many equally probable parts of its distribution, which is taken to be normal, the middle
     /// of one.
-    pub fn part(self, which: u32, of: u32) -> f64 {
+    pub fn draw(self, which: u32, of: u32) -> [f64; 3] {
         let score = normal_quantile((f64::from(which) + 0.5) / f64::from(of));
-        (self.mean + self.deviation * score).max(1.0 - 2.0 * DRIFT_MAX)
+        let all = self.mean.all;
+        let times = (all + self.deviation * score).max(1.0 - 2.0 * DRIFT_MAX) / all;
+        self.parts().map(|part| part * times)
+    }
+
+    /// Of what is fixed, of decoding sequences and of prompts.
+    pub fn parts(self) -> [f64; 3] {
+        [self.mean.fixed, self.mean.decode, self.mean.prompt]
     }
 }
 
-/// How many times as long the steps of a run are simulated, those that only decode and those with
-/// prompts, by all that was measured and what was so before and behind this run: neighbours that take
-/// memory's bandwidth slow the one down and not the other. `None` where that is no drift.
-pub(super) fn drift(measured: &[StepPace], around: [Option<StepPace>; 2]) -> Option<[Drift; 2]> {
+/// How many times as long the steps of a run are simulated: part by part what is clear of all that was
+/// measured beside the runs (neighbours that take memory's bandwidth slow down what sequences add and
+/// not what a step costs), and [`NEAR`] of what all steps before and behind this run differ from
+/// that. A run, which is longer, varies as the mean of two measurements; what those beside it do not
+/// tell of that stays unknown (of two normal variables the conditional distribution of one). `None`
+/// where that is no drift.
+pub(super) fn drift(measured: &[StepPace], around: [Option<StepPace>; 2]) -> Option<Drift> {
     if measured.len() < MEASURED_MIN {
         return None;
     }
-    let all: Vec<f64> = measured.iter().map(|pace| pace.all).collect();
-    let kinds: [fn(&StepPace) -> f64; 2] = [|pace| pace.decode, |pace| pace.prompt];
-    let of = |kind: fn(&StepPace) -> f64| {
-        let measured: Vec<f64> = measured.iter().map(kind).collect();
-        let near: Vec<f64> = around.iter().flatten().map(kind).collect();
-        drift_of(&measured, &near)
+    let of = |part: fn(&StepPace) -> f64| measured.iter().map(part).collect::<Vec<f64>>();
+    let all = of(|pace| pace.all);
+    let near: Vec<f64> = around.iter().flatten().map(|pace| pace.all).collect();
+    let away = if near.is_empty() { 0.0 } else { NEAR * (mean(&near) - mean(&all)) };
+    let (clear_of_all, deviation) = clear(&all);
+    let clear = |part: fn(&StepPace) -> f64| clear(&of(part)).0 + away;
+    let mean_pace = StepPace {
+        all: clear_of_all + away,
+        fixed: clear(|pace| pace.fixed),
+        decode: clear(|pace| pace.decode),
+        prompt: clear(|pace| pace.prompt),
     };
-    ((mean(&all) - 1.0).abs() <= DRIFT_MAX).then(|| kinds.map(of))
-}
-
-/// Of one kind of steps: what is clear of all that was measured beside the runs, and [`NEAR`] of what
-/// was measured before and behind this one differs from that. A run, which is longer, varies as the
-/// mean of two measurements; what those beside it do not tell of that stays unknown (of two normal
-/// variables the conditional distribution of one).
-fn drift_of(measured: &[f64], near: &[f64]) -> Drift {
-    let (clear, deviation) = clear(measured);
-    let away = if near.is_empty() { 0.0 } else { mean(near) - mean(measured) };
     let deviation = (deviation * deviation / 2.0 * (1.0 - NEAR * NEAR)).sqrt();
-    Drift { mean: clear + NEAR * away, deviation }
+    let is_drift = (mean(&all) - 1.0).abs() <= DRIFT_MAX;
+    is_drift.then_some(Drift { mean: mean_pace, deviation })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -197,16 +222,16 @@ mod tests {
     use super::*;
 
     fn alike(pace: f64) -> StepPace {
-        StepPace { all: pace, decode: pace, prompt: pace }
+        StepPace { all: pace, fixed: pace, decode: pace, prompt: pace }
     }
 
     #[test]
     fn drift_is_clear_and_small() {
         let drift = |measured: &[f64]| {
             let measured: Vec<StepPace> = measured.iter().copied().map(alike).collect();
-            let [decode, prompt] = super::drift(&measured, [None, None])?;
-            assert_eq!(decode, prompt);
-            Some(decode.mean)
+            let drift = super::drift(&measured, [None, None])?;
+            assert_eq!(drift.parts(), [drift.mean.all; 3]);
+            Some(drift.mean.all)
         };
         assert_eq!(drift(&[1.05, 1.06]), None, "too few to know");
         assert_eq!(drift(&[1.0625, 1.0625, 1.0625]), Some(1.0625));
@@ -216,27 +241,28 @@ mod tests {
         assert!((shrunk - (1.05 - 0.05 / 3.0)).abs() < 1e-9, "{shrunk}");
         assert_eq!(drift(&[1.3, 1.3, 1.3]), None, "it is another device");
         assert_eq!(drift(&[1.0; 5]), Some(1.0));
-        let beside = drift_of(&[0.875, 1.0, 1.125], &[1.0, 1.125]);
-        assert_eq!(beside.mean, 1.03125, "a half of what it was slower beside this run");
+        let beside = |measured: &[f64], near: [Option<f64>; 2]| {
+            let measured: Vec<StepPace> = measured.iter().copied().map(alike).collect();
+            super::drift(&measured, near.map(|near| near.map(alike))).expect("it is small")
+        };
+        let slower = beside(&[0.875, 1.0, 1.125], [Some(1.0), Some(1.125)]);
+        assert_eq!(slower.mean, alike(1.03125), "a half of what it was slower beside this run");
         // Three quarters of the variance, which is a half of one's, are not told by what is beside.
-        assert!((beside.deviation - 0.125 * 0.375f64.sqrt()).abs() < 1e-12, "{beside:?}");
-        assert_eq!(drift_of(&[1.0; 3], &[1.0]), Drift { mean: 1.0, deviation: 0.0 });
+        assert!((slower.deviation - 0.125 * 0.375f64.sqrt()).abs() < 1e-12, "{slower:?}");
+        let same = beside(&[1.0; 3], [None, Some(1.0)]);
+        assert_eq!(same, Drift { mean: alike(1.0), deviation: 0.0 });
     }
 
     #[test]
-    fn steps_that_decode_drift_apart_from_those_with_prompts() {
-        let slower = StepPace { all: 1.1, decode: 1.1875, prompt: 1.0625 };
-        let drift = drift(&[slower; 4], [Some(slower), None]).expect("it is clear");
-        assert_eq!(drift.map(|it| (it.mean, it.deviation)), [(1.1875, 0.0), (1.0625, 0.0)]);
-    }
-
-    #[test]
-    fn parts_of_a_drift_are_those_of_its_distribution() {
-        let drift = Drift { mean: 1.02, deviation: 0.03 };
-        let parts: Vec<f64> = (0..64).map(|which| drift.part(which, 64)).collect();
-        let mean = mean(&parts);
-        let variance = parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>() / 64.0;
+    fn draws_of_a_drift_are_of_its_distribution() {
+        let mean = StepPace { all: 1.02, fixed: 1.0, decode: 1.25, prompt: 0.96875 };
+        let drift = Drift { mean, deviation: 0.03 };
+        let draws: Vec<f64> = (0..64).map(|which| drift.draw(which, 64)[1] / 1.25 * 1.02).collect();
+        let mean = super::mean(&draws);
+        let variance = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / 64.0;
         assert!((mean - 1.02).abs() < 1e-9 && (variance.sqrt() / 0.03 - 1.0).abs() < 0.03);
-        assert_eq!(Drift { deviation: 0.0, ..drift }.part(3, 4), 1.02);
+        let steady = Drift { deviation: 0.0, ..drift };
+        assert_eq!(steady.draw(3, 4), [1.0, 1.25, 0.96875]);
+        assert_eq!(drift.nearest(alike(1.0)), [1.0, 1.19, 1.0]);
     }
 }
