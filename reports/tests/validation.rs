@@ -92,7 +92,19 @@ fn each_verdict_has_its_reason() {
     };
     let late = |lag: f64| SettingSample { lags: vec![lag; 100], ..setting(alike, 0.01) };
     let outside = StepCheck { outside: 0.2, ..StepCheck::default() };
+    let another =
+        |pace: f64| RunPace { beside: [Some(pace); 2].map(even), within: None, simulated: None };
     for (name, setting, verdict) in [
+        (
+            "another device",
+            SettingSample { paces: vec![another(0.6)], ..setting([1.0, 1.0, 1.2], 0.01) },
+            ValidationVerdict::ProfileOutOfRange,
+        ),
+        (
+            "another device for which it does not matter",
+            SettingSample { paces: vec![another(0.6)], ..setting(alike, 0.01) },
+            ValidationVerdict::Agrees,
+        ),
         ("the same", setting(alike, 0.01), ValidationVerdict::Agrees),
         ("6 % off", setting([1.0, 1.0, 1.06], 0.01), ValidationVerdict::Agrees),
         ("20 % off", setting([1.0, 1.0, 1.2], 0.01), ValidationVerdict::Disagrees),
@@ -148,18 +160,18 @@ fn policies_of_a_load_share_their_live_noise() {
     assert!(floor(2) < 0.02, "another load has its own: {}", floor(2));
 }
 
-fn alike(pace: Option<f64>) -> Option<StepPace> {
+fn even(pace: Option<f64>) -> Option<StepPace> {
     pace.map(|pace| StepPace { all: pace, fixed: pace, decode: pace, prompt: pace })
 }
 
 fn simulated(pace: f64) -> Option<SimulatedPace> {
-    Some(SimulatedPace { mean: alike(Some(pace))?, deviation: 0.02 })
+    Some(SimulatedPace { mean: even(Some(pace))?, deviation: 0.02 })
 }
 
 #[test]
 fn the_pace_beside_the_runs_is_told() {
     let run = |before, behind| RunPace {
-        beside: [Some(before), behind].map(alike),
+        beside: [Some(before), behind].map(even),
         within: None,
         simulated: simulated(1.03),
     };
@@ -176,8 +188,8 @@ fn the_pace_beside_the_runs_is_told() {
 #[test]
 fn a_device_that_was_faster_in_the_runs_than_beside_them_is_named() {
     let run = |within| RunPace {
-        beside: [Some(1.0), Some(1.01)].map(alike),
-        within: alike(Some(within)),
+        beside: [Some(1.0), Some(1.01)].map(even),
+        within: even(Some(within)),
         simulated: simulated(1.0),
     };
     let paces = vec![run(0.94), run(0.98)];

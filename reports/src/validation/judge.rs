@@ -15,6 +15,10 @@ const LAG_PART: f64 = 0.25;
 /// So much of the time may be spent in steps that the profile was not fitted to.
 const OUTSIDE_MAX: f64 = 0.05;
 
+/// A device whose steps take longer or shorter than when it was calibrated by more than this part is
+/// not the device that was calibrated.
+pub const DRIFT_MAX: f64 = 0.3;
+
 /// Judges what was seen. `open` holds all that needs no judging: verdict, cause, sentences, settings
 /// and rankings of it are replaced.
 pub fn validation(open: Validation, classes: &[String], samples: &[SettingSample]) -> Validation {
@@ -129,7 +133,8 @@ fn verdict(setting: &Setting, within: f64, saturated: bool) -> ValidationVerdict
     let late = p99 > LAG_MAX && p90 > LAG_PART * within * least;
     let results: Vec<Agreement> = setting.points().filter_map(|(.., point)| point.result).collect();
     let any = |result: Agreement| results.contains(&result);
-    let outside = setting.steps.is_some_and(|steps| steps.outside > OUTSIDE_MAX);
+    let outside = setting.steps.is_some_and(|steps| steps.outside > OUTSIDE_MAX)
+        || setting.pace.as_ref().is_some_and(Pace::is_another);
     match () {
         () if late => ValidationVerdict::ClientTooSlow,
         () if saturated => ValidationVerdict::DeviceSaturated,
@@ -309,6 +314,15 @@ fn lead(it: &Validation, limit: &str) -> String {
             setting.name(),
             it.within * 200.0
         ),
+        ValidationVerdict::ProfileOutOfRange
+            if setting.pace.as_ref().is_some_and(Pace::is_another) =>
+        {
+            format!(
+                "{worst}, and beside the runs steps took {:+.0} % against when the device was \
+                 calibrated: calibrate it again.",
+                setting.pace.as_ref().map_or(0.0, |pace| (pace.mean.all - 1.0) * 100.0)
+            )
+        }
         ValidationVerdict::ProfileOutOfRange => format!(
             "{worst}, and {} of the time went into steps larger than the profile was fitted to: \
              calibrate over what the scenario needs.",

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::telemetry::Telemetry;
 
-pub use judge::{pace, validation};
+pub use judge::{DRIFT_MAX, pace, validation};
 pub use measure::{Repetition, RunSample, SettingSample};
 pub use numbers::Timed;
 
@@ -79,7 +79,7 @@ pub enum ValidationVerdict {
     /// The device differs too much from itself.
     TooNoisy,
     /// Numbers are outside, and much of the time was spent in steps that the profile was not
-    /// fitted to.
+    /// fitted to, or the device is no longer the one that was calibrated.
     ProfileOutOfRange,
     /// An interval reaches over its limit.
     Unclear,
@@ -222,6 +222,11 @@ pub struct RunPace {
 }
 
 impl Pace {
+    /// Whether it is not the device that was calibrated.
+    pub(crate) fn is_another(&self) -> bool {
+        (self.mean.all - 1.0).abs() > DRIFT_MAX
+    }
+
     /// In a sentence.
     pub fn sentence(&self) -> String {
         let signed = |part: f64| format!("{:+.1} %", (part - 1.0) * 100.0);

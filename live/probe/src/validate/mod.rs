@@ -21,8 +21,8 @@ use std::sync::Arc;
 use plimsoll_base::{Span, Time};
 use plimsoll_policy::log::Header;
 use plimsoll_report::validation::{
-    LogCheck, Repetition, RunPace, SettingSample, SimulatedPace, StepPace, VALIDATION_VERSION,
-    Validation, ValidationVerdict, pace, validation,
+    DRIFT_MAX, LogCheck, Repetition, RunPace, SettingSample, SimulatedPace, StepPace,
+    VALIDATION_VERSION, Validation, ValidationVerdict, pace, validation,
 };
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::calibration::CalibrationSpec;
@@ -181,13 +181,15 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
              within {:.0} %, or within the live noise where that is wider",
             study.within * 100.0
         ),
-        "before each live run and behind the last the device served a little traffic like that which it \
-         was calibrated with, as dense as the run's: where its steps were clearly and by at most 15 % off \
-         what they were then, the \
-         simulated ones are as much longer or shorter, and by a half of what they were more or less \
-         beside the run, in each simulated run by a little more or less, as that is only known to some \
-         extent (`--as-calibrated` leaves all of it)"
-            .to_owned(),
+        format!(
+            "before each live run and behind the last the device served a little traffic like that which it \
+             was calibrated with, as dense as the run's: where its steps were clearly and by at most {:.0} % off \
+             what they were then, the simulated ones are as much longer or shorter (what each costs, what \
+             decoding sequences add and what prompts add, each by its own part), and by a half of what they \
+             were more or less beside the run, in each simulated run by a little more or less, as that is \
+             only known to some extent (`--as-calibrated` leaves all of it)",
+            DRIFT_MAX * 100.0
+        ),
         format!("capacity by the profile: {capacity:.2} requests/s of this mix, at any latency"),
         "parts of an error: client is what the engine's own steps do not show; scheduler what is left \
          when steps are as long as they were measured; step times what the fitted ones change; pace what it \
@@ -448,7 +450,7 @@ impl<'a> Bench<'a> {
             sample::live_rows(&mut self.requests, &origin, (run, names));
             compared.live.push(self.lens.live(run));
             let drift = drift(take);
-            let within = run.steps.as_deref().and_then(|steps| pacer.of(steps.iter()));
+            let within = run.steps.as_deref().and_then(|steps| pacer.usual.of(steps.iter()));
             self.settings[at].paces.push(RunPace {
                 beside: beside(take),
                 within,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use plimsoll_base::Span;
 use plimsoll_base::math::normal_quantile;
-use plimsoll_report::validation::StepPace;
+use plimsoll_report::validation::{DRIFT_MAX, StepPace};
 use plimsoll_sim::engine::StepCost;
 use plimsoll_sim::model::{EngineModel, StepNoise};
 
@@ -40,15 +40,11 @@ const MEASURED_MIN: usize = 3;
 const NEAR: f64 = 0.5;
 /// A run's pace is no further from what is expected, in standard deviations: the rest is the model's.
 const FAR: f64 = 2.0;
-/// What is further off is no drift: it is not the device that was calibrated.
-const DRIFT_MAX: f64 = 0.15;
 
 /// Measures the pace.
 pub(super) struct Pacer<'a> {
     device: &'a Arc<dyn Device>,
-    engine: EngineModel,
-    /// What each part of the profile says: fixed, of decoding sequences, of prompts.
-    parts: [StepCost; 3],
+    pub usual: Usual,
     room: Room,
     time: Duration,
 }
@@ -64,9 +60,7 @@ impl<'a> Pacer<'a> {
         let time = Duration::from_secs_f64(window.secs_f64() * PART);
         Pacer {
             device,
-            engine: engine.clone(),
-            parts: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-                .map(|part| StepCost::new(engine.step_cost.at_pace(part))),
+            usual: Usual::new(engine),
             room: Room {
                 seats: engine.seats,
                 context_max: engine.context_max,
@@ -92,19 +86,36 @@ impl<'a> Pacer<'a> {
         })?;
         let from = steps.iter().map(|step| step.start).min().unwrap_or_default();
         let from = from + Span::from_secs_f64(self.time.as_secs_f64() * WARM_UP);
-        Ok(self.of(steps.iter().filter(|step| step.start >= from)))
+        Ok(self.usual.of(steps.iter().filter(|step| step.start >= from)))
+    }
+}
+
+/// How long steps take by the profile.
+pub(super) struct Usual {
+    /// What each part of it says: fixed, of decoding sequences, of prompts.
+    parts: [StepCost; 3],
+    /// Mean ratios of steps that only decode and of those with prompts, where steps are drawn.
+    means: Option<[f64; 2]>,
+}
+
+impl Usual {
+    pub fn new(engine: &EngineModel) -> Usual {
+        let part = |part| StepCost::new(engine.step_cost.at_pace(part));
+        Usual {
+            parts: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]].map(part),
+            means: engine.step_noise.as_ref().map(StepNoise::means),
+        }
     }
 
     /// How many times as long as by the profile steps took; `None` where there are too few.
     pub fn of<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Option<StepPace> {
-        let means = self.engine.step_noise.as_ref().map(StepNoise::means);
         let known = steps.filter(|step| step.shape.is_known());
-        let seen: Vec<Seen> = known.map(|step| self.seen(step, means)).collect();
+        let seen: Vec<Seen> = known.map(|step| self.seen(step)).collect();
         if seen.len() < STEPS_MIN {
             return None;
         }
         let usual = seen.iter().map(|step| step.usual).sum::<f64>();
-        let all = match means {
+        let all = match self.means {
             Some(_) => seen.iter().map(|step| step.took).sum::<f64>() / usual,
             None => median(&seen.iter().map(|it| it.took / it.usual).collect::<Vec<f64>>()),
         };
@@ -121,8 +132,8 @@ impl<'a> Pacer<'a> {
         Some(StepPace { all, fixed, decode, prompt })
     }
 
-    fn seen(&self, step: &Step, means: Option<[f64; 2]>) -> Seen {
-        let mean = means.map_or(1.0, |means| means[usize::from(step.shape.prefill > 0)]);
+    fn seen(&self, step: &Step) -> Seen {
+        let mean = self.means.map_or(1.0, |means| means[usize::from(step.shape.prefill > 0)]);
         let parts = self.parts.each_ref().map(|part| by_profile(part, step.shape) * mean);
         let usual = parts.iter().sum::<f64>();
         Seen { took: nanos(step).min(RATIO_MAX * usual), usual, parts }
@@ -239,7 +250,7 @@ mod tests {
         let shrunk = drift(&[1.05, 1.0, 1.1]).expect("most of it is clear");
         // The mean is off by 5 %, its standard error is 2.9 %.
         assert!((shrunk - (1.05 - 0.05 / 3.0)).abs() < 1e-9, "{shrunk}");
-        assert_eq!(drift(&[1.3, 1.3, 1.3]), None, "it is another device");
+        assert_eq!(drift(&[1.4, 1.4, 1.4]), None, "it is another device");
         assert_eq!(drift(&[1.0; 5]), Some(1.0));
         let beside = |measured: &[f64], near: [Option<f64>; 2]| {
             let measured: Vec<StepPace> = measured.iter().copied().map(alike).collect();
@@ -251,6 +262,48 @@ mod tests {
         assert!((slower.deviation - 0.125 * 0.375f64.sqrt()).abs() < 1e-12, "{slower:?}");
         let same = beside(&[1.0; 3], [None, Some(1.0)]);
         assert_eq!(same, Drift { mean: alike(1.0), deviation: 0.0 });
+    }
+
+    #[test]
+    fn a_part_that_became_slower_is_told_from_the_others() {
+        use plimsoll_base::Time;
+        use plimsoll_sim::engine::BatchShape;
+        use plimsoll_sim::model::{Admission, Affine, StepCostSpec};
+
+        let step_cost = StepCostSpec::affine(Affine {
+            base: 3e6,
+            prefill: 40e3,
+            sequence: 250e3,
+            context: 1e3,
+            ..Affine::default()
+        });
+        let engine = EngineModel {
+            seats: 8,
+            step_tokens_max: 512,
+            kv_blocks: 1_024,
+            block_tokens: 16,
+            context_max: 2_048,
+            chunked_prefill: true,
+            admission: Admission::Fcfs,
+            step_noise: None,
+            step_cost,
+        };
+        let usual = Usual::new(&engine);
+        let slower = StepCost::new(step_cost.at_pace([1.0, 1.5, 1.125]));
+        let steps: Vec<Step> = (0..2_000)
+            .map(|step| {
+                let prefill = if step % 10 == 0 { 20 + step % 100 } else { 0 };
+                let (sequences, context) = (1 + step % 7, 100 + step % 900);
+                let shape = BatchShape { prefill, sequences, context, ..BatchShape::default() };
+                let end = Time::from_nanos(by_profile(&slower, shape) as u64);
+                Step { start: Time::ZERO, end, delivered: end, shape }
+            })
+            .collect();
+        let pace = usual.of(steps.iter()).expect("there are enough");
+        let near = |found: f64, wanted: f64| (found / wanted - 1.0).abs() < 0.04;
+        assert!(near(pace.fixed, 1.0) && near(pace.decode, 1.5), "{pace:?}");
+        assert!(near(pace.prompt, 1.125) && (1.1..1.2).contains(&pace.all), "{pace:?}");
+        assert_eq!(usual.of(steps[..STEPS_MIN - 1].iter()), None);
     }
 
     #[test]
