@@ -276,7 +276,7 @@ fn along(points: &[(u64, u64)], tokens: u64) -> u64 {
 /// What a step feels of both behind prompt tokens.
 fn after([prefill, long]: [u64; 2], behind: Behind) -> u64 {
     let Some(later) = behind.steps.checked_sub(1) else { return 0 };
-    let cold = u128::from(long) * u128::from(behind.cold) >> 16;
+    let cold = (u128::from(long) * u128::from(behind.cold)) >> 16;
     (prefill >> later.min(63)).saturating_add(u64::try_from(cold).unwrap_or(u64::MAX))
 }
 
