@@ -17,7 +17,7 @@ const OUTSIDE_MAX: f64 = 0.05;
 
 /// A device whose steps take longer or shorter than when it was calibrated by more than this part is
 /// not the device that was calibrated.
-pub const DRIFT_MAX: f64 = 0.3;
+pub const DRIFT_MAX: f64 = 0.2;
 
 /// Judges what was seen. `open` holds all that needs no judging: verdict, cause, sentences, settings
 /// and rankings of it are replaced.
