@@ -314,20 +314,20 @@ fn lead(it: &Validation, limit: &str) -> String {
             setting.name(),
             it.within * 200.0
         ),
-        ValidationVerdict::ProfileOutOfRange
-            if setting.pace.as_ref().is_some_and(Pace::is_another) =>
-        {
-            format!(
-                "{worst}, and beside the runs steps took {:+.0} % against when the device was \
-                 calibrated: calibrate it again.",
-                setting.pace.as_ref().map_or(0.0, |pace| (pace.mean.all - 1.0) * 100.0)
-            )
+        ValidationVerdict::ProfileOutOfRange => {
+            match setting.pace.as_ref().filter(|pace| pace.is_another()) {
+                Some(pace) => format!(
+                    "{worst}, and beside the runs steps took {:+.0} % against when the device was \
+                     calibrated: calibrate it again.",
+                    (pace.mean.all - 1.0) * 100.0
+                ),
+                None => format!(
+                    "{worst}, and {} of the time went into steps larger than the profile was fitted \
+                     to: calibrate over what the scenario needs.",
+                    words::percent(setting.steps.map_or(0.0, |steps| steps.outside))
+                ),
+            }
         }
-        ValidationVerdict::ProfileOutOfRange => format!(
-            "{worst}, and {} of the time went into steps larger than the profile was fitted to: \
-             calibrate over what the scenario needs.",
-            words::percent(setting.steps.map_or(0.0, |steps| steps.outside))
-        ),
         ValidationVerdict::Unclear => format!(
             "{worst}; intervals reach over the limit of {limit}. More repetitions or a longer run \
              would tell."

@@ -13,7 +13,7 @@ use plimsoll_base::Span;
 use plimsoll_base::math::normal_quantile;
 use plimsoll_report::validation::{DRIFT_MAX, StepPace};
 use plimsoll_sim::engine::StepCost;
-use plimsoll_sim::model::{EngineModel, StepNoise};
+use plimsoll_sim::model::{EngineModel, StepCostSpec, StepNoise};
 
 use super::ValidateError;
 use super::steps::{by_profile, nanos};
@@ -60,7 +60,7 @@ impl<'a> Pacer<'a> {
         let time = Duration::from_secs_f64(window.secs_f64() * PART);
         Pacer {
             device,
-            usual: Usual::new(engine),
+            usual: Usual::new(engine.step_cost, engine.step_noise.as_ref()),
             room: Room {
                 seats: engine.seats,
                 context_max: engine.context_max,
@@ -90,21 +90,21 @@ impl<'a> Pacer<'a> {
     }
 }
 
+/// Each part of a step without the others: fixed, of decoding sequences, of prompts.
+const ONE_PART: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
 /// How long steps take by the profile.
 pub(super) struct Usual {
-    /// What each part of it says: fixed, of decoding sequences, of prompts.
+    /// What each part of it says, in the order of [`ONE_PART`].
     parts: [StepCost; 3],
     /// Mean ratios of steps that only decode and of those with prompts, where steps are drawn.
     means: Option<[f64; 2]>,
 }
 
 impl Usual {
-    pub fn new(engine: &EngineModel) -> Usual {
-        let part = |part| StepCost::new(engine.step_cost.at_pace(part));
-        Usual {
-            parts: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]].map(part),
-            means: engine.step_noise.as_ref().map(StepNoise::means),
-        }
+    pub fn new(cost: StepCostSpec, noise: Option<&StepNoise>) -> Usual {
+        let part = |part| StepCost::new(cost.at_pace(part));
+        Usual { parts: ONE_PART.map(part), means: noise.map(StepNoise::means) }
     }
 
     /// How many times as long as by the profile steps took; `None` where there are too few.
@@ -121,10 +121,7 @@ impl Usual {
         };
         // By least squares; what these steps do not tell of a part is that it is as far off as all.
         let row = |step: &Seen| (step.parts.map(|part| part / step.usual), step.took / step.usual);
-        let like_all = (0..3).map(|part| {
-            let only = [0, 1, 2].map(|of| if of == part { 1.0 } else { 0.0 });
-            (only, all)
-        });
+        let like_all = ONE_PART.map(|part| (part, all));
         let weights = seen.iter().map(|step| step.usual * seen.len() as f64 / usual);
         let weights: Vec<f64> = weights.chain([LIKE_ALL; 3]).collect();
         let rows: Vec<([f64; 3], f64)> = seen.iter().map(row).chain(like_all).collect();
@@ -145,7 +142,7 @@ struct Seen {
     took: f64,
     /// By the profile.
     usual: f64,
-    /// What that is made of: fixed, of decoding sequences, of prompts.
+    /// What that is made of, in the order of [`ONE_PART`].
     parts: [f64; 3],
 }
 
@@ -268,7 +265,7 @@ mod tests {
     fn a_part_that_became_slower_is_told_from_the_others() {
         use plimsoll_base::Time;
         use plimsoll_sim::engine::BatchShape;
-        use plimsoll_sim::model::{Admission, Affine, StepCostSpec};
+        use plimsoll_sim::model::Affine;
 
         let step_cost = StepCostSpec::affine(Affine {
             base: 3e6,
@@ -277,18 +274,7 @@ mod tests {
             context: 1e3,
             ..Affine::default()
         });
-        let engine = EngineModel {
-            seats: 8,
-            step_tokens_max: 512,
-            kv_blocks: 1_024,
-            block_tokens: 16,
-            context_max: 2_048,
-            chunked_prefill: true,
-            admission: Admission::Fcfs,
-            step_noise: None,
-            step_cost,
-        };
-        let usual = Usual::new(&engine);
+        let usual = Usual::new(step_cost, None);
         let slower = StepCost::new(step_cost.at_pace([1.0, 1.5, 1.125]));
         let steps: Vec<Step> = (0..2_000)
             .map(|step| {
