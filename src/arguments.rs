@@ -660,7 +660,7 @@ pub struct ValidateOptions {
     /// file [default: own]
     #[arg(long, value_name = "NAME|FILE")]
     pub policy: Vec<String>,
-    /// Loads to offer, as parts of the capacity that the profile gives, such as `0.3,0.6,0.85`
+    /// Loads to offer, as parts of the capacity at the device's present pace, such as `0.3,0.6,0.85`
     /// [default: what the scenario offers]
     #[arg(long, value_name = "PART,PART", value_delimiter = ',')]
     pub loads: Vec<Percent>,

@@ -129,7 +129,8 @@ pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
 #[cfg(feature = "embedded")]
 fn embedded(weights: Option<&str>) -> Result<Box<dyn Device>, Failure> {
     use plimsoll_probe::device::{Embedded, EmbeddedOptions};
-    let options = EmbeddedOptions { weights: weights.map(Into::into), ..Default::default() };
+    let weights = weights.map(Into::into);
+    let options = EmbeddedOptions { weights, own_core: true, ..Default::default() };
     let device = Embedded::open(&options).map_err(failure)?;
     Ok(Box::new(device))
 }

@@ -259,6 +259,35 @@ fn a_true_profile_agrees_and_its_logs_replay() {
 }
 
 #[test]
+fn a_load_is_a_part_of_what_the_device_can_do_now() {
+    let (_backend, device) = started(Steps::Told);
+    let short = ("\"8s\"", "\"2s\"");
+    // The device is said to have been slower by a seventh when it was calibrated.
+    let slower = [
+        short,
+        ("\"20ms\"", "\"22.8ms\""),
+        ("\"150us\"", "\"171us\""),
+        ("\"1ms\", context", "\"1.14ms\", context"),
+        ("\"800ns\"", "\"912ns\""),
+    ];
+    let capacity = |scenario: Scenario| {
+        let it = run(&device, own(scenario), (&[0.5], WIDE)).expect("it runs").validation;
+        let note = it.notes.iter().find_map(|note| note.strip_prefix("50 % is of "));
+        let text = note.and_then(|note| note.split(' ').next()).expect("it is told");
+        let by_profile =
+            it.method.iter().find_map(|it| it.strip_prefix("capacity by the profile: "));
+        let number = |text: &str| text.parse::<f64>().expect("a number");
+        (number(text), number(by_profile.and_then(|it| it.split(' ').next()).expect("it is told")))
+    };
+    let close = |(found, wanted): (f64, f64)| (found / wanted - 1.0).abs() < 0.03;
+    let found: Vec<[(f64, f64); 2]> = (0..TRIES)
+        .map(|_| [capacity(scenario(&[short])), capacity(scenario(&slower))])
+        .take_while(|[truth, slow]| !(close(*truth) && close((slow.0, truth.1))))
+        .collect();
+    assert!(found.len() < TRIES, "{found:?}");
+}
+
+#[test]
 fn decode_steps_that_are_a_third_too_slow_are_named() {
     let (_backend, device) = started(Steps::Told);
     let slow = scenario(&[("\"20ms\"", "\"26ms\""), ("\"1ms\", context", "\"1.3ms\", context")]);

@@ -296,7 +296,7 @@ fn lead(it: &Validation, limit: &str) -> String {
         }
         ValidationVerdict::Disagrees => format!("{worst}, and {limit} are allowed."),
         ValidationVerdict::DeviceSaturated => format!(
-            "at {} requests/s ({:.0} % of capacity by the profile) requests waited for a seat for a \
+            "at {} requests/s ({:.0} % of capacity) requests waited for a seat for a \
              third of a run or longer on end: latencies say how long that went on. Offer less, or run \
              longer.",
             words::number(setting.offered),

@@ -147,7 +147,7 @@ impl Fault {
 pub struct Setting {
     /// The policy.
     pub policy: String,
-    /// The load as a part of the capacity that the profile gives.
+    /// The load as a part of the capacity of the device when it was offered.
     pub load: f64,
     /// Requests a second that were offered.
     pub offered: f64,

@@ -69,11 +69,13 @@ impl BatchShape {
     /// How cold a step with prompt tokens leaves the caches to the one behind it, in 2⁻¹⁶: the more of
     /// them, the longer it rested before, and at least a half of how cold they were.
     fn cold(&self) -> u32 {
-        let part = |value: u64, half: u64| {
-            let value = value.min(1 << 40);
-            ((value << 16) / (value + half)) as u32
+        let (prefill, idle) = (self.prefill.min(1 << 32), self.idle.min(1 << 40));
+        // The larger part is that of the larger share of its half.
+        let (value, half) = match idle * COLD_HALF > prefill * IDLE_HALVES[0] {
+            true => (idle, IDLE_HALVES[0]),
+            false => (prefill, COLD_HALF),
         };
-        part(self.prefill, COLD_HALF).max(part(self.idle, IDLE_HALVES[0])).max(self.behind.cold / 2)
+        (((value << 16) / (value + half)) as u32).max(self.behind.cold / 2)
     }
 
     /// Fills in what each of consecutive steps feels of those before, where it is told of the first;
@@ -151,6 +153,14 @@ impl StepCost {
                 sequence: sequence.map(fixed),
                 context: context.map(fixed),
             },
+        }
+    }
+
+    /// Whether what was computed before a step changes what it takes.
+    pub fn looks_behind(&self) -> bool {
+        match self {
+            StepCost::Affine { terms, .. } => terms.after_prefill.max(terms.after_long_prefill) > 0,
+            StepCost::Polynomial { .. } => false,
         }
     }
 

@@ -158,8 +158,9 @@ pub struct Engine<B> {
     block_shift: u32,
     /// The last step boundary that was reached.
     clock: Clock,
-    /// As in [`BatchShape`], of the next step.
+    /// As in [`BatchShape`], of the next step, and whether anybody wants to know it.
     behind: Behind,
+    looks_behind: bool,
     /// When the last step was over, and how long the engine had rested when that which runs began.
     rests: Time,
     idle: u64,
@@ -182,8 +183,11 @@ impl<B: Batch> Engine<B> {
             u64::from(model.context_max) <= model.kv_tokens(),
             "the longest context fits the KV memory"
         );
+        let cost = StepCost::new(model.step_cost);
         Engine {
-            cost: StepCost::new(model.step_cost),
+            // Single steps tell their shapes.
+            looks_behind: B::STEPS_MAX == 1 || cost.looks_behind(),
+            cost,
             noise: noise(model, NOISE_KEY),
             batch: B::new(model.block_tokens, classes),
             prefills: Vec::new(),

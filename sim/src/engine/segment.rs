@@ -221,7 +221,7 @@ impl<B: Batch> Engine<B> {
                 .expect("a segment ends before memory does");
         }
         let sequences = self.batch.len();
-        if self.behind.steps > 0 || !self.prefills.is_empty() {
+        if self.looks_behind && (self.behind.steps > 0 || !self.prefills.is_empty()) {
             let prefill = self.prefills.iter().map(|it| u64::from(it.chunk)).sum();
             let (behind, idle) = (self.behind, self.idle);
             let shape = BatchShape { prefill, behind, idle, ..BatchShape::default() };

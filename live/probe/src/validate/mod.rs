@@ -27,6 +27,7 @@ use plimsoll_report::validation::{
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::calibration::CalibrationSpec;
 use plimsoll_sim::engine::StepCost;
+use plimsoll_sim::model::EngineModel;
 use thiserror::Error;
 
 use crate::calibrate::{Watch, today};
@@ -42,6 +43,8 @@ use steps::{Check, Fitted, Measured};
 
 /// How often a repetition is run live.
 const TAKES: u32 = 2;
+/// How often the device's pace is measured before a load is offered.
+const LOOKS: u32 = 3;
 /// How often it is simulated where steps or the device's pace are drawn.
 const DRAWS: u32 = 8;
 
@@ -185,7 +188,7 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
             "before each live run and behind the last the device served a little traffic like that which it \
              was calibrated with, as dense as the run's: where its steps were clearly and by at most {:.0} % off \
              what they were then, the simulated ones are as much longer or shorter (what each costs, what \
-             decoding sequences add and what prompts add, each by its own part), and by a half of what they \
+             decoding sequences add and what prompts add, each by its own part), and by most of what they \
              were more or less beside the run, in each simulated run by a little more or less, as that is \
              only known to some extent (`--as-calibrated` leaves all of it)",
             DRIFT_MAX * 100.0
@@ -264,16 +267,19 @@ impl<'a> Bench<'a> {
     }
 
     fn run(&mut self) -> Result<(), ValidateError> {
-        let first = &self.study.policies[0].1;
-        let offered = self.rate(&draw(first, (self.study.seed, 0), 1.0)?);
-        let paces: Vec<f64> = match self.study.loads.is_empty() {
-            true => vec![1.0],
-            false => self.study.loads.iter().map(|load| load * self.capacity / offered).collect(),
+        let study = self.study;
+        let offered = self.rate(&draw(&study.policies[0].1, (study.seed, 0), 1.0)?);
+        let loads = match study.loads.is_empty() {
+            true => vec![(offered / self.capacity, false)],
+            false => study.loads.iter().map(|load| (*load, true)).collect(),
         };
-        for (index, pace) in paces.into_iter().enumerate() {
-            let load = self.study.loads.get(index).copied().unwrap_or(offered / self.capacity);
+        for (load, is_stated) in loads {
             let whole = self.settings.len();
-            if let Err(error) = self.load(load, pace) {
+            let run = |bench: &mut Self| {
+                let pace = if is_stated { bench.pace_of(load, offered)? } else { 1.0 };
+                bench.load(load, pace)
+            };
+            if let Err(error) = run(self) {
                 if whole == 0 {
                     return Err(error);
                 }
@@ -297,6 +303,31 @@ impl<'a> Bench<'a> {
 
     fn rate(&self, arrivals: &[Arrival]) -> f64 {
         arrivals.len() as f64 / self.window(arrivals).secs_f64()
+    }
+
+    /// How many times as fast requests have to come to be such a part of what the device can do now.
+    fn pace_of(&mut self, load: f64, offered: f64) -> Result<f64, ValidateError> {
+        let scenario = &self.study.policies[0].1;
+        let calibrated = load * self.capacity / offered;
+        if !self.study.paced {
+            return Ok(calibrated);
+        }
+        let arrivals = draw(scenario, (self.study.seed, 0), calibrated)?;
+        let engine = &scenario.model.pools[0].engine;
+        let pacer = Pacer::new(self.device, engine, (load, self.window(&arrivals)));
+        let mut measured = Vec::new();
+        for _ in 0..LOOKS {
+            measured.extend(pacer.measure(self.watch)?);
+        }
+        let Some(drift) = drift(&measured, [None; 2]) else { return Ok(calibrated) };
+        let step_cost = engine.step_cost.at_pace(drift.parts());
+        let capacity = capacity(&EngineModel { step_cost, ..engine.clone() }, &arrivals);
+        self.notes.push(format!(
+            "{:.0} % is of {capacity:.2} requests/s, the capacity of the device as fast as it was before \
+             these runs",
+            load * 100.0
+        ));
+        Ok(load * capacity / offered)
     }
 
     /// Every policy at a load. They take turns, there and back, so that what the device does over time

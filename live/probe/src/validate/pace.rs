@@ -36,8 +36,9 @@ const LIKE_ALL: f64 = 3.0;
 const RATIO_MAX: f64 = 3.0;
 /// A mean of fewer measurements says nothing.
 const MEASURED_MIN: usize = 3;
-/// How what is measured beside a run and what is so within it are correlated.
-const NEAR: f64 = 0.5;
+/// How what is measured beside a run and what is so within it are correlated: among 148 runs of OpenVINO on
+/// a machine with neighbours 0.84 where measurements differed by 2 to 7 %, 0.47 where by more.
+const NEAR: f64 = 0.8;
 /// A run's pace is no further from what is expected, in standard deviations: the rest is the model's.
 const FAR: f64 = 2.0;
 
@@ -254,9 +255,10 @@ mod tests {
             super::drift(&measured, near.map(|near| near.map(alike))).expect("it is small")
         };
         let slower = beside(&[0.875, 1.0, 1.125], [Some(1.0), Some(1.125)]);
-        assert_eq!(slower.mean, alike(1.03125), "a half of what it was slower beside this run");
-        // Three quarters of the variance, which is a half of one's, are not told by what is beside.
-        assert!((slower.deviation - 0.125 * 0.375f64.sqrt()).abs() < 1e-12, "{slower:?}");
+        let wanted = 1.0 + NEAR * 0.0625;
+        assert_eq!(slower.mean, alike(wanted), "most of what it was slower beside this run");
+        // 36 % of the variance, which is a half of one's, are not told by what is beside.
+        assert!((slower.deviation - 0.125 * 0.18f64.sqrt()).abs() < 1e-12, "{slower:?}");
         let same = beside(&[1.0; 3], [None, Some(1.0)]);
         assert_eq!(same, Drift { mean: alike(1.0), deviation: 0.0 });
     }

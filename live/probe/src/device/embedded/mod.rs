@@ -5,6 +5,7 @@
 //! long as that took. So a simulation of this device errs by its step times alone, never by rules
 //! of scheduling, and the steps that it tells are exact. One thread computes.
 
+mod core;
 mod gguf;
 mod model;
 mod weights;
@@ -53,6 +54,9 @@ pub struct EmbeddedOptions {
     pub context_max: u32,
     /// Who enters the batch first.
     pub admission: Admission,
+    /// Whether the thread that computes has a core to itself where there are two: the last of those on
+    /// which the thread that opens it may run, which keeps the others for itself and what it starts.
+    pub own_core: bool,
 }
 
 impl Default for EmbeddedOptions {
@@ -75,6 +79,7 @@ impl Default for EmbeddedOptions {
             kv_blocks: 1_024,
             context_max: 2_048,
             admission: Admission::Priority,
+            own_core: false,
         }
     }
 }
@@ -153,11 +158,17 @@ impl Embedded {
         let told = Arc::new(Mutex::new(Told::default()));
         let (inbox, works) = mpsc::channel();
         let worker = Worker::new(&engine, model, (clock, Arc::clone(&told)));
+        let core = if options.own_core { core::reserve() } else { None };
         let thread = thread::Builder::new().name("embedded".into());
-        let thread = thread.spawn(move || worker.work(&works));
+        let thread = thread.spawn(move || {
+            if let Some(core) = core {
+                core::keep(core);
+            }
+            worker.work(&works);
+        });
         let thread = thread.map_err(|error| DeviceError::Compute(error.to_string()))?;
         Ok(Embedded {
-            description: describe(options, &engine),
+            description: describe(options, &engine, core),
             clock,
             vocabulary: options.shape.vocabulary as u32,
             asked: AtomicU64::new(0),
@@ -181,19 +192,24 @@ impl Embedded {
     }
 }
 
-fn describe(options: &EmbeddedOptions, engine: &EngineModel) -> Description {
+fn describe(options: &EmbeddedOptions, engine: &EngineModel, core: Option<usize>) -> Description {
     let Shape { layers, heads, head, hidden, vocabulary, .. } = options.shape;
     let weights = options.weights.as_ref().and_then(|path| path.file_name());
     let weights = match weights {
         Some(name) => format!("weights={}", name.to_string_lossy()),
         None => format!("seed={}", options.seed),
     };
+    let arch = std::env::consts::ARCH;
+    let place = match core {
+        Some(core) => format!("this process, one {arch} thread on core {core}"),
+        None => format!("this process, one {arch} thread"),
+    };
     Description {
         engine: "plimsoll-embedded".into(),
         version: Some(env!("CARGO_PKG_VERSION").into()),
         flags: vec![weights],
         model: format!("llama-{layers}x{}-h{hidden}-v{vocabulary}", heads * head),
-        place: format!("this process, one {} thread", std::env::consts::ARCH),
+        place,
         limits: Limits {
             seats: Some(engine.seats),
             step_tokens_max: Some(engine.step_tokens_max),
