@@ -221,7 +221,9 @@ impl<'a> Measured<'a> {
     pub fn traffic(&mut self, time: Duration, watch: &dyn Watch) -> Result<(), CalibrateError> {
         let Pace { seats, context_max, kv_tokens, step_tokens_max, .. } = self.pace;
         let seed = self.settings.seed;
-        let room = Room { seats, context_max, kv_tokens, step_tokens_max, rests: RESTS, seed };
+        let lanes = seats;
+        let room =
+            Room { seats, lanes, context_max, kv_tokens, step_tokens_max, rests: RESTS, seed };
         let (steps, answers) = traffic_steps(self.device, room, time, watch)?;
         self.delays.busy = request_cost(&answers, (step_tokens_max, seats));
         let plan = self.values.len();

@@ -27,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     pub seats: u32,
+    /// Of the seats and of [`LANES_MAX`] no more than so many are used.
+    pub lanes: u32,
     pub context_max: u32,
     pub kv_tokens: Option<u64>,
     pub step_tokens_max: u32,
@@ -37,14 +39,19 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    fn lanes(&self) -> u32 {
+    /// As many as there may be.
+    fn lanes_max(&self) -> u32 {
         self.seats.clamp(1, LANES_MAX)
     }
 
-    /// The longest prompt, so that all lanes together fit half the memory.
+    fn lanes(&self) -> u32 {
+        self.lanes.clamp(1, self.lanes_max())
+    }
+
+    /// The longest prompt, so that as many lanes as there may be fit half the memory.
     fn prompt_max(&self) -> u32 {
         let [least, most] = PROMPTS;
-        let of_memory = self.kv_tokens.map_or(u64::MAX, |kv| kv / u64::from(2 * self.lanes()));
+        let of_memory = self.kv_tokens.map_or(u64::MAX, |kv| kv / u64::from(2 * self.lanes_max()));
         let of_memory = u32::try_from(of_memory).unwrap_or(u32::MAX);
         most.min(of_memory).min(self.context_max / 2).max(least)
     }
@@ -462,13 +469,15 @@ mod tests {
     fn lengths_stay_within_the_room() {
         let room = Room {
             seats: 4,
+            lanes: 3,
             context_max: 100,
             kv_tokens: Some(320),
             step_tokens_max: 64,
             rests: [0.0; 4],
             seed: 1,
         };
-        assert_eq!((room.lanes(), room.prompt_max(), room.output_max()), (4, 40, 25));
+        assert_eq!((room.lanes(), room.prompt_max(), room.output_max()), (3, 40, 25));
+        assert_eq!(Room { lanes: 9, ..room }.lanes(), 4);
         let key = StreamKey { seed: 1, replication: 0, name: "lengths", entity: 0 };
         let mut stream = Stream::new(key);
         let drawn: Vec<u32> = (0..1_000).map(|_| length(&mut stream, [16, 512])).collect();

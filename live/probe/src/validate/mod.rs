@@ -186,7 +186,7 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
         ),
         format!(
             "before each live run and behind the last the device served a little traffic like that which it \
-             was calibrated with, as dense as the run's: where its steps were clearly and by at most {:.0} % off \
+             was calibrated with, of as many requests at a time: where its steps were clearly and by at most {:.0} % off \
              what they were then, the simulated ones are as much longer or shorter (what each costs, what \
              decoding sequences add and what prompts add, each by its own part), and by most of what they \
              were more or less beside the run, in each simulated run by a little more or less, as that is \
@@ -314,7 +314,7 @@ impl<'a> Bench<'a> {
         }
         let arrivals = draw(scenario, (self.study.seed, 0), calibrated)?;
         let engine = &scenario.model.pools[0].engine;
-        let pacer = Pacer::new(self.device, engine, (load, self.window(&arrivals)));
+        let pacer = self.pacer(&arrivals)?;
         let mut measured = Vec::new();
         for _ in 0..LOOKS {
             measured.extend(pacer.measure(self.watch)?);
@@ -343,8 +343,7 @@ impl<'a> Bench<'a> {
             }
             let mut runs: Vec<Vec<LiveRun>> =
                 self.study.policies.iter().map(|_| Vec::new()).collect();
-            let engine = &first.model.pools[0].engine;
-            let pacer = Pacer::new(self.device, engine, (load, self.window(&arrivals)));
+            let pacer = self.pacer(&arrivals)?;
             let mut paces = Vec::new();
             for take in 0..TAKES {
                 for turn in 0..runs.len() {
@@ -360,6 +359,16 @@ impl<'a> Bench<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Measures the pace beside runs with these arrivals.
+    fn pacer(&self, arrivals: &[Arrival]) -> Result<Pacer<'a>, ValidateError> {
+        let model = &self.study.policies[0].1.model;
+        let engine = &model.pools[0].engine;
+        let (fitted, _) = Fitted::new(engine.step_cost, self.calibration.range);
+        let run = simulate(model, (arrivals, (self.study.seed, 0)), Box::new(fitted))?;
+        let window = self.window(arrivals);
+        Ok(Pacer::new(self.device, engine, (run.at_a_time(window), window)))
     }
 
     fn open_settings(&mut self, load: f64, arrivals: &[Arrival]) {

@@ -3,8 +3,9 @@
 //! of that says nothing about the model.
 //!
 //! Before each live run, and behind the last, the device serves a little traffic like that which it
-//! was calibrated with, as dense as the run's: machines also run faster or slower with how much they
-//! rest. Its steps against the profile are its pace.
+//! was calibrated with, of as many requests at a time as the run's: machines also run faster or slower
+//! with how much they rest, and large batches drift in another way than small ones. Its steps against
+//! the profile are its pace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,10 @@ use crate::device::{Device, Step};
 const PART: f64 = 0.2;
 const LEAST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(6);
-/// A lane rests so many times as long as its request took at most: it is to have some steps.
-const REST_MAX: f64 = 3.0;
+/// So many times as many lanes as requests at a time, as long as there are seats: each rests in between.
+const LANES: f64 = 2.0;
+/// A device is not left at rest for longer: it is to have some steps.
+const AT_A_TIME_MIN: f64 = 1.0;
 /// The part of it that does not count: the device has rested, and its memory is cold.
 const WARM_UP: f64 = 0.2;
 /// Fewer steps say too little.
@@ -51,19 +54,22 @@ pub(super) struct Pacer<'a> {
 }
 
 impl<'a> Pacer<'a> {
-    /// Beside runs at such a part of capacity in which arrivals go on for so long.
+    /// Beside runs of so many requests at a time in which arrivals go on for so long.
     pub fn new(
         device: &'a Arc<dyn Device>,
         engine: &EngineModel,
-        (load, window): (f64, Span),
+        (at_a_time, window): (f64, Span),
     ) -> Pacer<'a> {
-        let rest = (1.0 / load - 1.0).clamp(0.0, REST_MAX);
+        let at_a_time = at_a_time.max(AT_A_TIME_MIN);
+        let lanes = (at_a_time * LANES).min(engine.seats.into()).ceil();
+        let rest = (lanes / at_a_time - 1.0).max(0.0);
         let time = Duration::from_secs_f64(window.secs_f64() * PART);
         Pacer {
             device,
             usual: Usual::new(engine.step_cost, engine.step_noise.as_ref()),
             room: Room {
                 seats: engine.seats,
+                lanes: lanes as u32,
                 context_max: engine.context_max,
                 kv_tokens: Some(engine.kv_tokens()),
                 step_tokens_max: engine.step_tokens_max,

@@ -1,6 +1,6 @@
 //! The same requests, simulated.
 
-use plimsoll_base::{ClassId, Fact, Observer, RequestRecord, Ticks, Time};
+use plimsoll_base::{ClassId, Fact, Observer, RequestRecord, Span, Ticks, Time};
 use plimsoll_report::validation::Timed;
 use plimsoll_sim::engine::StepTimes;
 use plimsoll_sim::{Model, Run};
@@ -48,6 +48,16 @@ impl Observer for Simulated {
     }
 }
 
+impl Simulated {
+    /// How many requests backends computed at a time, on average over such a time.
+    pub fn at_a_time(&self, window: Span) -> f64 {
+        let served = |record: &RequestRecord| {
+            record.started.map_or(0.0, |started| record.closed.saturating_since(started).secs_f64())
+        };
+        self.requests.iter().map(served).sum::<f64>() / window.secs_f64()
+    }
+}
+
 /// Simulates these requests under the scenario's policy, with steps as long as `steps` say.
 pub(super) fn simulate(
     model: &Model,
@@ -66,7 +76,6 @@ mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
-    use plimsoll_base::Span;
     use plimsoll_scenario::{Scenario, load};
     use plimsoll_sim::engine::{BatchShape, StepCost};
 
