@@ -46,7 +46,7 @@ fn setting_at_pace([engine, replayed, at_pace, simulated]: [f64; 4], noise: f64)
         repetitions: vec![repetition],
         lags: vec![1e-4; 100],
         counts: [600, 600, 600],
-        steps: Some(StepCheck { count: 1_000, busy: 0.6, ..StepCheck::default() }),
+        steps: Some(StepCheck { count: 1_000, busy: Some(0.6), ..StepCheck::default() }),
         saturated: false,
         paces: Vec::new(),
     }

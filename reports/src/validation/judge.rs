@@ -233,7 +233,8 @@ fn sentences(it: &Validation) -> Vec<String> {
     if let Some(cause) = it.cause {
         sentences.push(format!("The error comes from {}.{}", cause.words(), why(it, cause)));
     }
-    let is_untold = it.settings.iter().all(|setting| setting.steps.is_none());
+    let is_untold =
+        !it.settings.iter().any(|it| it.steps.is_some_and(|steps| steps.busy.is_some()));
     if it.verdict == ValidationVerdict::Disagrees && is_untold {
         let text = "The device tells no steps: which part of the error is the scheduler's and \
                     which the step times' cannot be told.";

@@ -250,8 +250,9 @@ impl Pace {
 pub struct StepCheck {
     /// Steps.
     pub count: u64,
-    /// The part of the time in which one ran.
-    pub busy: f64,
+    /// The part of the time in which one ran; `None` where steps are read from tokens, which do not
+    /// show all.
+    pub busy: Option<f64>,
     /// By which part all of them together would be longer by the profile.
     pub error: f64,
     /// The same of steps that decode only.

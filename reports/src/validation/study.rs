@@ -136,7 +136,7 @@ impl Validation {
                 }),
                 words::secs(setting.send_lag[2]),
                 of(setting.pace.as_ref().map(|pace| pace.mean.all - 1.0)),
-                steps.map_or("–".to_owned(), |steps| words::percent(steps.busy)),
+                steps.and_then(|steps| steps.busy).map_or("–".to_owned(), words::percent),
                 of(steps.map(|steps| steps.error)),
                 of(steps.and_then(|steps| steps.decode)),
                 of(steps.and_then(|steps| steps.prompt)),

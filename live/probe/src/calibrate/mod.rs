@@ -32,7 +32,7 @@ pub use plan::{Cell, Plan};
 pub(crate) use profile::today;
 pub use profile::{Assumed, CellResult, Method, Overheads, Profile};
 pub(crate) use statistics::median;
-pub(crate) use traffic::{Room, traffic_steps};
+pub(crate) use traffic::{Room, steps_of, traffic_steps};
 
 use measure::Measured;
 use statistics::relative_spread;

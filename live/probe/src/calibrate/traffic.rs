@@ -217,7 +217,7 @@ impl Timeline {
 /// out are those of which it cannot be known what they computed: the first after an idle time, those
 /// in which a request may have been computed in part (`step_tokens_max` tokens fit a step, and
 /// `seats` sequences), and those around a sequence that misses a step.
-pub(super) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32)) -> Vec<Step> {
+pub(crate) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32)) -> Vec<Step> {
     let Some(timeline) = Timeline::of(answers) else { return Vec::new() };
     let Timeline { all, ends, shapes } = &timeline;
     let mut unknown = vec![false; ends.len()];

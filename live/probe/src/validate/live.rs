@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::ValidateError;
 use super::arrivals::Arrival;
-use crate::calibrate::Watch;
+use crate::calibrate::{Watch, steps_of};
 use crate::device::{Answer, Ask, Device, DeviceError, Heard, Prompt, Step};
 
 /// From the start to the instant that is the run's zero.
@@ -41,8 +41,10 @@ pub(super) struct Plan<'a> {
 pub(super) struct LiveRun {
     /// In the order of arrivals.
     pub requests: Vec<LiveRequest>,
-    /// Since the run's zero; `None` where the device tells none.
-    pub steps: Option<Vec<Step>>,
+    /// Since the run's zero; empty where nothing shows them.
+    pub steps: Vec<Step>,
+    /// Whether the device told them; they are read from the tokens otherwise, as far as those show them.
+    pub tells_steps: bool,
     /// The decision log.
     pub log: PathBuf,
     /// The run's zero on the device's clock.
@@ -98,8 +100,21 @@ pub(super) fn run(
         delivered: since(step.delivered),
         ..step
     };
-    let steps = steps.map(|steps| steps.into_iter().filter(within).map(shifted).collect());
-    Ok(LiveRun { requests, steps, log: plan.log.join("decisions-000001.plog"), zero: going.zero })
+    let told: Option<Vec<Step>> =
+        steps.map(|steps| steps.into_iter().filter(within).map(shifted).collect());
+    let told = told.filter(|steps| !steps.is_empty());
+    let engine = &plan.scenario.model.pools[0].engine;
+    let read = || {
+        let answers = requests.iter().filter_map(|request| request.answer.clone());
+        steps_of(&answers.collect::<Vec<Answer>>(), (engine.step_tokens_max, engine.seats))
+    };
+    Ok(LiveRun {
+        tells_steps: told.is_some(),
+        steps: told.unwrap_or_else(read),
+        requests,
+        log: plan.log.join("decisions-000001.plog"),
+        zero: going.zero,
+    })
 }
 
 /// Starts the driver, with the device as its one backend.

@@ -79,7 +79,7 @@ pub struct Validated {
     pub lags: Vec<f64>,
     /// A row a request, as CSV.
     pub requests: String,
-    /// A row a step, as CSV; `None` where the device tells none.
+    /// A row a step, as CSV; `None` where neither the device nor its tokens tell any.
     pub steps: Option<String>,
     /// A row a sample of a GPU, as CSV; `None` where none was looked at.
     pub gpus: Option<String>,
@@ -161,7 +161,7 @@ pub fn validate(
         validation: validation(open, classes, &bench.settings),
         lags,
         requests: bench.requests,
-        steps: bench.tells_steps.then_some(bench.steps),
+        steps: bench.shows_steps.then_some(bench.steps),
         gpus,
         broke_off: bench.broke_off,
     })
@@ -219,7 +219,9 @@ struct Bench<'a> {
     notes: Vec<String>,
     requests: String,
     steps: String,
+    /// Whether the device tells its steps, and whether those or tokens show any.
     tells_steps: bool,
+    shows_steps: bool,
     done: u32,
     broke_off: Option<ValidateError>,
 }
@@ -261,6 +263,7 @@ impl<'a> Bench<'a> {
             requests: sample::REQUESTS_HEAD.to_owned(),
             steps: sample::STEPS_HEAD.to_owned(),
             tells_steps: false,
+            shows_steps: false,
             done: 0,
             broke_off: None,
         })
@@ -321,7 +324,8 @@ impl<'a> Bench<'a> {
         }
         let Some(drift) = drift(&measured, [None; 2]) else { return Ok(calibrated) };
         let step_cost = engine.step_cost.at_pace(drift.parts());
-        let capacity = capacity(&EngineModel { step_cost, ..engine.clone() }, &arrivals);
+        let mix = draw(scenario, (self.study.seed, 0), 1.0)?;
+        let capacity = capacity(&EngineModel { step_cost, ..engine.clone() }, &mix);
         self.notes.push(format!(
             "{:.0} % is of {capacity:.2} requests/s, the capacity of the device as fast as it was before \
              these runs",
@@ -490,32 +494,36 @@ impl<'a> Bench<'a> {
             sample::live_rows(&mut self.requests, &origin, (run, names));
             compared.live.push(self.lens.live(run));
             let drift = drift(take);
-            let within = run.steps.as_deref().and_then(|steps| pacer.usual.of(steps.iter()));
+            let within = pacer.usual.of(run.steps.iter());
             self.settings[at].paces.push(RunPace {
                 beside: beside(take),
                 within,
                 simulated: drift.map(|Drift { mean, deviation }| SimulatedPace { mean, deviation }),
             });
-            if let Some(steps) = run.steps.as_deref().filter(|steps| !steps.is_empty()) {
-                self.tells_steps = true;
+            if !run.steps.is_empty() {
+                self.shows_steps = true;
+                self.tells_steps |= run.tells_steps;
                 let cost = &self.cost;
-                self.checks[at].add((steps, window.secs_f64()), cost, self.calibration.range);
-                sample::step_rows(&mut self.steps, &origin, (steps, cost));
-                if let Some(measured) = Measured::new(steps, engine.step_cost) {
-                    let sent = as_sent(&lived, run);
-                    let model = paced(drift.map_or([1.0; 3], Drift::parts));
-                    let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
-                    let kind = (&origin, "replayed");
-                    sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
-                    compared.replayed.push(self.lens.simulated(&replayed));
-                    compared.engine.extend(self.lens.engine(run));
-                    let own = drift.zip(within).map(|(drift, within)| drift.nearest(within));
-                    let model = own.map_or(model, paced);
-                    for draw in (take..draws).step_by(TAKES as usize) {
-                        let at_pace =
-                            simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
-                        compared.at_pace.push(self.lens.simulated(&at_pace));
-                    }
+                self.checks[at].add((run, window.secs_f64()), cost, self.calibration.range);
+                sample::step_rows(&mut self.steps, &origin, (&run.steps, cost));
+            }
+            // Tokens show fewer of the long steps than of the short ones.
+            if run.tells_steps
+                && let Some(measured) = Measured::new(&run.steps, engine.step_cost)
+            {
+                let sent = as_sent(&lived, run);
+                let model = paced(drift.map_or([1.0; 3], Drift::parts));
+                let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
+                let kind = (&origin, "replayed");
+                sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
+                compared.replayed.push(self.lens.simulated(&replayed));
+                compared.engine.extend(self.lens.engine(run));
+                let own = drift.zip(within).map(|(drift, within)| drift.nearest(within));
+                let model = own.map_or(model, paced);
+                for draw in (take..draws).step_by(TAKES as usize) {
+                    let at_pace =
+                        simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
+                    compared.at_pace.push(self.lens.simulated(&at_pace));
                 }
             }
         }
@@ -617,8 +625,16 @@ impl<'a> Bench<'a> {
             }
         }
         if !self.tells_steps {
-            let text = "the device tells no steps: errors cannot be told apart by scheduler, step \
-                        times and client";
+            let text = match self.shows_steps {
+                true => {
+                    "the device tells no steps: they are read from its tokens as far as those show \
+                     them, and errors cannot be told apart by scheduler, step times and client"
+                }
+                false => {
+                    "the device tells no steps, and its tokens show none: errors cannot be told apart \
+                     by scheduler, step times and client"
+                }
+            };
             self.notes.push(text.to_owned());
         }
         self.notes.dedup();

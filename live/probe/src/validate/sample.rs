@@ -38,8 +38,10 @@ impl Lens {
     /// As the engine's steps show it: each token as the step before it let it out, and nothing sent
     /// late; with what the profile says of the way back. `None` where no steps are told.
     pub fn engine(&self, run: &LiveRun) -> Option<RunSample> {
-        let steps = run.steps.as_ref().filter(|steps| !steps.is_empty())?;
-        let ends: Vec<Time> = steps.iter().map(|step: &Step| step.delivered).collect();
+        if !run.tells_steps {
+            return None;
+        }
+        let ends: Vec<Time> = run.steps.iter().map(|step: &Step| step.delivered).collect();
         Some(self.seen(run, &|request, at| {
             let step = ends.partition_point(|end| *end <= at);
             let end = if step > 0 { ends[step - 1] } else { at };

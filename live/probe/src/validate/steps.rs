@@ -8,6 +8,7 @@ use plimsoll_scenario::calibration::CalibrationRangeSpec;
 use plimsoll_sim::engine::{BatchShape, StepCost, StepTimes};
 use plimsoll_sim::model::StepCostSpec;
 
+use super::live::LiveRun;
 use crate::calibrate::{Fit, Observation, fit};
 use crate::device::Step;
 
@@ -150,6 +151,8 @@ fn is_beyond(range: CalibrationRangeSpec, shape: BatchShape) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Check {
     count: u64,
+    /// Whether any were read from tokens, which do not show all.
+    misses_some: bool,
     window: f64,
     measured: [f64; 2],
     predicted: [f64; 2],
@@ -160,10 +163,12 @@ impl Check {
     /// Adds the steps of a run whose arrivals went on for so many seconds.
     pub fn add(
         &mut self,
-        (steps, window): (&[Step], f64),
+        (run, window): (&LiveRun, f64),
         cost: &StepCost,
         range: CalibrationRangeSpec,
     ) {
+        let steps = &run.steps;
+        self.misses_some |= !run.tells_steps;
         // What is left then is drained, and its steps count as well.
         let end = steps.last().map_or(0.0, |step| step.end.secs_f64());
         self.window += window.max(end);
@@ -186,7 +191,7 @@ impl Check {
         };
         (measured > 0.0).then(|| StepCheck {
             count: self.count,
-            busy: measured / 1e9 / self.window,
+            busy: (!self.misses_some).then_some(measured / 1e9 / self.window),
             error: self.predicted.iter().sum::<f64>() / measured - 1.0,
             decode: error(0),
             prompt: error(1),
