@@ -4,8 +4,9 @@
 //! of its cell. (By its own measured time a step that seems to have taken next to none, because
 //! tokens of two came at once, would weigh more than all others.) Outliers, which are steps that
 //! somebody else interrupted, are weighted down as Huber (1964) does, by iterated reweighting; each
-//! cell has the same weight, however often it was measured, and traffic, whose steps count the same,
-//! has twice that of all cells. Coefficients may not be negative (a
+//! cell has the same weight, however often it was measured, and traffic has twice that of all cells. Its
+//! steps count by the time that steps of their size take: that is what others wait for, and the few that
+//! compute prompts are half of it. Coefficients may not be negative (a
 //! step takes no less time for more work): the optimum is found by active sets, as Lawson and Hanson
 //! (1974, chapter 23) do.
 
@@ -244,8 +245,8 @@ fn cells_of(observations: &[Observation]) -> Vec<usize> {
     cells
 }
 
-/// The mean over cells of the relative error at the cell's median; sizes of traffic count by their
-/// steps, as in the fit.
+/// The mean over cells of the relative error at the cell's median; sizes of traffic count by the time
+/// that their steps take, as in the fit.
 fn error(coefficients: &[f64; Feature::COUNT], observations: &[Observation]) -> f64 {
     let weights = weights(observations);
     let [mut sum, mut of_all] = [0.0; 2];
@@ -287,10 +288,15 @@ fn weights(observations: &[Observation]) -> Vec<f64> {
     for one in observations.iter().filter(|one| !one.traffic) {
         *counts.entry(one.cell).or_insert(0.0) += 1.0;
     }
-    let steps = observations.iter().filter(|one| one.traffic).count();
-    let of_traffic = TRAFFIC_WEIGHT * counts.len().max(1) as f64 / steps.max(1) as f64;
-    let weight = |one: &Observation| if one.traffic { of_traffic } else { 1.0 / counts[&one.cell] };
-    observations.iter().map(weight).collect()
+    let usual = cell_medians(observations);
+    let steps = observations.iter().zip(&usual).filter(|(one, _)| one.traffic);
+    let time: f64 = steps.map(|(_, usual)| usual).sum();
+    let of_traffic = TRAFFIC_WEIGHT * counts.len().max(1) as f64 / time.max(1.0);
+    let weight = |(one, usual): (&Observation, &f64)| match one.traffic {
+        true => of_traffic * usual,
+        false => 1.0 / counts[&one.cell],
+    };
+    observations.iter().zip(&usual).map(weight).collect()
 }
 
 /// The robust non-negative fit of one kind.
@@ -553,6 +559,20 @@ mod tests {
         }
         let fit = fit(&observed(&linear, |_| 1.0)).expect("there is enough");
         assert_eq!(fit.kind, Kind::Linear, "fewer coefficients where they do as well");
+    }
+
+    #[test]
+    fn traffic_counts_by_its_time_and_twice_as_much_as_cells() {
+        let of = |cell, traffic, nanos| Observation { traffic, nanos, ..Observation::of(cell) };
+        let mut all = vec![of(0, false, 5.0), of(0, false, 6.0), of(1, false, 7.0)];
+        all.push(of(2, true, 90.0));
+        // One of ten was interrupted and weighs no more for it.
+        all.extend((0..10).map(|step| of(3, true, if step == 4 { 400.0 } else { 9.0 })));
+        let weights = weights(&all);
+        assert_eq!(weights[..3], [0.5, 0.5, 1.0]);
+        let near = |sum: f64, wanted: f64| (sum - wanted).abs() < 1e-9;
+        assert!(near(weights[3], 2.0) && near(weights[4..].iter().sum(), 2.0), "{weights:?}");
+        assert!(near(weights[4], weights[8]), "{weights:?}");
     }
 
     #[test]
