@@ -22,6 +22,13 @@ pub trait StepTimes: Send {
     /// How long a step of a backend takes that begins at `start` and computes `shape`; `None` for
     /// what the model says.
     fn span(&mut self, backend: u32, start: Time, shape: BatchShape) -> Option<Span>;
+
+    /// How long a request is on its way to the engine, which computes meanwhile or is at rest: the
+    /// client sends it, the server reads it. A seat that became free is taken that much later.
+    fn way(&self, computes: bool) -> Span {
+        let _ = computes;
+        Span::ZERO
+    }
 }
 
 impl<B: Batch> Engine<B> {

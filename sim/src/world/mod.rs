@@ -44,6 +44,8 @@ pub enum Event {
     Arrival(u16),
     /// An engine reaches a step boundary at which something ends.
     Boundary(u32),
+    /// A request reaches its engine: its key.
+    Landing(u32),
     /// The allocator asked to be woken.
     Deadline,
     /// The timetable has something for this instant.
@@ -87,6 +89,8 @@ pub struct World<B, O> {
     sampling: Sampling,
     /// Who says how long steps take, where it is not the step-time model.
     steps: Option<Box<dyn StepTimes>>,
+    /// What is on its way to an engine, and when it is there.
+    on_way: FxHashMap<u32, (Time, BackendId, Job)>,
     /// Who listens to the allocator, if anybody does.
     audience: Option<Box<Audience>>,
     /// Whether anything follows an instant beside engines and the allocator's deadline: somebody
@@ -128,6 +132,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             planned: None,
             sampling: Sampling::new(classes),
             steps: None,
+            on_way: FxHashMap::default(),
             audience: Audience::new(log, attributed),
             is_attended: false,
             records: Records {
@@ -300,7 +305,8 @@ impl<B: Batch, O: Observer> World<B, O> {
         let outcome = match decision.action {
             Action::Dispatch(backend, priority) => {
                 let class = decision.class.expect("what is dispatched has a class");
-                return self.dispatch(key, (backend, class, priority.0), (reason, bound), now);
+                let job = self.dispatch(key, (backend, class, priority.0), (reason, bound), now);
+                return self.send(backend, job, now, agenda);
             }
             Action::Reject(refusal, _) => Outcome::Refused(refusal),
             Action::Close(end) => Outcome::Ended(end),
@@ -315,6 +321,7 @@ impl<B: Batch, O: Observer> World<B, O> {
     /// Has a backend drop a request; it ends when the backend has let go.
     fn cut_off(&mut self, id: RequestId, backend: BackendId, now: Time) {
         let key = self.records.flights.find(id).expect("what is cut off is in flight");
+        self.land(key, Time::MAX);
         self.backends[backend.index()].engine.cancel(key, now);
         self.touch(backend.slot);
     }
@@ -344,7 +351,7 @@ impl<B: Batch, O: Observer> World<B, O> {
         (backend, class, priority): (BackendId, ClassId, i32),
         (reason, bound): (Reason, Option<Bound>),
         now: Time,
-    ) {
+    ) -> Job {
         let flight = &mut self.records.flights[key];
         (flight.record.reason, flight.record.bound) = (Some(reason), bound);
         flight.record.dispatched = Some(now);
@@ -367,15 +374,44 @@ impl<B: Batch, O: Observer> World<B, O> {
             prompt_tokens: record.prompt_tokens,
             tokens: record.tokens,
         };
-        self.records.observer.observe(now, &fact);
-        self.backends[backend.index()].engine.submit(Job {
+        let job = Job {
             key,
             class,
             priority,
             prompt_tokens: record.prompt_tokens,
             output_tokens: flight.output_tokens,
-        });
+        };
+        self.records.observer.observe(now, &fact);
+        job
+    }
+
+    /// Hands a request to its engine, which is at once unless somebody says how long it is on its way.
+    #[inline(always)]
+    fn send(&mut self, backend: BackendId, job: Job, now: Time, agenda: &mut Agenda<Event>) {
+        if B::STEPS_MAX == 1
+            && let Some(steps) = &self.steps
+        {
+            let way = steps.way(self.backends[backend.index()].boundary.is_some());
+            if way > Span::ZERO {
+                self.on_way.insert(job.key, (now + way, backend, job));
+                agenda.schedule(now + way, Rank::Arrival, Event::Landing(job.key));
+                return;
+            }
+        }
+        self.backends[backend.index()].engine.submit(job);
         self.touch(backend.slot);
+    }
+
+    /// A request that was on its way until then is there. (One that was cut off is so at once, and its
+    /// key may be another's when it would have been.)
+    #[inline(never)]
+    fn land(&mut self, key: u32, until: Time) {
+        if self.on_way.get(&key).is_some_and(|(at, ..)| *at <= until)
+            && let Some((_, backend, job)) = self.on_way.remove(&key)
+        {
+            self.backends[backend.index()].engine.submit(job);
+            self.touch(backend.slot);
+        }
     }
 
     fn touch(&mut self, engine: u32) {
@@ -528,6 +564,7 @@ impl<B: Batch, O: Observer> kernel::World for World<B, O> {
         match event {
             Event::Boundary(engine) => self.reach_boundary(engine, now, agenda),
             Event::Arrival(source) => self.arrive(source, now, agenda),
+            Event::Landing(key) => self.land(key, now),
             Event::Deadline => self.wake(now, agenda),
             Event::Planned => self.follow_timetable(now, agenda),
             Event::Watch => self.watch(now),

@@ -39,7 +39,7 @@ use live::{LiveRequest, LiveRun};
 use pace::{Drift, Pacer, drift};
 use sample::{Lens, Origin};
 use simulated::{Simulated, simulate};
-use steps::{Check, Fitted, Measured};
+use steps::{Check, Fitted, Measured, Way};
 
 /// How often a repetition is run live.
 const TAKES: u32 = 2;
@@ -243,8 +243,6 @@ impl<'a> Bench<'a> {
         let lens = Lens {
             classes: model.policy.classes.len(),
             warm_up: Time::ZERO + model.plan.warm_up,
-            request: [overhead.request, overhead.busy.unwrap_or(overhead.request)]
-                .map(|span| span.0.secs_f64()),
             delivery: overhead.delivery.map_or(0.0, |span| span.0.secs_f64()),
         };
         Ok(Bench {
@@ -369,7 +367,7 @@ impl<'a> Bench<'a> {
     fn pacer(&self, arrivals: &[Arrival]) -> Result<Pacer<'a>, ValidateError> {
         let model = &self.study.policies[0].1.model;
         let engine = &model.pools[0].engine;
-        let (fitted, _) = Fitted::new(engine.step_cost, self.calibration.range);
+        let (fitted, _) = Fitted::new(engine.step_cost, self.calibration);
         let run = simulate(model, (arrivals, (self.study.seed, 0)), Box::new(fitted))?;
         let window = self.window(arrivals);
         Ok(Pacer::new(self.device, engine, (run.at_a_time(window), window)))
@@ -471,7 +469,8 @@ impl<'a> Bench<'a> {
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
-        let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range);
+        let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration);
+        let way = Way::new(&self.calibration.overhead);
         let is_drawn = engine.step_noise.is_some() || drift(0).is_some();
         let draws = if is_drawn { DRAWS } else { TAKES };
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
@@ -509,7 +508,7 @@ impl<'a> Bench<'a> {
             }
             // Tokens show fewer of the long steps than of the short ones.
             if run.tells_steps
-                && let Some(measured) = Measured::new(&run.steps, engine.step_cost)
+                && let Some(measured) = Measured::new(&run.steps, engine.step_cost, way)
             {
                 let sent = as_sent(&lived, run);
                 let model = paced(drift.map_or([1.0; 3], Drift::parts));

@@ -17,11 +17,7 @@ pub(super) struct Lens {
     pub classes: usize,
     /// What arrives earlier does not count.
     pub warm_up: Time,
-    /// What a request costs beside steps until its first token, in seconds: one that the engine takes
-    /// up at once, and one that comes while others are computed. A server that computes steps and takes
-    /// requests on the same cores has less time for the latter.
-    pub request: [f64; 2],
-    /// The part of it that lies behind the step, in seconds.
+    /// The part of what a request costs beside steps that lies behind them, in seconds.
     pub delivery: f64,
 }
 
@@ -74,7 +70,7 @@ impl Lens {
         sample
     }
 
-    /// As simulated, with what the profile says that a request costs beside steps.
+    /// As simulated.
     pub fn simulated(&self, run: &Simulated) -> RunSample {
         let mut sample = self.empty();
         let counts = |record: &&RequestRecord| record.arrived >= self.warm_up && record.finished();
@@ -82,9 +78,8 @@ impl Lens {
             let (Some(class), Some(first)) = (record.class, record.ttft()) else { continue };
             let [ttft, _, tpot, e2e] = &mut sample.classes[class.index()];
             let arrived = record.arrived.secs_f64();
-            let request = self.request[usize::from(record.started > record.dispatched)];
-            ttft.push(Timed { at: arrived, value: first.secs_f64() + request });
-            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + request });
+            ttft.push(Timed { at: arrived, value: first.secs_f64() });
+            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() });
             tpot.extend(record.tpot_secs().map(|value| Timed { at: arrived, value }));
         }
         for (class, gap) in &run.gaps {

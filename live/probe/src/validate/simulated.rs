@@ -80,7 +80,7 @@ mod tests {
     use plimsoll_sim::engine::{BatchShape, StepCost};
 
     use super::super::arrivals::draw;
-    use super::super::steps::{Measured, by_profile};
+    use super::super::steps::{Measured, Way, by_profile};
     use super::*;
     use crate::device::Step;
 
@@ -135,6 +135,34 @@ mod tests {
     }
 
     #[test]
+    fn a_request_enters_no_step_before_it_is_there() {
+        struct Late(u64);
+        impl StepTimes for Late {
+            fn span(&mut self, _: u32, _: Time, _: BatchShape) -> Option<Span> {
+                None
+            }
+            fn way(&self, computes: bool) -> Span {
+                Span::from_millis(if computes { 3 * self.0 } else { self.0 })
+            }
+        }
+        let scenario = quick();
+        let arrivals = draw(&scenario, (1, 0), 1.0).expect("it draws");
+        let ttfts = |way: u64| {
+            let run = simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(Late(way)));
+            let mut requests = run.expect("it runs").requests;
+            requests.sort_by_key(|record| record.arrived);
+            let ttft = |record: &RequestRecord| record.ttft().expect("it was answered").nanos();
+            requests.iter().map(ttft).collect::<Vec<u64>>()
+        };
+        let (at_once, late) = (ttfts(0), ttfts(2));
+        assert_eq!(late[0], at_once[0] + 2_000_000, "the first meets an engine at rest");
+        let mean = |all: &[u64]| all.iter().sum::<u64>() as f64 / all.len() as f64 / 1e6;
+        // Most meet one that computes; what they miss besides is a part of a step.
+        let more = mean(&late) - mean(&at_once);
+        assert!((3.0..20.0).contains(&more), "{more} ms");
+    }
+
+    #[test]
     fn steps_that_were_measured_give_the_same_run_again() {
         let scenario = quick();
         let cost = scenario.model.pools[0].engine.step_cost;
@@ -145,7 +173,7 @@ mod tests {
             simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(recording)).expect("it runs");
         let steps = steps.lock().expect("nobody panics while it is held").clone();
         assert!(steps.len() > 1_000);
-        let measured = Measured::new(&steps, cost).expect("there are steps");
+        let measured = Measured::new(&steps, cost, Way::default()).expect("there are steps");
         let again =
             simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(measured)).expect("it runs");
         assert_eq!(fates(&again), fates(&first));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use plimsoll_base::{Span, Ticks, Time};
 use plimsoll_report::validation::StepCheck;
-use plimsoll_scenario::calibration::CalibrationRangeSpec;
+use plimsoll_scenario::calibration::{CalibrationRangeSpec, CalibrationSpec, OverheadSpec};
 use plimsoll_sim::engine::{BatchShape, StepCost, StepTimes};
 use plimsoll_sim::model::StepCostSpec;
 
@@ -26,12 +26,33 @@ pub(super) fn by_profile(cost: &StepCost, shape: BatchShape) -> f64 {
     cost.series(shape).0.first as f64 / Ticks::PER_NANO as f64
 }
 
+/// How long a request is on its way to the engine, and its tokens back, beside steps: to one at rest,
+/// and to one that computes. A server that computes steps and takes requests on the same cores has less
+/// time for the latter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Way {
+    pub rest: Span,
+    pub computing: Span,
+}
+
+impl Way {
+    pub fn new(overhead: &OverheadSpec) -> Way {
+        let rest = overhead.request;
+        Way { rest: rest.0, computing: overhead.busy.unwrap_or(rest).0 }
+    }
+
+    fn of(self, computes: bool) -> Span {
+        if computes { self.computing } else { self.rest }
+    }
+}
+
 /// Steps as they were measured. A step that the simulation takes is as long as the one that was
 /// most like it about the same time, times what the difference of the two makes.
 pub(super) struct Measured {
     /// Start, length and predicted length in ns, in order.
     steps: Vec<(Time, f64, f64)>,
     model: Model,
+    way: Way,
 }
 
 /// What tells a long step from a short one.
@@ -65,7 +86,7 @@ pub(super) fn nanos(step: &Step) -> f64 {
 
 impl Measured {
     /// Of steps in order of time; `None` if there are none of known shape.
-    pub fn new(steps: &[Step], profile: StepCostSpec) -> Option<Measured> {
+    pub fn new(steps: &[Step], profile: StepCostSpec, way: Way) -> Option<Measured> {
         let observed =
             steps.iter().filter_map(|step| Some((step, Observation::of_traffic(0, step)?)));
         let (known, sample): (Vec<&Step>, Vec<Observation>) = observed.unzip();
@@ -78,7 +99,7 @@ impl Measured {
         let steps: Vec<_> = (known.iter())
             .map(|step| (step.start, nanos(step), model.predict(step.shape)))
             .collect();
-        (!steps.is_empty()).then_some(Measured { steps, model })
+        (!steps.is_empty()).then_some(Measured { steps, model, way })
     }
 }
 
@@ -98,6 +119,10 @@ impl StepTimes for Measured {
         let (_, nanos) = likes.min_by(|a, b| a.0.total_cmp(&b.0))?;
         Some(Span::from_nanos(nanos.round().max(1.0) as u64))
     }
+
+    fn way(&self, computes: bool) -> Span {
+        self.way.of(computes)
+    }
 }
 
 /// As long as the profile says; watches which steps there are.
@@ -105,6 +130,7 @@ impl StepTimes for Measured {
 pub(super) struct Fitted {
     cost: StepCost,
     range: CalibrationRangeSpec,
+    way: Way,
     /// Time in steps, in those beyond the range, and the largest step: prompt tokens, sequences,
     /// context.
     seen: Arc<Mutex<Seen>>,
@@ -118,9 +144,11 @@ pub(super) struct Seen {
 }
 
 impl Fitted {
-    pub fn new(cost: StepCostSpec, range: CalibrationRangeSpec) -> (Fitted, Arc<Mutex<Seen>>) {
+    pub fn new(cost: StepCostSpec, calibration: &CalibrationSpec) -> (Fitted, Arc<Mutex<Seen>>) {
         let seen = Arc::<Mutex<Seen>>::default();
-        (Fitted { cost: StepCost::new(cost), range, seen: Arc::clone(&seen) }, seen)
+        let CalibrationSpec { range, overhead, .. } = calibration;
+        let (cost, way) = (StepCost::new(cost), Way::new(overhead));
+        (Fitted { cost, range: *range, way, seen: Arc::clone(&seen) }, seen)
     }
 }
 
@@ -137,6 +165,10 @@ impl StepTimes for Fitted {
             *largest = (*largest).max(size);
         }
         None
+    }
+
+    fn way(&self, computes: bool) -> Span {
+        self.way.of(computes)
     }
 }
 
