@@ -243,6 +243,7 @@ impl<'a> Bench<'a> {
         let lens = Lens {
             classes: model.policy.classes.len(),
             warm_up: Time::ZERO + model.plan.warm_up,
+            way: Way::new(overhead),
             delivery: overhead.delivery.map_or(0.0, |span| span.0.secs_f64()),
         };
         Ok(Bench {
@@ -470,7 +471,6 @@ impl<'a> Bench<'a> {
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
         let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration);
-        let way = Way::new(&self.calibration.overhead);
         let is_drawn = engine.step_noise.is_some() || drift(0).is_some();
         let draws = if is_drawn { DRAWS } else { TAKES };
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
@@ -508,7 +508,7 @@ impl<'a> Bench<'a> {
             }
             // Tokens show fewer of the long steps than of the short ones.
             if run.tells_steps
-                && let Some(measured) = Measured::new(&run.steps, engine.step_cost, way)
+                && let Some(measured) = Measured::new(&run.steps, engine.step_cost, self.lens.way)
             {
                 let sent = as_sent(&lived, run);
                 let model = paced(drift.map_or([1.0; 3], Drift::parts));

@@ -8,7 +8,7 @@ use plimsoll_sim::engine::StepCost;
 
 use super::live::{LiveRequest, LiveRun};
 use super::simulated::Simulated;
-use super::steps::by_profile;
+use super::steps::{Way, by_profile};
 use crate::device::Step;
 
 /// What a run is looked at with.
@@ -17,7 +17,9 @@ pub(super) struct Lens {
     pub classes: usize,
     /// What arrives earlier does not count.
     pub warm_up: Time,
-    /// The part of what a request costs beside steps that lies behind them, in seconds.
+    /// What a request costs beside steps.
+    pub way: Way,
+    /// The part of that which lies behind them, in seconds, as the device tells it.
     pub delivery: f64,
 }
 
@@ -70,7 +72,7 @@ impl Lens {
         sample
     }
 
-    /// As simulated.
+    /// As simulated, with the way back.
     pub fn simulated(&self, run: &Simulated) -> RunSample {
         let mut sample = self.empty();
         let counts = |record: &&RequestRecord| record.arrived >= self.warm_up && record.finished();
@@ -78,8 +80,10 @@ impl Lens {
             let (Some(class), Some(first)) = (record.class, record.ttft()) else { continue };
             let [ttft, _, tpot, e2e] = &mut sample.classes[class.index()];
             let arrived = record.arrived.secs_f64();
-            ttft.push(Timed { at: arrived, value: first.secs_f64() });
-            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() });
+            let there = record.dispatched.map(|sent| sent.saturating_add(self.way.there[0]));
+            let back = self.way.back[usize::from(record.started > there)].secs_f64();
+            ttft.push(Timed { at: arrived, value: first.secs_f64() + back });
+            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + back });
             tpot.extend(record.tpot_secs().map(|value| Timed { at: arrived, value }));
         }
         for (class, gap) in &run.gaps {

@@ -26,23 +26,28 @@ pub(super) fn by_profile(cost: &StepCost, shape: BatchShape) -> f64 {
     cost.series(shape).0.first as f64 / Ticks::PER_NANO as f64
 }
 
-/// How long a request is on its way to the engine, and its tokens back, beside steps: to one at rest,
-/// and to one that computes. A server that computes steps and takes requests on the same cores has less
-/// time for the latter.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a request costs beside steps: of an engine at rest, and of one that computes. A server that
+/// computes steps and takes requests on the same cores has less time for the latter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Way {
-    pub rest: Span,
-    pub computing: Span,
+    /// On its way to the engine.
+    pub there: [Span; 2],
+    /// Its tokens on their way back, as far as that is told.
+    pub back: [Span; 2],
 }
 
 impl Way {
+    /// Where the way back is known the rest is the way there. An engine that lets tokens out before its
+    /// step ends has that done by then, and takes a seat's next request into its next step.
     pub fn new(overhead: &OverheadSpec) -> Way {
-        let rest = overhead.request;
-        Way { rest: rest.0, computing: overhead.busy.unwrap_or(rest).0 }
+        let OverheadSpec { request, busy, delivery, .. } = overhead;
+        let whole = [request.0, busy.unwrap_or(*request).0];
+        let back = whole.map(|whole| whole.min(delivery.map_or(Span::ZERO, |span| span.0)));
+        Way { there: [whole[0] - back[0], whole[1] - back[1]], back }
     }
 
-    fn of(self, computes: bool) -> Span {
-        if computes { self.computing } else { self.rest }
+    fn there(self, computes: bool) -> Span {
+        self.there[usize::from(computes)]
     }
 }
 
@@ -121,7 +126,7 @@ impl StepTimes for Measured {
     }
 
     fn way(&self, computes: bool) -> Span {
-        self.way.of(computes)
+        self.way.there(computes)
     }
 }
 
@@ -168,7 +173,7 @@ impl StepTimes for Fitted {
     }
 
     fn way(&self, computes: bool) -> Span {
-        self.way.of(computes)
+        self.way.there(computes)
     }
 }
 
@@ -229,5 +234,34 @@ impl Check {
             prompt: error(1),
             outside: self.beyond / measured,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_config::SpanValue;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_to_be_the_way_back_is_the_way_there() {
+        let micros = |micros: u64| SpanValue(Span::from_nanos(micros * 1_000));
+        let way = |request, busy: Option<u64>, delivery: Option<u64>| {
+            Way::new(&OverheadSpec {
+                request: micros(request),
+                busy: busy.map(micros),
+                accepted: micros(0),
+                first_byte: micros(0),
+                chunk: micros(0),
+                delivery: delivery.map(micros),
+            })
+        };
+        let spans = |there: [u64; 2], back: [u64; 2]| {
+            let spans = |micros: [u64; 2]| micros.map(|it| Span::from_nanos(it * 1_000));
+            Way { there: spans(there), back: spans(back) }
+        };
+        assert_eq!(way(369, Some(635), None), spans([369, 635], [0, 0]));
+        assert_eq!(way(416, Some(430), Some(730)), spans([0, 0], [416, 430]));
+        assert_eq!(way(300, None, Some(100)), spans([200, 200], [100, 100]));
     }
 }
