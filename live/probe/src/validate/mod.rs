@@ -210,7 +210,9 @@ struct Bench<'a> {
     calibration: &'a CalibrationSpec,
     lens: Lens,
     cost: StepCost,
-    /// Requests a second.
+    /// What the scenario offers.
+    mix: Vec<Arrival>,
+    /// Requests of it a second by the profile.
     capacity: f64,
     settings: Vec<SettingSample>,
     checks: Vec<Check>,
@@ -234,8 +236,8 @@ impl<'a> Bench<'a> {
         watch: &'a dyn Watch,
     ) -> Result<Bench<'a>, ValidateError> {
         let model = &study.policies[0].1.model;
-        let arrivals = draw(&study.policies[0].1, (study.seed, 0), 1.0)?;
-        if arrivals.is_empty() {
+        let mix = draw(&study.policies[0].1, (study.seed, 0), 1.0)?;
+        if mix.is_empty() {
             let what = "the scenario offers no request within its duration";
             return Err(ValidateError::Scenario(what.to_owned()));
         }
@@ -253,7 +255,8 @@ impl<'a> Bench<'a> {
             calibration,
             lens,
             cost: StepCost::new(model.pools[0].engine.step_cost),
-            capacity: capacity(&model.pools[0].engine, &arrivals),
+            capacity: capacity(&model.pools[0].engine, &mix),
+            mix,
             settings: Vec::new(),
             checks: Vec::new(),
             logs: Vec::new(),
@@ -270,7 +273,7 @@ impl<'a> Bench<'a> {
 
     fn run(&mut self) -> Result<(), ValidateError> {
         let study = self.study;
-        let offered = self.rate(&draw(&study.policies[0].1, (study.seed, 0), 1.0)?);
+        let offered = self.rate(&self.mix);
         let loads = match study.loads.is_empty() {
             true => vec![(offered / self.capacity, false)],
             false => study.loads.iter().map(|load| (*load, true)).collect(),
@@ -323,8 +326,7 @@ impl<'a> Bench<'a> {
         }
         let Some(drift) = drift(&measured, [None; 2]) else { return Ok(calibrated) };
         let step_cost = engine.step_cost.at_pace(drift.parts());
-        let mix = draw(scenario, (self.study.seed, 0), 1.0)?;
-        let capacity = capacity(&EngineModel { step_cost, ..engine.clone() }, &mix);
+        let capacity = capacity(&EngineModel { step_cost, ..engine.clone() }, &self.mix);
         self.notes.push(format!(
             "{:.0} % is of {capacity:.2} requests/s, the capacity of the device as fast as it was before \
              these runs",
