@@ -248,7 +248,7 @@ fn cells_of(observations: &[Observation]) -> Vec<usize> {
 /// The mean over cells of the relative error at the cell's median; sizes of traffic count by the time
 /// that their steps take, as in the fit.
 fn error(coefficients: &[f64; Feature::COUNT], observations: &[Observation]) -> f64 {
-    let weights = weights(observations);
+    let weights = weights(observations, &cell_medians(observations));
     let [mut sum, mut of_all] = [0.0; 2];
     for cell in cells_of(observations) {
         let of_cell = observations.iter().zip(&weights).filter(|(one, _)| one.cell == cell);
@@ -282,21 +282,20 @@ fn predict(coefficients: &[f64; Feature::COUNT], observation: &Observation) -> f
     coefficients.iter().zip(&observation.sums).map(|(each, sum)| each * sum).sum()
 }
 
-/// What each observation counts.
-fn weights(observations: &[Observation]) -> Vec<f64> {
+/// What each observation counts, whose cell usually takes so long.
+fn weights(observations: &[Observation], usual: &[f64]) -> Vec<f64> {
     let mut counts = std::collections::BTreeMap::new();
     for one in observations.iter().filter(|one| !one.traffic) {
         *counts.entry(one.cell).or_insert(0.0) += 1.0;
     }
-    let usual = cell_medians(observations);
-    let steps = observations.iter().zip(&usual).filter(|(one, _)| one.traffic);
+    let steps = observations.iter().zip(usual).filter(|(one, _)| one.traffic);
     let time: f64 = steps.map(|(_, usual)| usual).sum();
     let of_traffic = TRAFFIC_WEIGHT * counts.len().max(1) as f64 / time.max(1.0);
     let weight = |(one, usual): (&Observation, &f64)| match one.traffic {
         true => of_traffic * usual,
         false => 1.0 / counts[&one.cell],
     };
-    observations.iter().zip(&usual).map(weight).collect()
+    observations.iter().zip(usual).map(weight).collect()
 }
 
 /// The robust non-negative fit of one kind.
@@ -316,7 +315,7 @@ fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
             sizes.fold(0.0, f64::max)
         })
         .collect();
-    let cell_weights = weights(observations);
+    let cell_weights = weights(observations, &usual);
     let mut weights = cell_weights.clone();
     let mut predicted = usual.clone();
     let mut coefficients = [0.0; Feature::COUNT];
@@ -568,7 +567,7 @@ mod tests {
         all.push(of(2, true, 90.0));
         // One of ten was interrupted and weighs no more for it.
         all.extend((0..10).map(|step| of(3, true, if step == 4 { 400.0 } else { 9.0 })));
-        let weights = weights(&all);
+        let weights = weights(&all, &cell_medians(&all));
         assert_eq!(weights[..3], [0.5, 0.5, 1.0]);
         let near = |sum: f64, wanted: f64| (sum - wanted).abs() < 1e-9;
         assert!(near(weights[3], 2.0) && near(weights[4..].iter().sum(), 2.0), "{weights:?}");
