@@ -280,11 +280,8 @@ impl<'a> Bench<'a> {
         };
         for (load, is_stated) in loads {
             let whole = self.settings.len();
-            let run = |bench: &mut Self| {
-                let pace = if is_stated { bench.pace_of(load, offered)? } else { 1.0 };
-                bench.load(load, pace)
-            };
-            if let Err(error) = run(self) {
+            let pace = if is_stated { self.pace_of(load, offered) } else { Ok(1.0) };
+            if let Err(error) = pace.and_then(|pace| self.load(load, pace)) {
                 if whole == 0 {
                     return Err(error);
                 }
