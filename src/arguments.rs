@@ -594,8 +594,9 @@ pub struct ServeOptions {
     is in use; 4 it is too noisy to fit; 130 interrupted, nothing written."
 )]
 pub struct CalibrateOptions {
-    /// The device: the URL of an OpenAI-compatible server, or `embedded`, a small transformer in
-    /// this process (a build with the feature `embedded`)
+    /// The device: the URL of an OpenAI-compatible server, or a small transformer in this process:
+    /// `embedded`, on a core (a build with the feature `embedded`), or `embedded-cuda`, on a GPU
+    /// (with the feature `cuda`)
     #[arg(long, value_name = "URL|embedded", required_unless_present = "from")]
     pub backend: Option<String>,
     /// Fit to a log of requests instead, JSON lines with vLLM's times: input_toks, output_toks,
@@ -648,8 +649,9 @@ pub struct CalibrateOptions {
 pub struct ValidateOptions {
     /// A scenario file, or the name of a shipped one; its workloads are open loop
     pub file: PathBuf,
-    /// The device: the URL of an OpenAI-compatible server, or `embedded`, a small transformer in
-    /// this process (a build with the feature `embedded`)
+    /// The device: the URL of an OpenAI-compatible server, or a small transformer in this process:
+    /// `embedded`, on a core (a build with the feature `embedded`), or `embedded-cuda`, on a GPU
+    /// (with the feature `cuda`)
     #[arg(long, value_name = "URL|embedded")]
     pub backend: String,
     /// The device's profile, as `plimsoll calibrate` writes it; takes the place of the scenario's

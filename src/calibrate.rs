@@ -94,7 +94,7 @@ fn read(log: &Path, known: Limits, out: &Path) -> Result<ExitCode, Failure> {
 
 /// Which device is meant.
 pub struct Target<'a> {
-    /// A URL, or `embedded`.
+    /// A URL, `embedded` or `embedded-cuda`.
     pub backend: &'a str,
     /// Whose server it is, if it was said.
     pub kind: Option<ServerKind>,
@@ -106,8 +106,8 @@ pub struct Target<'a> {
 
 /// Opens a device.
 pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
-    if target.backend == "embedded" {
-        return embedded(target.model);
+    if target.backend == "embedded" || target.backend == "embedded-cuda" {
+        return embedded(target);
     }
     let token = target.token_env.map(|name| {
         std::env::var(name)
@@ -127,19 +127,20 @@ pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
 }
 
 #[cfg(feature = "embedded")]
-fn embedded(weights: Option<&str>) -> Result<Box<dyn Device>, Failure> {
-    use plimsoll_probe::device::{Embedded, EmbeddedOptions};
-    let weights = weights.map(Into::into);
-    let options = EmbeddedOptions { weights, own_core: true, ..Default::default() };
+fn embedded(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
+    use plimsoll_probe::device::{Embedded, EmbeddedOptions, Place};
+    let place = if target.backend == "embedded" { Place::Core } else { Place::Cuda };
+    let weights = target.model.map(Into::into);
+    let options = EmbeddedOptions { place, weights, own_core: true, ..Default::default() };
     let device = Embedded::open(&options).map_err(failure)?;
     Ok(Box::new(device))
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded(_: Option<&str>) -> Result<Box<dyn Device>, Failure> {
-    Err(Failure::Usage(
-        "this build has no embedded device; build with `--features embedded`".to_owned(),
-    ))
+fn embedded(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
+    let feature = if target.backend == "embedded" { "embedded" } else { "cuda" };
+    let what = format!("this build has no embedded device; build with `--features {feature}`");
+    Err(Failure::Usage(what))
 }
 
 /// What is wrong with a device that can be put right before the next try is the user's to know;
@@ -157,6 +158,7 @@ pub fn failure(error: DeviceError) -> Failure {
         | DeviceError::ModelChanged { .. }
         | DeviceError::EngineChanged { .. }
         | DeviceError::Weights { .. }
+        | DeviceError::NoCuda(_)
         | DeviceError::TooLong { .. } => Failure::Usage(error.to_string()),
         DeviceError::BrokeOff(_) | DeviceError::Silent(_) | DeviceError::Compute(_) => {
             Failure::Broken(error.into())

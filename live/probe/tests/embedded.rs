@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plimsoll_probe::calibrate::{CalibrateError, Method, Settings, Watch, calibrate};
 use plimsoll_probe::device::{
-    Ask, Device, DeviceError, Embedded, EmbeddedOptions, Prompt, Shape, Step,
+    Ask, Device, DeviceError, Embedded, EmbeddedOptions, Place, Prompt, Shape, Step,
 };
 use plimsoll_sim::engine::BatchShape;
 use plimsoll_sim::model::Admission;
@@ -135,4 +135,23 @@ fn it_can_be_calibrated_from_the_steps_that_it_tells() {
         }
     }
     panic!("six times: {tries:#?}");
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_cuda_says_so() {
+    let options = EmbeddedOptions { place: Place::Cuda, ..small() };
+    let error = Embedded::open(&options).expect_err("there is none");
+    assert!(error.to_string().contains("--features cuda"), "{error}");
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_cuda_device_answers_and_tells_its_steps() {
+    let options = EmbeddedOptions { place: Place::Cuda, ..small() };
+    let device = Embedded::open(&options).expect("it opens");
+    let answer = device.submit(&ask(70, 5)).wait().expect("it answers");
+    assert_eq!(answer.tokens().map(|tokens| tokens.len()), Some(5));
+    assert_eq!(steps(&device).len(), 7);
 }

@@ -117,6 +117,9 @@ pub enum DeviceError {
         /// What fits.
         context_max: u32,
     },
+    /// There is no GPU to compute on.
+    #[error("no CUDA device: {0}")]
+    NoCuda(String),
     /// A model cannot be loaded, or computing failed.
     #[error("{0}")]
     Compute(String),

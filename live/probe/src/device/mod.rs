@@ -35,7 +35,7 @@ use plimsoll_sim::engine::BatchShape;
 pub use answering::{Answer, Answering, Carries, Chunk, Heard, Teller, Usage, channel};
 pub use clock::Clock;
 #[cfg(feature = "embedded")]
-pub use embedded::{Embedded, EmbeddedOptions, Shape};
+pub use embedded::{Embedded, EmbeddedOptions, Place, Shape};
 pub use error::DeviceError;
 pub use remote::{Remote, RemoteOptions};
 

@@ -85,7 +85,10 @@ enum Whereabouts {
 
 /// By the place of a description: a URL, or what of this machine.
 fn whereabouts(place: &str) -> Whereabouts {
-    let Some((_, rest)) = place.split_once("://") else { return Whereabouts::ThisProcess };
+    let Some((_, rest)) = place.split_once("://") else {
+        let has_gpu = place.contains("CUDA");
+        return if has_gpu { Whereabouts::ThisMachine } else { Whereabouts::ThisProcess };
+    };
     let authority = rest.split('/').next().unwrap_or_default();
     // `[::1]:8000`, `127.0.0.1:8000`, `localhost`.
     let host = match authority.strip_prefix('[') {
@@ -118,6 +121,7 @@ mod tests {
             ("http://localhost.example.org:8000", Whereabouts::Elsewhere),
             ("http://example.org/127.0.0.1", Whereabouts::Elsewhere),
             ("this process, one x86_64 thread", Whereabouts::ThisProcess),
+            ("this process, the first CUDA device", Whereabouts::ThisMachine),
         ] {
             assert_eq!(whereabouts(place), expected, "{place}");
         }

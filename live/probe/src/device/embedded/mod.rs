@@ -3,14 +3,18 @@
 //! Requests are batched by the simulator's own scheduler ([`Engine`] over [`Explicit`] sequences),
 //! step by step: it decides what a step computes, the model computes it, and the step takes as
 //! long as that took. So a simulation of this device errs by its step times alone, never by rules
-//! of scheduling, and the steps that it tells are exact. One thread computes.
+//! of scheduling, and the steps that it tells are exact. One thread computes, or with the feature
+//! `cuda` a GPU.
 
 mod core;
 mod gguf;
 mod model;
+#[cfg(any(feature = "cuda", all(test, feature = "candle")))]
+mod tensors;
 mod weights;
 mod worker;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -21,7 +25,7 @@ use plimsoll_base::{BackendSample, Span, Stream, StreamKey};
 use plimsoll_policy::Load;
 use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 
-use self::model::Model;
+use self::model::{Decoder, Model};
 use self::weights::Loaded;
 use self::worker::{Work, Worker};
 use super::{
@@ -34,9 +38,21 @@ pub use model::Shape;
 /// Steps that are kept until they are asked for: an hour of the quickest.
 const STEPS_MAX: usize = 1 << 20;
 
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// A core.
+    #[default]
+    Core,
+    /// The first CUDA device, of a build with the feature `cuda`.
+    Cuda,
+}
+
 /// What to compute, and the limits of the engine.
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
+    /// What computes.
+    pub place: Place,
     /// Of the transformer.
     pub shape: Shape,
     /// Of its random weights.
@@ -64,6 +80,7 @@ impl Default for EmbeddedOptions {
     /// KV memory, about 200 MB.
     fn default() -> EmbeddedOptions {
         EmbeddedOptions {
+            place: Place::Core,
             shape: Shape {
                 layers: 5,
                 heads: 5,
@@ -134,7 +151,7 @@ impl Embedded {
     ///
     /// # Errors
     /// If the engine's limits contradict each other, weights cannot be read, or there is no thread
-    /// to be had.
+    /// or GPU to be had.
     pub fn open(options: &EmbeddedOptions) -> Result<Embedded, DeviceError> {
         let Loaded { model, shape, context_max } = match &options.weights {
             Some(path) => weights::load(path)?,
@@ -154,18 +171,14 @@ impl Embedded {
             let what = "a step holds a token of every seat, and the KV memory the longest context";
             return Err(DeviceError::Compute(what.into()));
         }
-        let clock = Clock::start();
-        let told = Arc::new(Mutex::new(Told::default()));
+        let (clock, told) = (Clock::start(), Arc::default());
         let (inbox, works) = mpsc::channel();
-        let worker = Worker::new(&engine, model, (clock, Arc::clone(&told)));
         let core = if options.own_core { core::reserve() } else { None };
-        let thread = thread::Builder::new().name("embedded".into());
-        let thread = thread.spawn(move || {
-            if let Some(core) = core {
-                core::keep(core);
-            }
-            worker.work(&works);
-        });
+        let parts = (engine.clone(), (clock, Arc::clone(&told)), works, core);
+        let thread = match options.place {
+            Place::Core => start(model, parts),
+            Place::Cuda => start(on_cuda(&model, context_max)?, parts),
+        };
         let thread = thread.map_err(|error| DeviceError::Compute(error.to_string()))?;
         Ok(Embedded {
             description: describe(options, &engine, core),
@@ -192,6 +205,33 @@ impl Embedded {
     }
 }
 
+/// What the thread that computes needs beside the decoder: the engine's limits, the clock and what is
+/// told, what comes, and its core if it has one.
+type Parts = (EngineModel, (Clock, Arc<Mutex<Told>>), mpsc::Receiver<Work>, Option<usize>);
+
+fn start<D: Decoder + 'static>(decoder: D, parts: Parts) -> io::Result<thread::JoinHandle<()>> {
+    let (engine, telling, works, core) = parts;
+    thread::Builder::new().name("embedded".into()).spawn(move || {
+        if let Some(core) = core {
+            core::keep(core);
+        }
+        Worker::new(&engine, decoder, telling).work(&works);
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn on_cuda(model: &Model, context_max: u32) -> Result<tensors::Tensors, DeviceError> {
+    let none = |error: candle_core::Error| DeviceError::NoCuda(error.to_string());
+    let device = candle_core::Device::new_cuda(0).map_err(none)?;
+    tensors::Tensors::new(model, context_max, device).map_err(tensors::failed)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_cuda(_: &Model, _: u32) -> Result<Model, DeviceError> {
+    let what = "this build knows of none; build with `--features cuda`, where CUDA's `nvcc` is";
+    Err(DeviceError::NoCuda(what.into()))
+}
+
 fn describe(options: &EmbeddedOptions, engine: &EngineModel, core: Option<usize>) -> Description {
     let Shape { layers, heads, head, hidden, vocabulary, .. } = options.shape;
     let weights = options.weights.as_ref().and_then(|path| path.file_name());
@@ -200,9 +240,10 @@ fn describe(options: &EmbeddedOptions, engine: &EngineModel, core: Option<usize>
         None => format!("seed={}", options.seed),
     };
     let arch = std::env::consts::ARCH;
-    let place = match core {
-        Some(core) => format!("this process, one {arch} thread on core {core}"),
-        None => format!("this process, one {arch} thread"),
+    let place = match (options.place, core) {
+        (Place::Cuda, _) => "this process, the first CUDA device".to_owned(),
+        (Place::Core, Some(core)) => format!("this process, one {arch} thread on core {core}"),
+        (Place::Core, None) => format!("this process, one {arch} thread"),
     };
     Description {
         engine: "plimsoll-embedded".into(),

@@ -338,7 +338,7 @@ mod tests {
     use safetensors::tensor::TensorView;
 
     use super::super::gguf::tests::Writer;
-    use super::super::model::Chunk;
+    use super::super::model::{Chunk, Decoder};
     use super::*;
 
     /// `live/probe/tests/llama.py` makes the same model, and has transformers say these.
@@ -446,7 +446,7 @@ mod tests {
         let mut chunks = [Chunk { tokens: prompt, memory: model.memory() }];
         let mut said = Vec::new();
         for _ in 0..SAID.len() {
-            said.extend(model.forward(&mut chunks));
+            said.extend(model.forward(&mut chunks).expect("it computes"));
             chunks[0].tokens = said[said.len() - 1..].to_vec();
         }
         said

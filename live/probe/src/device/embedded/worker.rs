@@ -8,9 +8,9 @@ use plimsoll_base::{ClassId, Time};
 use plimsoll_sim::engine::{Engine, Explicit, Job, Note, Part};
 use plimsoll_sim::model::EngineModel;
 
-use super::model::{Chunk as Piece, Memory, Model};
+use super::model::{Chunk as Piece, Decoder};
 use super::{STEPS_MAX, Told};
-use crate::device::{Carries, Chunk, Clock, Heard, Step, Teller, Usage};
+use crate::device::{Carries, Chunk, Clock, DeviceError, Heard, Step, Teller, Usage};
 
 /// A request for the thread.
 #[derive(Debug)]
@@ -21,33 +21,33 @@ pub(super) struct Work {
     pub teller: Teller,
 }
 
-struct Flight {
+struct Flight<M> {
     /// Prompt and what has been delivered.
     tokens: Vec<u32>,
     prompt: u32,
     teller: Teller,
-    memory: Memory,
+    memory: M,
     heard_first: bool,
     left: bool,
 }
 
 /// The engine, the model, and whose tokens they compute.
-pub(super) struct Worker {
+pub(super) struct Worker<D: Decoder> {
     engine: Engine<Explicit>,
-    model: Model,
+    model: D,
     clock: Clock,
     told: Arc<Mutex<Told>>,
-    flights: BTreeMap<u32, Flight>,
+    flights: BTreeMap<u32, Flight<D::Memory>>,
     keys: u32,
     notes: Vec<Note>,
 }
 
-impl Worker {
+impl<D: Decoder> Worker<D> {
     pub fn new(
         engine: &EngineModel,
-        model: Model,
+        model: D,
         (clock, told): (Clock, Arc<Mutex<Told>>),
-    ) -> Worker {
+    ) -> Worker<D> {
         Worker {
             engine: Engine::new(engine, 1),
             model,
@@ -59,20 +59,31 @@ impl Worker {
         }
     }
 
-    /// Computes until nobody can ask for anything any more.
+    /// Computes until nobody can ask for anything any more, or what computes breaks off.
     pub fn work(mut self, inbox: &Receiver<Work>) {
+        if let Err(error) = self.serve(inbox) {
+            let now = self.clock.now();
+            for flight in self.flights.values() {
+                // Nobody may listen any more.
+                let _ = flight.teller.try_send(Heard::Failed(now, error.clone()));
+            }
+        }
+    }
+
+    fn serve(&mut self, inbox: &Receiver<Work>) -> Result<(), DeviceError> {
         while self.take_in(inbox) {
             let now = self.clock.now();
             self.cancel_left(now);
             if self.engine.begin(now, &mut self.notes).is_some() {
                 self.publish(None);
                 self.follow_notes();
-                self.step(now);
+                self.step(now)?;
             } else {
                 self.follow_notes();
                 self.publish(None);
             }
         }
+        Ok(())
     }
 
     /// Takes in what has come; waits for it where there is nothing else to do. `false`: nobody
@@ -127,9 +138,9 @@ impl Worker {
     }
 
     /// Computes the step that was begun at `start`, and tells its tokens.
-    fn step(&mut self, start: Time) {
+    fn step(&mut self, start: Time) -> Result<(), DeviceError> {
         let parts = self.engine.computing();
-        let (shape, next) = (self.engine.shape(), self.compute(&parts));
+        let (shape, next) = (self.engine.shape(), self.compute(&parts)?);
         let end = self.clock.now().max(start.saturating_add(plimsoll_base::Span::from_nanos(1)));
         let due = self.engine.took(end - start).expect("a step runs");
         self.engine.complete(due, &mut self.notes);
@@ -142,25 +153,26 @@ impl Worker {
             }
         }
         self.follow_notes();
+        Ok(())
     }
 
     /// The token after each part.
-    fn compute(&mut self, parts: &[Part]) -> Vec<u32> {
+    fn compute(&mut self, parts: &[Part]) -> Result<Vec<u32>, DeviceError> {
         let mut pieces = Vec::with_capacity(parts.len());
         for part in parts {
             let from = part.sequence.context as usize;
             let flight = self.flights.get_mut(&part.sequence.key).expect("who runs is in flight");
             // What a preemption threw away is computed again.
-            flight.memory.keep(from);
+            D::keep(&mut flight.memory, from);
             let tokens = flight.tokens[from..from + part.tokens as usize].to_vec();
             pieces.push(Piece { tokens, memory: std::mem::take(&mut flight.memory) });
         }
-        let next = self.model.forward(&mut pieces);
+        let next = self.model.forward(&mut pieces)?;
         for (part, piece) in parts.iter().zip(pieces) {
             let flight = self.flights.get_mut(&part.sequence.key).expect("who runs is in flight");
             flight.memory = piece.memory;
         }
-        next
+        Ok(next)
     }
 
     fn deliver(&mut self, key: u32, token: u32, at: Time) {
@@ -191,7 +203,7 @@ impl Worker {
                 }
                 Note::Preempted { key, .. } => {
                     if let Some(flight) = self.flights.get_mut(&key) {
-                        flight.memory.keep(0);
+                        D::keep(&mut flight.memory, 0);
                     }
                 }
                 Note::Started { .. }
