@@ -223,8 +223,7 @@ pub(crate) fn difference_row(one: &Difference) -> Vec<String> {
         one.measure.clone(),
         one.reference.map_or("–".to_owned(), value),
         one.difference.map_or("–".to_owned(), |_| format!("{sign}{}", one.amount())),
-        one.relative
-            .map_or("–".to_owned(), |part| format!("{:+.1} %", 100.0 * part).replace('-', "−")),
+        one.relative.map_or("–".to_owned(), words::signed),
         one.evidence.words().to_owned(),
     ]
 }

@@ -54,6 +54,20 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
+/// A difference as a part of something, `+7.6 %`, `−0.3 %`; what rounds to nothing has no sign.
+pub(crate) fn signed(part: f64) -> String {
+    match format!("{:.1}", (part * 100.0).abs()).as_str() {
+        "0.0" => "0.0 %".to_owned(),
+        percent if part < 0.0 => format!("−{percent} %"),
+        percent => format!("+{percent} %"),
+    }
+}
+
+/// `−0.3 to +7.6 %`.
+pub(crate) fn signed_between([low, high]: [f64; 2]) -> String {
+    format!("{} to {}", signed(low).trim_end_matches(" %"), signed(high))
+}
+
 /// `12.3`, `1,234`: three significant digits, thousands apart.
 pub(crate) fn number(x: f64) -> String {
     match x {
@@ -190,6 +204,10 @@ mod tests {
             (percent(0.0312), "3.1 %"),
             (percent(0.0), "0 %"),
             (percent(0.0003), "< 0.1 %"),
+            (signed(0.0764), "+7.6 %"),
+            (signed(-0.0026), "−0.3 %"),
+            (signed(-0.0004), "0.0 %"),
+            (signed_between([-0.0301, 0.0]), "−3.0 to 0.0 %"),
             (count(19_366), "19,366"),
             (count(12), "12"),
             (count(1_000_000), "1,000,000"),

@@ -181,7 +181,7 @@ fn the_pace_beside_the_runs_is_told() {
     let pace = it.settings[0].pace.as_ref().expect("it was measured");
     assert!((pace.mean.decode - 1.05).abs() < 1e-12 && pace.range == [1.0, 1.1], "{pace:?}");
     let sentence = pace.sentence();
-    assert!(sentence.contains("+5.0 % (+0.0 % to +10.0 %)"), "{sentence}");
+    assert!(sentence.contains("+5.0 % (0.0 to +10.0 %)"), "{sentence}");
     assert_eq!(it.settings[1].pace, None);
 }
 
@@ -196,7 +196,7 @@ fn a_device_that_was_faster_in_the_runs_than_beside_them_is_named() {
     let sample = SettingSample { paces, ..setting_at_pace([1.0, 1.0, 1.02, 1.3], 0.005) };
     let it = judged(&[sample]);
     assert_eq!((it.verdict, it.cause), (ValidationVerdict::Disagrees, Some(Fault::Pace)));
-    let told = it.sentences.iter().any(|text| text.contains("up to -6.0 %"));
+    let told = it.sentences.iter().any(|text| text.contains("up to −6.0 %"));
     assert!(told, "{:?}", it.sentences);
 }
 

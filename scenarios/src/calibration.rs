@@ -71,6 +71,8 @@ pub struct OverheadSpec {
     pub request: SpanValue,
     /// The same where others are computed, if enough such were seen.
     pub busy: Option<SpanValue>,
+    /// The part of that by which its first token comes later than those of others in the same step.
+    pub first_token: Option<SpanValue>,
     /// From sending it to the head of the answer.
     pub accepted: SpanValue,
     /// From sending it to the first byte of the answer's body.

@@ -268,7 +268,7 @@ fn errors(validation: &Validation) -> Chart {
             };
             let name = fitting(name, axis.0 - 20, 12);
             write(area, &name, (axis.0 - 14, y), anchored(text_style(12), HPos::Right));
-            let label = format!("{:+.1} %", point.error * 100.0);
+            let label = words::signed(point.error);
             write(area, &label, (AXIS.1 + 12, y), anchored(text_style(12), HPos::Left));
             if let Some([low, high]) = point.interval {
                 line(area, (x(low), y), (x(high), y), color.stroke_width(2));

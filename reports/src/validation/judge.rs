@@ -318,9 +318,9 @@ fn lead(it: &Validation, limit: &str) -> String {
         ValidationVerdict::ProfileOutOfRange => {
             match setting.pace.as_ref().filter(|pace| pace.is_another()) {
                 Some(pace) => format!(
-                    "{worst}, and beside the runs steps took {:+.0} % against when the device was \
+                    "{worst}, and beside the runs steps took {} against when the device was \
                      calibrated: calibrate it again.",
-                    (pace.mean.all - 1.0) * 100.0
+                    words::signed(pace.mean.all - 1.0)
                 ),
                 None => format!(
                     "{worst}, and {} of the time went into steps larger than the profile was fitted \
@@ -344,18 +344,17 @@ fn number(
     setting: &Setting,
     (class, metric, point): (&ClassAgreement, &MetricAgreement, &Point),
 ) -> String {
-    let interval = point.interval.map_or(String::new(), |[low, high]| {
-        format!(" ({:+.1} to {:+.1} %)", low * 100.0, high * 100.0)
-    });
+    let interval =
+        point.interval.map_or(String::new(), |it| format!(" ({})", words::signed_between(it)));
     format!(
-        "{} {} of {} under {}: {} simulated, {} live, {:+.1} %{interval}",
+        "{} {} of {} under {}: {} simulated, {} live, {}{interval}",
         point.at,
         metric.metric.to_uppercase(),
         class.class,
         setting.name(),
         words::secs(point.simulated),
         words::secs(point.live),
-        point.error * 100.0
+        words::signed(point.error)
     )
 }
 
@@ -366,7 +365,7 @@ fn why(it: &Validation, cause: Fault) -> String {
         Fault::StepTimes => {
             let worst = told.into_iter().max_by(|a, b| a.error.abs().total_cmp(&b.error.abs()));
             let kind = |name: &str, error: Option<f64>| {
-                error.map(|error| format!("{:+.1} % on steps that {name}", error * 100.0))
+                error.map(|error| format!("{} on steps that {name}", words::signed(error)))
             };
             worst.map_or(String::new(), |steps| {
                 let kinds = [kind("decode", steps.decode), kind("compute prompts", steps.prompt)];
@@ -392,9 +391,9 @@ fn why(it: &Validation, cause: Fault) -> String {
             let most = away.max_by(|a, b| a.abs().total_cmp(&b.abs()));
             most.map_or(String::new(), |most| {
                 format!(
-                    " Steps took up to {:+.1} % in a run against what was measured beside it: that is \
-                     the device, not the model.",
-                    most * 100.0
+                    " Steps took up to {} in a run against what was measured beside it: that is the \
+                     device, not the model.",
+                    words::signed(most)
                 )
             })
         }

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::telemetry::Telemetry;
+use crate::words;
 
 pub use judge::{DRIFT_MAX, pace, validation};
 pub use measure::{Repetition, RunSample, SettingSample};
@@ -229,16 +230,16 @@ impl Pace {
 
     /// In a sentence.
     pub fn sentence(&self) -> String {
-        let signed = |part: f64| format!("{:+.1} %", (part - 1.0) * 100.0);
-        let [least, most] = self.range.map(signed);
+        let range = words::signed_between(self.range.map(|part| part - 1.0));
         let StepPace { all, fixed, decode, prompt } = self.mean;
-        let [mean, fixed, decode, prompt] = [all, fixed, decode, prompt].map(signed);
+        let [mean, fixed, decode, prompt] =
+            [all, fixed, decode, prompt].map(|part| words::signed(part - 1.0));
         let then = match self.runs.iter().any(|run| run.simulated.is_some()) {
             true => "and its steps are simulated longer or shorter by what of that is clear",
             false => "and its steps are simulated as they were then",
         };
         format!(
-            "steps of like traffic took {mean} ({least} to {most}) beside the runs against when the \
+            "steps of like traffic took {mean} ({range}) beside the runs against when the \
              device was calibrated (what each costs {fixed}, what decoding sequences add {decode}, prompts \
              {prompt}), {then}"
         )

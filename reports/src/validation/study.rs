@@ -84,7 +84,9 @@ impl Validation {
         let furthest = (self.settings.iter().filter_map(off))
             .max_by(|(a, _), (b, _)| a.abs().total_cmp(&b.abs()));
         let (furthest, where_) = furthest
-            .map_or(("–".to_owned(), String::new()), |(error, what)| (signed(error), what));
+            .map_or(("–".to_owned(), String::new()), |(error, what)| {
+                (words::signed(error), what)
+            });
         let mut floors: Vec<f64> = judged.iter().filter_map(|point| point.floor).collect();
         floors.sort_unstable_by(f64::total_cmp);
         let floor = floors.get(floors.len() / 2);
@@ -123,7 +125,7 @@ impl Validation {
         ];
         let row = |setting: &Setting| {
             let steps = setting.steps;
-            let of = |part: Option<f64>| part.map_or("–".to_owned(), signed);
+            let of = |part: Option<f64>| part.map_or("–".to_owned(), words::signed);
             vec![
                 setting.policy.clone(),
                 format!("{:.0} %", setting.load * 100.0),
@@ -132,7 +134,7 @@ impl Validation {
                 setting.verdict.word().to_owned(),
                 setting.worst().map_or("–".to_owned(), |(class, metric, point)| {
                     let metric = metric.metric.to_uppercase();
-                    format!("{} {metric} {} {}", class.class, point.at, signed(point.error))
+                    format!("{} {metric} {} {}", class.class, point.at, words::signed(point.error))
                 }),
                 words::secs(setting.send_lag[2]),
                 of(setting.pace.as_ref().map(|pace| pace.mean.all - 1.0)),
@@ -153,7 +155,10 @@ impl Validation {
         for setting in &self.settings {
             for (class, metric, point) in setting.points().filter(|(.., it)| wanted(it)) {
                 let part = |part: fn(&super::Parts) -> f64| {
-                    point.parts.as_ref().map_or("–".to_owned(), |parts| signed(part(parts)))
+                    point
+                        .parts
+                        .as_ref()
+                        .map_or("–".to_owned(), |parts| words::signed(part(parts)))
                 };
                 rows.push(vec![
                     setting.policy.clone(),
@@ -162,10 +167,8 @@ impl Validation {
                     format!("{} {}", metric.metric.to_uppercase(), point.at),
                     words::secs(point.live),
                     words::secs(point.simulated),
-                    signed(point.error),
-                    point.interval.map_or("–".to_owned(), |[low, high]| {
-                        format!("{:+.1} to {:+.1} %", low * 100.0, high * 100.0)
-                    }),
+                    words::signed(point.error),
+                    point.interval.map_or("–".to_owned(), words::signed_between),
                     point.floor.map_or("–".to_owned(), |part| format!("{:.1} %", part * 100.0)),
                     part(|parts| parts.client),
                     part(|parts| parts.scheduler),
@@ -235,8 +238,4 @@ impl Validation {
         }
         text
     }
-}
-
-fn signed(part: f64) -> String {
-    format!("{:+.1} %", part * 100.0)
 }

@@ -220,11 +220,12 @@ pub fn fit(observations: &[Observation]) -> Result<Fit, String> {
 }
 
 /// The error on what a fit was not made of: whole cells, and single steps of traffic, of which there
-/// are as many of every size as there will be when the profile is used.
+/// are as many of every size as there will be when the profile is used. Of what a long rest costs one
+/// cell or two tell; without them no kind would know of it, so single times of those are held out too.
 fn held_out(kind: Kind, observations: &[Observation], cells: &[usize]) -> f64 {
     let mut sum = 0.0;
     for fold in 0..FOLDS {
-        let is_held = |(index, one): &(usize, &Observation)| match one.traffic {
+        let is_held = |(index, one): &(usize, &Observation)| match one.traffic || rested_long(one) {
             true => index % FOLDS == fold,
             false => cells.binary_search(&one.cell).is_ok_and(|place| place % FOLDS == fold),
         };
@@ -235,6 +236,11 @@ fn held_out(kind: Kind, observations: &[Observation], cells: &[usize]) -> f64 {
         sum += error(&solve(kind, &fitted_to), &held);
     }
     sum / FOLDS as f64
+}
+
+/// Whether it tells what a long rest costs.
+fn rested_long(one: &Observation) -> bool {
+    !one.traffic && one.sums[Feature::AfterLongIdle as usize] >= LONG_REST
 }
 
 /// The cells that there are observations of, in order.
@@ -302,9 +308,8 @@ fn weights(observations: &[Observation], usual: &[f64]) -> Vec<f64> {
 fn solve(kind: Kind, observations: &[Observation]) -> [f64; Feature::COUNT] {
     let mut terms = kind.terms();
     // What long rests cost is not guessed from short ones.
-    let long = Feature::AfterLongIdle as usize;
-    if !observations.iter().any(|one| !one.traffic && one.sums[long] >= LONG_REST) {
-        terms.retain(|term| *term != long);
+    if !observations.iter().any(rested_long) {
+        terms.retain(|term| *term != Feature::AfterLongIdle as usize);
     }
     let usual = cell_medians(observations);
     // Columns of about the same size, so that the normal equations keep their digits.
@@ -558,6 +563,15 @@ mod tests {
         }
         let fit = fit(&observed(&linear, |_| 1.0)).expect("there is enough");
         assert_eq!(fit.kind, Kind::Linear, "fewer coefficients where they do as well");
+    }
+
+    #[test]
+    fn what_one_cell_alone_tells_of_long_rests_is_no_error_of_those_who_know_of_rests() {
+        let mut all = observed(&AFFINE, |_| 1.0);
+        all.retain(|one| rested_long(one) == (one.cell == 4));
+        let fit = fit(&all).expect("there is enough");
+        assert_eq!(fit.kind, Kind::Mixed, "{:?}", fit.tried);
+        assert!(fit.held_out < 1e-3 && furthest(&fit, &AFFINE) < 1e-3, "{fit:?}");
     }
 
     #[test]

@@ -57,8 +57,8 @@ struct Delays {
     told: Vec<f64>,
     /// Of prompts alone, from sending to the first token without the steps that were told.
     request: Vec<f64>,
-    /// Of requests that came while others were computed, at the median.
-    busy: Option<f64>,
+    /// Of requests that came while others were computed: on their way, and behind their steps.
+    busy: Option<[f64; 2]>,
 }
 
 impl<'a> Measured<'a> {
@@ -459,7 +459,8 @@ impl<'a> Measured<'a> {
             first_byte.map(|(index, nanos)| nanos - predict(&self.seen[*index])).collect();
         Overheads {
             request: median(&request).max(0.0),
-            busy: self.delays.busy,
+            busy: self.delays.busy.map(|[there, behind]| there + behind),
+            first_token: self.delays.busy.map(|[_, behind]| behind),
             accepted: median(&self.delays.accepted),
             first_byte: median(&first_byte).max(0.0),
             chunk: median(&self.delays.chunk),

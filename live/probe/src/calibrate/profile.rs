@@ -31,6 +31,8 @@ pub struct Overheads {
     /// The same where others are computed, if enough such were seen: from sending it to the
     /// step that it enters, beside what is left of the step before.
     pub busy: Option<f64>,
+    /// The part of that by which its first token comes later than those of others in the same step.
+    pub first_token: Option<f64>,
     /// From sending it to the head of the answer.
     pub accepted: f64,
     /// From sending it to the first byte of the answer's body, beside the steps.
@@ -277,15 +279,17 @@ impl Profile {
             "range = {{ prefill_tokens = {prefill}, sequences = {sequences}, context_tokens = \
              {context} }}"
         )?;
-        let Overheads { request, busy, accepted, first_byte, chunk, delivery } = self.overheads;
+        let Overheads { request, busy, first_token, accepted, first_byte, chunk, delivery } =
+            self.overheads;
         let perhaps = |name: &str, nanos: Option<f64>| {
             nanos.map_or_else(String::new, |nanos| format!(", {name} = {}", span(nanos)))
         };
         writeln!(
             out,
-            "overhead = {{ request = {}{}, accepted = {}, first_byte = {}, chunk = {}{} }}",
+            "overhead = {{ request = {}{}{}, accepted = {}, first_byte = {}, chunk = {}{} }}",
             span(request),
             perhaps("busy", busy),
+            perhaps("first_token", first_token),
             span(accepted),
             span(first_byte),
             span(chunk),

@@ -258,9 +258,9 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
     all.iter().filter_map(step).collect()
 }
 
-/// What a request costs beside steps of an engine that is busy, in ns: how long before a step begins
-/// it has to be sent to be in it, and how much later than the first of the step its token comes, both
-/// at the median. `None` where too few came while others decoded.
+/// What a request costs beside steps of an engine that is busy, in ns at the median: how long before a
+/// step begins it has to be sent to be in it, and how much later than the first token of the step its
+/// own comes. `None` where too few came while others decoded.
 ///
 /// Each request tells of each step that began behind its sending whether it was in time for that;
 /// what is not known, the time that it needed, lies between (interval censoring). The distribution of
@@ -269,7 +269,7 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
 pub(super) fn request_cost(
     answers: &[Answer],
     (step_tokens_max, seats): (u32, u32),
-) -> Option<f64> {
+) -> Option<[f64; 2]> {
     let timeline = Timeline::of(answers)?;
     // What there is to compute in each step: all that was there and had no token yet.
     let mut waiting = vec![(0, 0); timeline.ends.len()];
@@ -297,7 +297,7 @@ pub(super) fn request_cost(
             behind.extend(is_in.then(|| nanos(timeline.ends[step], one.first)));
         }
     }
-    (behind.len() >= TRIES_MIN).then(|| median_needed(tries) + median(&behind))
+    (behind.len() >= TRIES_MIN).then(|| [median_needed(tries), median(&behind)])
 }
 
 /// The median of a time of which it is known whether it was at most each of these: a request may miss
@@ -449,7 +449,7 @@ mod tests {
     #[test]
     fn a_request_that_misses_a_step_needed_more_than_it_had() {
         // One decodes all the time, a step each 10 ms; others come 3 and 8 ms before a step begins,
-        // and only the latter are in time.
+        // and only the latter are in time. Their tokens come with those of the others.
         let tokens: Vec<u64> = (10..1_200).map(|step| 10 * step).collect();
         let mut answers = vec![answer(80, 10, &tokens)];
         for request in 0..50 {
@@ -457,12 +457,12 @@ mod tests {
             answers.push(answer(base + 2, 20, &[base + 20, base + 30]));
             answers.push(answer(base + 107, 20, &[base + 130, base + 140]));
         }
-        let cost = request_cost(&answers, (512, 8)).expect("there are enough");
-        assert!((3e6..=8e6).contains(&cost), "{cost}");
+        let [needed, behind] = request_cost(&answers, (512, 8)).expect("there are enough");
+        assert!((3e6..=8e6).contains(&needed), "{needed}");
+        assert_eq!(behind, 0.0);
         assert_eq!(request_cost(&answers[..20], (512, 8)), None, "too few");
         // Where there was no room for them, nothing is known of those that were late.
-        let cost = request_cost(&answers, (12, 8));
-        assert_eq!(cost, None);
+        assert_eq!(request_cost(&answers, (12, 8)), None);
     }
 
     #[test]

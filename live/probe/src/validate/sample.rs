@@ -9,7 +9,7 @@ use plimsoll_sim::engine::StepCost;
 use super::live::{LiveRequest, LiveRun};
 use super::simulated::Simulated;
 use super::steps::{Way, by_profile};
-use crate::device::Step;
+use crate::device::{Answer, Step};
 
 /// What a run is looked at with.
 #[derive(Clone, Copy)]
@@ -44,7 +44,9 @@ impl Lens {
             let step = ends.partition_point(|end| *end <= at);
             let end = if step > 0 { ends[step - 1] } else { at };
             let lag = request.lag.map_or(0.0, |lag| lag.secs_f64());
-            end.secs_f64() + self.delivery - lag
+            let is_first = request.answer.as_ref().and_then(Answer::first_token) == Some(at);
+            let first = if is_first { self.way.first } else { Span::ZERO };
+            (end + first).secs_f64() + self.delivery - lag
         }))
     }
 
@@ -82,7 +84,8 @@ impl Lens {
             let arrived = record.arrived.secs_f64();
             let there = record.dispatched.map(|sent| sent.saturating_add(self.way.there[0]));
             let back = self.way.back[usize::from(record.started > there)].secs_f64();
-            ttft.push(Timed { at: arrived, value: first.secs_f64() + back });
+            let first = (first + self.way.first).secs_f64();
+            ttft.push(Timed { at: arrived, value: first + back });
             e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + back });
             tpot.extend(record.tpot_secs().map(|value| Timed { at: arrived, value }));
         }

@@ -34,16 +34,20 @@ pub(super) struct Way {
     pub there: [Span; 2],
     /// Its tokens on their way back, as far as that is told.
     pub back: [Span; 2],
+    /// By how much more its first one comes late.
+    pub first: Span,
 }
 
 impl Way {
     /// Where the way back is known the rest is the way there. An engine that lets tokens out before its
     /// step ends has that done by then, and takes a seat's next request into its next step.
     pub fn new(overhead: &OverheadSpec) -> Way {
-        let OverheadSpec { request, busy, delivery, .. } = overhead;
-        let whole = [request.0, busy.unwrap_or(*request).0];
+        let OverheadSpec { request, busy, first_token, delivery, .. } = overhead;
+        let busy = busy.unwrap_or(*request);
+        let first = first_token.map_or(Span::ZERO, |span| span.0.min(request.0.min(busy.0)));
+        let whole = [request.0 - first, busy.0 - first];
         let back = whole.map(|whole| whole.min(delivery.map_or(Span::ZERO, |span| span.0)));
-        Way { there: [whole[0] - back[0], whole[1] - back[1]], back }
+        Way { there: [whole[0] - back[0], whole[1] - back[1]], back, first }
     }
 
     fn there(self, computes: bool) -> Span {
@@ -246,22 +250,28 @@ mod tests {
     #[test]
     fn what_is_not_known_to_be_the_way_back_is_the_way_there() {
         let micros = |micros: u64| SpanValue(Span::from_nanos(micros * 1_000));
-        let way = |request, busy: Option<u64>, delivery: Option<u64>| {
+        let way = |request, busy: Option<u64>, [first, delivery]: [Option<u64>; 2]| {
             Way::new(&OverheadSpec {
                 request: micros(request),
                 busy: busy.map(micros),
+                first_token: first.map(micros),
                 accepted: micros(0),
                 first_byte: micros(0),
                 chunk: micros(0),
                 delivery: delivery.map(micros),
             })
         };
-        let spans = |there: [u64; 2], back: [u64; 2]| {
-            let spans = |micros: [u64; 2]| micros.map(|it| Span::from_nanos(it * 1_000));
-            Way { there: spans(there), back: spans(back) }
+        let spans = |there: [u64; 2], back: [u64; 2], first: u64| Way {
+            there: there.map(|it| micros(it).0),
+            back: back.map(|it| micros(it).0),
+            first: micros(first).0,
         };
-        assert_eq!(way(369, Some(635), None), spans([369, 635], [0, 0]));
-        assert_eq!(way(416, Some(430), Some(730)), spans([0, 0], [416, 430]));
-        assert_eq!(way(300, None, Some(100)), spans([200, 200], [100, 100]));
+        assert_eq!(way(369, Some(635), [None; 2]), spans([369, 635], [0, 0], 0));
+        assert_eq!(way(416, Some(430), [None, Some(730)]), spans([0, 0], [416, 430], 0));
+        assert_eq!(way(300, None, [None, Some(100)]), spans([200, 200], [100, 100], 0));
+        // What comes late behind the step is neither on its way there nor late as all others are.
+        assert_eq!(way(300, Some(500), [Some(60), None]), spans([240, 440], [0, 0], 60));
+        assert_eq!(way(300, Some(500), [Some(60), Some(90)]), spans([150, 350], [90, 90], 60));
+        assert_eq!(way(40, Some(500), [Some(60), None]), spans([0, 460], [0, 0], 40));
     }
 }
