@@ -22,8 +22,9 @@ use crate::device::{Answer, Ask, Device, DeviceError, Heard, Prompt, Step};
 
 /// From the start to the instant that is the run's zero.
 const LEAD: Duration = Duration::from_millis(50);
-/// Before an arrival the thread no longer sleeps, because it would sleep too long.
-const AWAKE: Duration = Duration::from_micros(200);
+/// Before an arrival the thread no longer sleeps: a core that rests may wake up that late, and so may
+/// those that take the request on, which run on the same one where the client is held on one.
+const AWAKE: Duration = Duration::from_millis(2);
 /// Between two looks at whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
