@@ -38,14 +38,14 @@ const ROTARY_BASE: f32 = 10_000.0;
 const EPSILON: f32 = 1e-5;
 
 /// Matrices are inputs by outputs; the weights of a norm are those of what follows it.
-pub(super) struct Layer {
-    pub query: Array2<f32>,
-    pub key: Array2<f32>,
-    pub value: Array2<f32>,
-    pub output: Array2<f32>,
-    pub gate: Array2<f32>,
-    pub up: Array2<f32>,
-    pub down: Array2<f32>,
+pub(super) struct Layer<M = Array2<f32>> {
+    pub query: M,
+    pub key: M,
+    pub value: M,
+    pub output: M,
+    pub gate: M,
+    pub up: M,
+    pub down: M,
 }
 
 /// What computes the tokens of a step.

@@ -14,23 +14,13 @@ pub(super) struct Tensors {
     shape: Shape,
     device: Device,
     embedding: Tensor,
-    layers: Vec<Matrices>,
+    layers: Vec<Layer<Tensor>>,
     head: Tensor,
     /// The weights of norms, which those behind them contain.
     ones: Tensor,
     /// Cosines and sines of each position, one a pair of a head's numbers.
     turns: [Tensor; 2],
     epsilon: f32,
-}
-
-struct Matrices {
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    output: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
 }
 
 /// Tokens that a memory has room for at least, and by which it grows at least.
@@ -79,7 +69,7 @@ impl Tensors {
         };
         let layers = model.layers.iter().map(|layer| {
             let Layer { query, key, value, output, gate, up, down } = layer;
-            Ok(Matrices {
+            Ok(Layer {
                 query: moved(query)?,
                 key: moved(key)?,
                 value: moved(value)?,
