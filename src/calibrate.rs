@@ -106,8 +106,10 @@ pub struct Target<'a> {
 
 /// Opens a device.
 pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
-    if target.backend == "embedded" || target.backend == "embedded-cuda" {
-        return embedded(target);
+    match target.backend {
+        "embedded" => return embedded(target.model, false),
+        "embedded-cuda" => return embedded(target.model, true),
+        _ => {}
     }
     let token = target.token_env.map(|name| {
         std::env::var(name)
@@ -127,18 +129,18 @@ pub fn open(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
 }
 
 #[cfg(feature = "embedded")]
-fn embedded(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
+fn embedded(weights: Option<&str>, on_cuda: bool) -> Result<Box<dyn Device>, Failure> {
     use plimsoll_probe::device::{Embedded, EmbeddedOptions, Place};
-    let place = if target.backend == "embedded" { Place::Core } else { Place::Cuda };
-    let weights = target.model.map(Into::into);
+    let place = if on_cuda { Place::Cuda } else { Place::Core };
+    let weights = weights.map(Into::into);
     let options = EmbeddedOptions { place, weights, own_core: true, ..Default::default() };
     let device = Embedded::open(&options).map_err(failure)?;
     Ok(Box::new(device))
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded(target: &Target<'_>) -> Result<Box<dyn Device>, Failure> {
-    let feature = if target.backend == "embedded" { "embedded" } else { "cuda" };
+fn embedded(_: Option<&str>, on_cuda: bool) -> Result<Box<dyn Device>, Failure> {
+    let feature = if on_cuda { "cuda" } else { "embedded" };
     let what = format!("this build has no embedded device; build with `--features {feature}`");
     Err(Failure::Usage(what))
 }

@@ -3,8 +3,8 @@
 //! A [`Device`] takes requests and says, on its own clock, what was seen of each and when: sent,
 //! accepted, first byte, every chunk, the end, and the usage it was told. Two kinds there are:
 //! [`Remote`], any OpenAI-compatible server, and with the feature `embedded` a small transformer
-//! in this process, which with the feature `cuda` a GPU may compute. Whoever measures a device (`calibrate`) or compares it with a
-//! simulation needs nothing but the trait.
+//! in this process, which with the feature `cuda` a GPU may compute. Whoever measures a device
+//! (`calibrate`) or compares it with a simulation needs nothing but the trait.
 //!
 //! What one gives, and what it does not:
 //!

@@ -14,7 +14,6 @@ mod tensors;
 mod weights;
 mod worker;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -25,7 +24,7 @@ use plimsoll_base::{BackendSample, Span, Stream, StreamKey};
 use plimsoll_policy::Load;
 use plimsoll_sim::model::{Admission, Affine, EngineModel, StepCostSpec};
 
-use self::model::{Decoder, Model};
+use self::model::Model;
 use self::weights::Loaded;
 use self::worker::{Work, Worker};
 use super::{
@@ -172,13 +171,26 @@ impl Embedded {
             return Err(DeviceError::Compute(what.into()));
         }
         let (clock, told) = (Clock::start(), Arc::default());
+        let telling = (clock, Arc::clone(&told));
         let (inbox, works) = mpsc::channel();
-        let core = if options.own_core { core::reserve() } else { None };
-        let parts = (engine.clone(), (clock, Arc::clone(&told)), works, core);
-        let thread = match options.place {
-            Place::Core => start(model, parts),
-            Place::Cuda => start(on_cuda(&model, context_max)?, parts),
+        let work: Box<dyn FnOnce() + Send> = match options.place {
+            Place::Core => {
+                let worker = Worker::new(&engine, model, telling);
+                Box::new(move || worker.work(&works))
+            }
+            Place::Cuda => {
+                let worker = Worker::new(&engine, on_cuda(&model, context_max)?, telling);
+                Box::new(move || worker.work(&works))
+            }
         };
+        let core = if options.own_core { core::reserve() } else { None };
+        let thread = thread::Builder::new().name("embedded".into());
+        let thread = thread.spawn(move || {
+            if let Some(core) = core {
+                core::keep(core);
+            }
+            work();
+        });
         let thread = thread.map_err(|error| DeviceError::Compute(error.to_string()))?;
         Ok(Embedded {
             description: describe(options, &engine, core),
@@ -203,20 +215,6 @@ impl Embedded {
             }
         }
     }
-}
-
-/// What the thread that computes needs beside the decoder: the engine's limits, the clock and what is
-/// told, what comes, and its core if it has one.
-type Parts = (EngineModel, (Clock, Arc<Mutex<Told>>), mpsc::Receiver<Work>, Option<usize>);
-
-fn start<D: Decoder + 'static>(decoder: D, parts: Parts) -> io::Result<thread::JoinHandle<()>> {
-    let (engine, telling, works, core) = parts;
-    thread::Builder::new().name("embedded".into()).spawn(move || {
-        if let Some(core) = core {
-            core::keep(core);
-        }
-        Worker::new(&engine, decoder, telling).work(&works);
-    })
 }
 
 #[cfg(feature = "cuda")]

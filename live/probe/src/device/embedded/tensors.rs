@@ -112,12 +112,11 @@ impl Tensors {
         let list = |numbers: Vec<u32>| Tensor::new(numbers, &self.device);
         let positions = list(positions)?;
         let [cos, sin] = &self.turns;
-        let turns = [cos.index_select(&positions, 0)?, sin.index_select(&positions, 0)?];
+        let (cos, sin) = (cos.index_select(&positions, 0)?, sin.index_select(&positions, 0)?);
+        let turned = |rows: Tensor| rope_i(&rows.unsqueeze(0)?, &cos, &sin)?.squeeze(0);
         let mut stream = self.embedding.index_select(&list(tokens)?, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let input = self.normed(&stream)?;
-            let [cos, sin] = &turns;
-            let turned = |rows: Tensor| rope_i(&rows.unsqueeze(0)?, cos, sin)?.squeeze(0);
             let query = turned(self.heads(&input.matmul(&layer.query)?)?)?;
             let key = turned(self.heads(&input.matmul(&layer.key)?)?)?;
             let value = self.heads(&input.matmul(&layer.value)?)?;
