@@ -216,7 +216,9 @@ fn tell(profile: &Profile, path: &Path, remarks: &[String]) -> Result<(), Failur
     let overheads = profile.overheads;
     if profile.method != Method::Log {
         let busy = overheads.busy.map_or_else(String::new, |busy| {
-            format!(" ({:.2} ms while others are computed)", busy / 1e6)
+            let [first, .., last] = busy.needed.map(|needed| (needed + busy.behind) / 1e6);
+            let most = format!("four of five between {first:.2} and {last:.2}");
+            format!(" ({:.2} ms while others are computed, {most})", busy.whole() / 1e6)
         });
         writeln!(
             out,

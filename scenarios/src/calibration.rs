@@ -63,14 +63,25 @@ pub struct CalibrationRangeSpec {
     pub context_tokens: u64,
 }
 
+/// Parts of requests that need no more time than `needed` says, one by one.
+pub const NEEDED_AT: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
+
 /// What a request costs beside steps, at the median.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverheadSpec {
     /// From sending it to its first token, where it is alone.
     pub request: SpanValue,
-    /// The same where others are computed, if enough such were seen.
+    /// How much more that is where the engine has rested: a half of it behind 60 ms. Where the engine
+    /// tells no steps, those behind rests are as much longer.
+    pub after_idle: Option<SpanValue>,
+    /// The same, a half of it behind 4 s.
+    pub after_long_idle: Option<SpanValue>,
+    /// From sending it to its first token where others are computed, if enough such were seen.
     pub busy: Option<SpanValue>,
+    /// How long before a step of others it has to be sent to be in it: 10, 30, 50, 70 and 90 % of
+    /// requests need no longer.
+    pub needed: Option<[SpanValue; 5]>,
     /// The part of that by which its first token comes later than those of others in the same step.
     pub first_token: Option<SpanValue>,
     /// From sending it to the head of the answer.

@@ -98,7 +98,12 @@ fn faults(profile: &Profile) -> Vec<String> {
     }
     check("held-out error", 1.0 + profile.fit.held_out, 1.0, 0.05);
     check("request", 1e7 + profile.overheads.request, 1e7, 0.1);
-    check("busy", 1e7 + profile.overheads.busy.unwrap_or(f64::INFINITY), 1e7, 0.2);
+    check(
+        "busy",
+        1e7 + profile.overheads.busy.map_or(f64::INFINITY, |busy| busy.whole()),
+        1e7,
+        0.2,
+    );
     check("first byte", 1e7 + profile.overheads.first_byte, 1e7, 0.1);
     found
 }

@@ -23,10 +23,10 @@ pub trait StepTimes: Send {
     /// what the model says.
     fn span(&mut self, backend: u32, start: Time, shape: BatchShape) -> Option<Span>;
 
-    /// How long a request is on its way to the engine, which computes meanwhile or is at rest: the
+    /// How long a request is on its way to the engine, which computes or has rested for so long: the
     /// client sends it, the server reads it. A seat that became free is taken that much later.
-    fn way(&self, computes: bool) -> Span {
-        let _ = computes;
+    fn way(&mut self, rested: Option<Span>) -> Span {
+        let _ = rested;
         Span::ZERO
     }
 }
@@ -131,7 +131,11 @@ mod tests {
             assert_eq!(due, now + Span::from_nanos(micros * 1_000));
             engine.complete(due, &mut notes);
             now = due;
+            // Where one that ends leaves its seat to another, others are computed on.
+            let is_last = shapes.len() == 4;
+            assert_eq!(engine.rested(now), is_last.then_some(Span::ZERO));
         }
+        assert_eq!(engine.rested(now + Span::from_millis(3)), Some(Span::from_millis(3)));
         let wanted = [(8, 10 + 10, 0, 0), (3, 12 + 6, 1, 4), (0, 0, 2, 5 + 7), (0, 0, 1, 8)];
         assert_eq!(shapes, wanted);
         assert_eq!(now, Time::from_nanos((7 + 8 + 9 + 10) * 1_000));

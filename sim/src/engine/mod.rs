@@ -377,6 +377,12 @@ impl<B: Batch> Engine<B> {
         self.batch.len() + self.prefills.len() as u32
     }
 
+    /// For how long there has been nothing to do; `None` where there is.
+    pub fn rested(&self, now: Time) -> Option<Span> {
+        let has_nothing = self.running() == 0 && self.waiting().next().is_none();
+        has_nothing.then(|| now.saturating_since(self.rests))
+    }
+
     fn divide_shared(&mut self) {
         self.meter.divide_shared(self.batch.len(), self.batch.by_class());
     }

@@ -389,9 +389,10 @@ impl<B: Batch, O: Observer> World<B, O> {
     #[inline(always)]
     fn send(&mut self, backend: BackendId, job: Job, now: Time, agenda: &mut Agenda<Event>) {
         if B::STEPS_MAX == 1
-            && let Some(steps) = &self.steps
+            && let Some(steps) = &mut self.steps
+            && let Machine::Whole(engine) = &self.backends[backend.index()].engine
         {
-            let way = steps.way(self.backends[backend.index()].boundary.is_some());
+            let way = steps.way(engine.rested(now));
             if way > Span::ZERO {
                 self.on_way.insert(job.key, (now + way, backend, job));
                 agenda.schedule(now + way, Rank::Arrival, Event::Landing(job.key));

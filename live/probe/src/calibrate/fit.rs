@@ -10,6 +10,7 @@
 //! step takes no less time for more work): the optimum is found by active sets, as Lawson and Hanson
 //! (1974, chapter 23) do.
 
+use plimsoll_sim::engine::BatchShape;
 use plimsoll_sim::model::{Affine, Curve, StepCostSpec};
 
 use super::observation::{Feature, KNOTS, Observation, PREFILL_KNOTS, SEQUENCE_KNOTS};
@@ -236,6 +237,22 @@ fn held_out(kind: Kind, observations: &[Observation], cells: &[usize]) -> f64 {
         sum += error(&solve(kind, &fitted_to), &held);
     }
     sum / FOLDS as f64
+}
+
+/// What rests cost, for `after_idle` and `after_long_idle`, of cells that rested for so many ns and
+/// took so many ns longer.
+pub(super) fn of_rests(cells: &[(u64, f64)]) -> [f64; 2] {
+    let parts = |idle| BatchShape { idle, ..BatchShape::default() }.after_idle();
+    let knows_long = cells.iter().any(|(idle, _)| parts(*idle)[1] >= LONG_REST);
+    let row = |(idle, longer): &(u64, f64)| {
+        let [short, long] = parts(*idle);
+        ([short, if knows_long { long } else { 0.0 }], *longer)
+    };
+    let rows: Vec<_> = cells.iter().map(row).collect();
+    let least = 0.1 * cells.iter().map(|(_, longer)| *longer).fold(1.0, f64::max);
+    let weights: Vec<f64> = cells.iter().map(|(_, longer)| longer.max(least).powi(-2)).collect();
+    let found = nonnegative(&rows, &weights);
+    [0, 1].map(|term| found.get(term).copied().unwrap_or(0.0))
 }
 
 /// Whether it tells what a long rest costs.
@@ -466,7 +483,7 @@ fn cholesky(matrix: &[Vec<f64>], right: &[f64], chosen: &[usize]) -> Option<Vec<
 #[cfg(test)]
 mod tests {
     use plimsoll_base::{Stream, StreamKey};
-    use plimsoll_sim::engine::{BatchShape, Behind};
+    use plimsoll_sim::engine::Behind;
 
     use super::*;
 
@@ -572,6 +589,21 @@ mod tests {
         let fit = fit(&all).expect("there is enough");
         assert_eq!(fit.kind, Kind::Mixed, "{:?}", fit.tried);
         assert!(fit.held_out < 1e-3 && furthest(&fit, &AFFINE) < 1e-3, "{fit:?}");
+    }
+
+    #[test]
+    fn what_rests_cost_is_found_as_far_as_cells_have_rested() {
+        let cell = |millis: u64| {
+            let idle = millis * 1_000_000;
+            let [short, long] = BatchShape { idle, ..BatchShape::default() }.after_idle();
+            (idle, 1e6 * short + 8e6 * long)
+        };
+        let near = |found: f64, wanted: f64| (found / wanted - 1.0).abs() < 1e-6;
+        let [short, long] = of_rests(&[20, 60, 200, 1_000, 2_000].map(cell));
+        assert!(near(short, 1e6) && near(long, 8e6), "{short} {long}");
+        let [short, long] = of_rests(&[20, 60, 200].map(cell));
+        assert!((1e6..1.7e6).contains(&short) && long == 0.0, "not guessed: {short} {long}");
+        assert_eq!(of_rests(&[]), [0.0; 2]);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Measuring cells, and what is known of the steps in each.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plimsoll_base::Time;
 use plimsoll_sim::engine::{BatchShape, Behind};
 
+use super::fit::of_rests;
 use super::observation::{Feature, Observation, nanos};
 use super::plan::{Cell, Pace, Plan, STEPS};
-use super::profile::{Assumed, Overheads};
+use super::profile::{Assumed, Busy, Overheads};
 use super::statistics::{half_width, median, relative_spread};
 use super::traffic::{Room, alone, request_cost, traffic_steps};
 use super::{CalibrateError, ROUNDS_MIN, Settings, Watch};
@@ -57,8 +59,10 @@ struct Delays {
     told: Vec<f64>,
     /// Of prompts alone, from sending to the first token without the steps that were told.
     request: Vec<f64>,
-    /// Of requests that came while others were computed: on their way, and behind their steps.
-    busy: Option<[f64; 2]>,
+    /// The same behind rests of so many ns, by cell of the plan.
+    rested: BTreeMap<usize, Vec<(u64, f64)>>,
+    /// Of requests that came while others were computed.
+    busy: Option<Busy>,
 }
 
 impl<'a> Measured<'a> {
@@ -187,22 +191,19 @@ impl<'a> Measured<'a> {
         let steps = self.device.take_steps()?.unwrap_or_default();
         self.steps.extend(steps.iter().filter_map(|step| Observation::of_step(index, step)));
         self.note_delivery(&steps, &answers);
-        if let (Cell::Prefill { .. }, [answer]) = (cell, &answers[..]) {
-            self.note_request(&steps, answer);
+        match (cell, &answers[..]) {
+            (Cell::Prefill { .. }, [answer]) => {
+                self.delays.request.extend(around_steps(&steps, answer));
+            }
+            (Cell::Rested { .. }, [before, answer]) => {
+                let rest = answer.sent.saturating_since(before.ended).nanos();
+                if let Some(nanos) = around_steps(&steps, answer) {
+                    self.delays.rested.entry(index).or_default().push((rest, nanos));
+                }
+            }
+            (_, _) => {}
         }
         Ok(values)
-    }
-
-    /// What a request that was alone cost beside its steps until its first token, where steps are
-    /// told: what a step-time model leaves over is its error as well.
-    fn note_request(&mut self, steps: &[Step], answer: &Answer) {
-        let Some(first) = answer.first_token() else { return };
-        let before =
-            steps.iter().filter(|step| answer.sent <= step.start && step.delivered <= first);
-        let spans: Vec<f64> = before.map(|step| nanos(step.start, step.end)).collect();
-        if !spans.is_empty() {
-            self.delays.request.push(nanos(answer.sent, first) - spans.iter().sum::<f64>());
-        }
     }
 
     /// How long after the end of a step its tokens were there.
@@ -447,6 +448,18 @@ impl<'a> Measured<'a> {
         }
     }
 
+    /// How much more a request costs beside its steps behind rests, where steps are told.
+    fn after_idle(&self) -> Option<[f64; 2]> {
+        let request = median(&self.delays.request);
+        let cell = |times: &Vec<(u64, f64)>| {
+            let (rests, took): (Vec<f64>, Vec<f64>) =
+                times.iter().map(|(rest, nanos)| (*rest as f64, *nanos)).unzip();
+            (median(&rests) as u64, (median(&took) - request).max(0.0))
+        };
+        let cells: Vec<(u64, f64)> = self.delays.rested.values().map(cell).collect();
+        (!cells.is_empty()).then(|| of_rests(&cells))
+    }
+
     /// What a request costs beside steps, where steps cost what `predict` says.
     pub fn overheads(&self, predict: impl Fn(&Observation) -> f64) -> Overheads {
         let alone = |one: &&Observation| one.sums[Feature::Requests as usize] > 0.0;
@@ -459,8 +472,8 @@ impl<'a> Measured<'a> {
             first_byte.map(|(index, nanos)| nanos - predict(&self.seen[*index])).collect();
         Overheads {
             request: median(&request).max(0.0),
-            busy: self.delays.busy.map(|[there, behind]| there + behind),
-            first_token: self.delays.busy.map(|[_, behind]| behind),
+            after_idle: self.after_idle(),
+            busy: self.delays.busy,
             accepted: median(&self.delays.accepted),
             first_byte: median(&first_byte).max(0.0),
             chunk: median(&self.delays.chunk),
@@ -471,6 +484,15 @@ impl<'a> Measured<'a> {
 
 /// Times of a cell, and the answers they were read from.
 type Seen = (Vec<f64>, Vec<Answer>);
+
+/// What a request that was alone cost beside its steps until its first token, in ns, where steps are
+/// told: what a step-time model leaves over is its error as well.
+fn around_steps(steps: &[Step], answer: &Answer) -> Option<f64> {
+    let first = answer.first_token()?;
+    let before = steps.iter().filter(|step| answer.sent <= step.start && step.delivered <= first);
+    let spans: Vec<f64> = before.map(|step| nanos(step.start, step.end)).collect();
+    (!spans.is_empty()).then(|| nanos(answer.sent, first) - spans.iter().sum::<f64>())
+}
 
 /// What is `first`, and else what is `second`.
 fn or(first: Limits, second: Limits) -> Limits {

@@ -30,7 +30,7 @@ pub use log::{BadLog, LoggedRequest, from_log, parse_log, replayed};
 pub use observation::{Feature, Observation};
 pub use plan::{Cell, Plan};
 pub(crate) use profile::today;
-pub use profile::{Assumed, CellResult, Method, Overheads, Profile};
+pub use profile::{Assumed, Busy, CellResult, Method, Overheads, Profile};
 pub(crate) use statistics::median;
 pub(crate) use traffic::{Room, steps_of, traffic_steps};
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use plimsoll_scenario::calibration::NEEDED_AT;
 use plimsoll_sim::model::{Admission, Curve, EngineModel, StepCostSpec, StepNoise};
 
 use super::Noise;
@@ -28,11 +29,10 @@ pub struct Assumed {
 pub struct Overheads {
     /// From sending it to its first token, beside the steps, where it is alone.
     pub request: f64,
-    /// The same where others are computed, if enough such were seen: from sending it to the
-    /// step that it enters, beside what is left of the step before.
-    pub busy: Option<f64>,
-    /// The part of that by which its first token comes later than those of others in the same step.
-    pub first_token: Option<f64>,
+    /// How much more that is behind rests, short and long ones, where steps are told.
+    pub after_idle: Option<[f64; 2]>,
+    /// Of one that comes while others are computed, if enough such were seen.
+    pub busy: Option<Busy>,
     /// From sending it to the head of the answer.
     pub accepted: f64,
     /// From sending it to the first byte of the answer's body, beside the steps.
@@ -41,6 +41,23 @@ pub struct Overheads {
     pub chunk: f64,
     /// From the end of a step to its tokens, where the engine tells its steps.
     pub delivery: Option<f64>,
+}
+
+/// What requests cost beside steps of an engine that is busy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Busy {
+    /// How long before a step begins one has to be sent to be in it, in ns: so many parts of all need
+    /// no longer, [`NEEDED_AT`].
+    pub needed: [f64; NEEDED_AT.len()],
+    /// How much later than the first token of the step its own comes, in ns at the median.
+    pub behind: f64,
+}
+
+impl Busy {
+    /// Both together, at the median.
+    pub fn whole(&self) -> f64 {
+        self.needed[NEEDED_AT.len() / 2] + self.behind
+    }
 }
 
 /// How a cell was met.
@@ -279,22 +296,23 @@ impl Profile {
             "range = {{ prefill_tokens = {prefill}, sequences = {sequences}, context_tokens = \
              {context} }}"
         )?;
-        let Overheads { request, busy, first_token, accepted, first_byte, chunk, delivery } =
+        let Overheads { request, after_idle, busy, accepted, first_byte, chunk, delivery } =
             self.overheads;
-        let perhaps = |name: &str, nanos: Option<f64>| {
-            nanos.map_or_else(String::new, |nanos| format!(", {name} = {}", span(nanos)))
-        };
-        writeln!(
-            out,
-            "overhead = {{ request = {}{}{}, accepted = {}, first_byte = {}, chunk = {}{} }}",
-            span(request),
-            perhaps("busy", busy),
-            perhaps("first_token", first_token),
-            span(accepted),
-            span(first_byte),
-            span(chunk),
-            perhaps("delivery", delivery)
-        )?;
+        let mut parts = vec![("request", span(request))];
+        if let Some([short, long]) = after_idle {
+            parts.extend([("after_idle", span(short)), ("after_long_idle", span(long))]);
+        }
+        if let Some(busy) = busy {
+            let needed = format!("[{}]", busy.needed.map(span).join(", "));
+            parts.extend([("busy", span(busy.whole())), ("needed", needed)]);
+            parts.push(("first_token", span(busy.behind)));
+        }
+        parts.extend([("accepted", span(accepted)), ("first_byte", span(first_byte))]);
+        parts.push(("chunk", span(chunk)));
+        parts.extend(delivery.map(|delivery| ("delivery", span(delivery))));
+        let parts: Vec<String> =
+            parts.into_iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        writeln!(out, "overhead = {{ {} }}", parts.join(", "))?;
         writeln!(out, "assumed = {}", list(&self.assumed.notes))?;
         let tried = |(kind, error): &(super::Kind, f64)| {
             format!("{}: held-out error {:.1} %", kind.name(), error * 100.0)

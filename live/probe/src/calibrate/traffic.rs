@@ -6,9 +6,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use plimsoll_base::{Span, Stream, StreamKey, Time, math};
+use plimsoll_scenario::calibration::NEEDED_AT;
 use plimsoll_sim::engine::{BatchShape, Behind};
 
 use super::observation::nanos;
+use super::profile::Busy;
 use super::statistics::median;
 use super::{CalibrateError, Watch};
 use crate::device::{Answer, Ask, Device, DeviceError, Prompt, Step};
@@ -258,9 +260,8 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
     all.iter().filter_map(step).collect()
 }
 
-/// What a request costs beside steps of an engine that is busy, in ns at the median: how long before a
-/// step begins it has to be sent to be in it, and how much later than the first token of the step its
-/// own comes. `None` where too few came while others decoded.
+/// What a request costs beside steps of an engine that is busy. `None` where too few came while others
+/// decoded.
 ///
 /// Each request tells of each step that began behind its sending whether it was in time for that;
 /// what is not known, the time that it needed, lies between (interval censoring). The distribution of
@@ -269,7 +270,7 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
 pub(super) fn request_cost(
     answers: &[Answer],
     (step_tokens_max, seats): (u32, u32),
-) -> Option<[f64; 2]> {
+) -> Option<Busy> {
     let timeline = Timeline::of(answers)?;
     // What there is to compute in each step: all that was there and had no token yet.
     let mut waiting = vec![(0, 0); timeline.ends.len()];
@@ -297,12 +298,12 @@ pub(super) fn request_cost(
             behind.extend(is_in.then(|| nanos(timeline.ends[step], one.first)));
         }
     }
-    (behind.len() >= TRIES_MIN).then(|| [median_needed(tries), median(&behind)])
+    (behind.len() >= TRIES_MIN).then(|| Busy { needed: needed(tries), behind: median(&behind) })
 }
 
-/// The median of a time of which it is known whether it was at most each of these: a request may miss
+/// Quantiles of a time of which it is known whether it was at most each of these: a request may miss
 /// a step for other reasons, and a mean would be made of those.
-fn median_needed(mut tries: Vec<(f64, bool)>) -> f64 {
+fn needed(mut tries: Vec<(f64, bool)>) -> [f64; NEEDED_AT.len()] {
     tries.sort_by(|a, b| a.0.total_cmp(&b.0));
     // Blocks of (which part was in time, how many, from where), rising.
     let mut blocks: Vec<(f64, f64, f64)> = Vec::new();
@@ -314,8 +315,10 @@ fn median_needed(mut tries: Vec<(f64, bool)>) -> f64 {
         }
         blocks.push(block);
     }
-    let half = blocks.iter().find(|(part, ..)| *part >= 0.5).or(blocks.last());
-    half.map_or(0.0, |(_, _, from)| *from)
+    NEEDED_AT.map(|wanted| {
+        let enough = blocks.iter().find(|(part, ..)| *part >= wanted).or(blocks.last());
+        enough.map_or(0.0, |(_, _, from)| *from)
+    })
 }
 
 /// When steps ended: the first of the tokens that came of each. A sequence gets one token a step, so
@@ -441,8 +444,10 @@ mod tests {
                     tries.push((time, needed <= time));
                 }
             }
-            let (found, wanted) = (median_needed(tries), f64::midpoint(least, most));
-            assert!((found - wanted).abs() < 2.0, "{found} for {wanted}");
+            for (found, part) in needed(tries).into_iter().zip(NEEDED_AT) {
+                let wanted = least + part * (most - least);
+                assert!((found - wanted).abs() < 2.0, "{found} for {wanted}");
+            }
         }
     }
 
@@ -457,9 +462,9 @@ mod tests {
             answers.push(answer(base + 2, 20, &[base + 20, base + 30]));
             answers.push(answer(base + 107, 20, &[base + 130, base + 140]));
         }
-        let [needed, behind] = request_cost(&answers, (512, 8)).expect("there are enough");
-        assert!((3e6..=8e6).contains(&needed), "{needed}");
-        assert_eq!(behind, 0.0);
+        let busy = request_cost(&answers, (512, 8)).expect("there are enough");
+        assert!(busy.needed.iter().all(|needed| (3e6..=8e6).contains(needed)), "{busy:?}");
+        assert_eq!(busy.behind, 0.0);
         assert_eq!(request_cost(&answers[..20], (512, 8)), None, "too few");
         // Where there was no room for them, nothing is known of those that were late.
         assert_eq!(request_cost(&answers, (12, 8)), None);

@@ -175,7 +175,7 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
     vec![
         format!(
             "{each} with arrivals of their own, each run live {TAKES} times and simulated with the \
-             same arrivals, lengths and policy as often, {DRAWS} times where steps or paces are drawn; seed {}",
+             same arrivals, lengths and policy as often, {DRAWS} times where steps, ways or paces are drawn; seed {}",
             study.seed
         ),
         format!(
@@ -367,7 +367,7 @@ impl<'a> Bench<'a> {
     fn pacer(&self, arrivals: &[Arrival]) -> Result<Pacer<'a>, ValidateError> {
         let model = &self.study.policies[0].1.model;
         let engine = &model.pools[0].engine;
-        let (fitted, _) = Fitted::new(engine.step_cost, self.calibration);
+        let (fitted, _) = Fitted::new(engine.step_cost, self.calibration.range, self.lens.way);
         let run = simulate(model, (arrivals, (self.study.seed, 0)), Box::new(fitted))?;
         let window = self.window(arrivals);
         Ok(Pacer::new(self.device, engine, (run.at_a_time(window), window)))
@@ -469,14 +469,16 @@ impl<'a> Bench<'a> {
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
-        let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration);
-        let is_drawn = engine.step_noise.is_some() || drift(0).is_some();
+        let way = self.lens.way;
+        let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range, way);
+        let is_drawn = engine.step_noise.is_some() || drift(0).is_some() || way.is_drawn();
         let draws = if is_drawn { DRAWS } else { TAKES };
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
             let drawn_pace = |drift: Drift| drift.draw(draw / TAKES, draws / TAKES);
             let model = paced(drift(draw % TAKES).map_or([1.0; 3], drawn_pace));
-            let run = simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
+            let drawn = drawn(draw);
+            let run = simulate(&model, (&lived, drawn), fitted.drawn(drawn))?;
             let kind = (&origin(draw), "simulated");
             sample::simulated_rows(&mut self.requests, kind, (&run, names));
             Ok(run)
@@ -507,7 +509,8 @@ impl<'a> Bench<'a> {
             }
             // Tokens show fewer of the long steps than of the short ones.
             if run.tells_steps
-                && let Some(measured) = Measured::new(&run.steps, engine.step_cost, self.lens.way)
+                && let Some(measured) =
+                    Measured::new(&run.steps, engine.step_cost, (way, drawn(take)))
             {
                 let sent = as_sent(&lived, run);
                 let model = paced(drift.map_or([1.0; 3], Drift::parts));
@@ -519,8 +522,8 @@ impl<'a> Bench<'a> {
                 let own = drift.zip(within).map(|(drift, within)| drift.nearest(within));
                 let model = own.map_or(model, paced);
                 for draw in (take..draws).step_by(TAKES as usize) {
-                    let at_pace =
-                        simulate(&model, (&lived, drawn(draw)), Box::new(fitted.clone()))?;
+                    let drawn = drawn(draw);
+                    let at_pace = simulate(&model, (&lived, drawn), fitted.drawn(drawn))?;
                     compared.at_pace.push(self.lens.simulated(&at_pace));
                 }
             }

@@ -82,8 +82,7 @@ impl Lens {
             let (Some(class), Some(first)) = (record.class, record.ttft()) else { continue };
             let [ttft, _, tpot, e2e] = &mut sample.classes[class.index()];
             let arrived = record.arrived.secs_f64();
-            let there = record.dispatched.map(|sent| sent.saturating_add(self.way.there[0]));
-            let back = self.way.back[usize::from(record.started > there)].secs_f64();
+            let back = self.way.back.secs_f64();
             let first = (first + self.way.first).secs_f64();
             ttft.push(Timed { at: arrived, value: first + back });
             e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + back });

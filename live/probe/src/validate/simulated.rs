@@ -141,8 +141,8 @@ mod tests {
             fn span(&mut self, _: u32, _: Time, _: BatchShape) -> Option<Span> {
                 None
             }
-            fn way(&self, computes: bool) -> Span {
-                Span::from_millis(if computes { 3 * self.0 } else { self.0 })
+            fn way(&mut self, rested: Option<Span>) -> Span {
+                Span::from_millis(if rested.is_none() { 3 * self.0 } else { self.0 })
             }
         }
         let scenario = quick();
@@ -173,7 +173,8 @@ mod tests {
             simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(recording)).expect("it runs");
         let steps = steps.lock().expect("nobody panics while it is held").clone();
         assert!(steps.len() > 1_000);
-        let measured = Measured::new(&steps, cost, Way::default()).expect("there are steps");
+        let measured =
+            Measured::new(&steps, cost, (Way::default(), (1, 0))).expect("there are steps");
         let again =
             simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(measured)).expect("it runs");
         assert_eq!(fates(&again), fates(&first));

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use plimsoll_base::{Span, Ticks, Time};
+use plimsoll_base::{Span, Stream, StreamKey, Ticks, Time};
+use plimsoll_config::SpanValue;
 use plimsoll_report::validation::StepCheck;
-use plimsoll_scenario::calibration::{CalibrationRangeSpec, CalibrationSpec, OverheadSpec};
+use plimsoll_scenario::calibration::{CalibrationRangeSpec, NEEDED_AT, OverheadSpec};
 use plimsoll_sim::engine::{BatchShape, StepCost, StepTimes};
 use plimsoll_sim::model::StepCostSpec;
 
@@ -26,14 +27,19 @@ pub(super) fn by_profile(cost: &StepCost, shape: BatchShape) -> f64 {
     cost.series(shape).0.first as f64 / Ticks::PER_NANO as f64
 }
 
-/// What a request costs beside steps: of an engine at rest, and of one that computes. A server that
-/// computes steps and takes requests on the same cores has less time for the latter.
+/// What a request costs beside steps. A server that computes steps and takes requests on the same cores
+/// has less time for the latter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Way {
-    /// On its way to the engine.
-    pub there: [Span; 2],
+    /// On its way to an engine that has just become idle.
+    idle: Span,
+    /// How much longer behind rests, short and long ones.
+    rested: [Span; 2],
+    /// On its way to an engine that computes: so many parts of requests are there sooner,
+    /// [`NEEDED_AT`].
+    busy: [Span; NEEDED_AT.len()],
     /// Its tokens on their way back, as far as that is told.
-    pub back: [Span; 2],
+    pub back: Span,
     /// By how much more its first one comes late.
     pub first: Span,
 }
@@ -42,16 +48,65 @@ impl Way {
     /// Where the way back is known the rest is the way there. An engine that lets tokens out before its
     /// step ends has that done by then, and takes a seat's next request into its next step.
     pub fn new(overhead: &OverheadSpec) -> Way {
-        let OverheadSpec { request, busy, first_token, delivery, .. } = overhead;
-        let busy = busy.unwrap_or(*request);
-        let first = first_token.map_or(Span::ZERO, |span| span.0.min(request.0.min(busy.0)));
-        let whole = [request.0 - first, busy.0 - first];
-        let back = whole.map(|whole| whole.min(delivery.map_or(Span::ZERO, |span| span.0)));
-        Way { there: [whole[0] - back[0], whole[1] - back[1]], back, first }
+        let OverheadSpec { request, after_idle, after_long_idle, busy, needed, .. } = overhead;
+        let of = |span: Option<SpanValue>| span.map_or(Span::ZERO, |span| span.0);
+        let busy = busy.unwrap_or(*request).0;
+        let first = of(overhead.first_token).min(request.0.min(busy));
+        let [idle, usual] = [request.0 - first, busy - first];
+        let back = of(overhead.delivery).min(idle.min(usual));
+        let needed = needed.map_or([usual; NEEDED_AT.len()], |needed| needed.map(|span| span.0));
+        Way {
+            idle: idle - back,
+            rested: [of(*after_idle), of(*after_long_idle)],
+            busy: needed.map(|needed| needed.max(back) - back),
+            back,
+            first,
+        }
     }
 
-    fn there(self, computes: bool) -> Span {
-        self.there[usize::from(computes)]
+    /// Whether it differs from request to request.
+    pub fn is_drawn(&self) -> bool {
+        self.busy.iter().any(|busy| *busy != self.busy[0])
+    }
+
+    /// The way there behind such a rest.
+    fn behind(&self, rest: Span) -> Span {
+        let parts = BatchShape { idle: rest.nanos(), ..BatchShape::default() }.after_idle();
+        let longer = self.rested.iter().zip(parts).map(|(span, part)| span.nanos() as f64 * part);
+        self.idle + Span::from_nanos(longer.sum::<f64>().round() as u64)
+    }
+
+    /// The way there of a request that is faster than such a part of all, where others are computed:
+    /// in proportion between the quantiles that are known, and not beyond them.
+    fn beside(&self, part: f64) -> Span {
+        let above = NEEDED_AT.partition_point(|at| *at <= part);
+        let (Some(below), true) = (above.checked_sub(1), above < NEEDED_AT.len()) else {
+            return self.busy[above.min(NEEDED_AT.len() - 1)];
+        };
+        let share = (part - NEEDED_AT[below]) / (NEEDED_AT[above] - NEEDED_AT[below]);
+        let more = (self.busy[above] - self.busy[below]).nanos() as f64 * share;
+        self.busy[below] + Span::from_nanos(more.round() as u64)
+    }
+}
+
+/// The ways of a run's requests.
+#[derive(Clone, Debug)]
+struct Ways {
+    way: Way,
+    parts: Stream,
+}
+
+impl Ways {
+    fn new(way: Way, (seed, replication): (u64, u32)) -> Ways {
+        let key = StreamKey { seed, replication, name: "ways", entity: 0 };
+        Ways { way, parts: Stream::new(key) }
+    }
+
+    fn next(&mut self, rested: Option<Span>) -> Span {
+        match rested {
+            Some(rest) => self.way.behind(rest),
+            None => self.way.beside(self.parts.uniform()),
+        }
     }
 }
 
@@ -61,7 +116,7 @@ pub(super) struct Measured {
     /// Start, length and predicted length in ns, in order.
     steps: Vec<(Time, f64, f64)>,
     model: Model,
-    way: Way,
+    ways: Ways,
 }
 
 /// What tells a long step from a short one.
@@ -95,7 +150,11 @@ pub(super) fn nanos(step: &Step) -> f64 {
 
 impl Measured {
     /// Of steps in order of time; `None` if there are none of known shape.
-    pub fn new(steps: &[Step], profile: StepCostSpec, way: Way) -> Option<Measured> {
+    pub fn new(
+        steps: &[Step],
+        profile: StepCostSpec,
+        (way, drawn): (Way, (u64, u32)),
+    ) -> Option<Measured> {
         let observed =
             steps.iter().filter_map(|step| Some((step, Observation::of_traffic(0, step)?)));
         let (known, sample): (Vec<&Step>, Vec<Observation>) = observed.unzip();
@@ -108,7 +167,7 @@ impl Measured {
         let steps: Vec<_> = (known.iter())
             .map(|step| (step.start, nanos(step), model.predict(step.shape)))
             .collect();
-        (!steps.is_empty()).then_some(Measured { steps, model, way })
+        (!steps.is_empty()).then_some(Measured { steps, model, ways: Ways::new(way, drawn) })
     }
 }
 
@@ -129,8 +188,8 @@ impl StepTimes for Measured {
         Some(Span::from_nanos(nanos.round().max(1.0) as u64))
     }
 
-    fn way(&self, computes: bool) -> Span {
-        self.way.there(computes)
+    fn way(&mut self, rested: Option<Span>) -> Span {
+        self.ways.next(rested)
     }
 }
 
@@ -139,7 +198,7 @@ impl StepTimes for Measured {
 pub(super) struct Fitted {
     cost: StepCost,
     range: CalibrationRangeSpec,
-    way: Way,
+    ways: Ways,
     /// Time in steps, in those beyond the range, and the largest step: prompt tokens, sequences,
     /// context.
     seen: Arc<Mutex<Seen>>,
@@ -153,11 +212,19 @@ pub(super) struct Seen {
 }
 
 impl Fitted {
-    pub fn new(cost: StepCostSpec, calibration: &CalibrationSpec) -> (Fitted, Arc<Mutex<Seen>>) {
+    pub fn new(
+        cost: StepCostSpec,
+        range: CalibrationRangeSpec,
+        way: Way,
+    ) -> (Fitted, Arc<Mutex<Seen>>) {
         let seen = Arc::<Mutex<Seen>>::default();
-        let CalibrationSpec { range, overhead, .. } = calibration;
-        let (cost, way) = (StepCost::new(cost), Way::new(overhead));
-        (Fitted { cost, range: *range, way, seen: Arc::clone(&seen) }, seen)
+        let ways = Ways::new(way, (0, 0));
+        (Fitted { cost: StepCost::new(cost), range, ways, seen: Arc::clone(&seen) }, seen)
+    }
+
+    /// The same for a run that is drawn by these.
+    pub fn drawn(&self, drawn: (u64, u32)) -> Box<Fitted> {
+        Box::new(Fitted { ways: Ways::new(self.ways.way, drawn), ..self.clone() })
     }
 }
 
@@ -176,8 +243,8 @@ impl StepTimes for Fitted {
         None
     }
 
-    fn way(&self, computes: bool) -> Span {
-        self.way.there(computes)
+    fn way(&mut self, rested: Option<Span>) -> Span {
+        self.ways.next(rested)
     }
 }
 
@@ -247,31 +314,67 @@ mod tests {
 
     use super::*;
 
+    fn micros(micros: u64) -> Span {
+        Span::from_nanos(micros * 1_000)
+    }
+
+    fn overhead(request: u64, busy: Option<u64>) -> OverheadSpec {
+        let [request, none] = [request, 0].map(|it| SpanValue(micros(it)));
+        OverheadSpec {
+            request,
+            after_idle: None,
+            after_long_idle: None,
+            busy: busy.map(|busy| SpanValue(micros(busy))),
+            needed: None,
+            first_token: None,
+            accepted: none,
+            first_byte: none,
+            chunk: none,
+            delivery: None,
+        }
+    }
+
     #[test]
     fn what_is_not_known_to_be_the_way_back_is_the_way_there() {
-        let micros = |micros: u64| SpanValue(Span::from_nanos(micros * 1_000));
-        let way = |request, busy: Option<u64>, [first, delivery]: [Option<u64>; 2]| {
-            Way::new(&OverheadSpec {
-                request: micros(request),
-                busy: busy.map(micros),
-                first_token: first.map(micros),
-                accepted: micros(0),
-                first_byte: micros(0),
-                chunk: micros(0),
-                delivery: delivery.map(micros),
-            })
+        let way = |request, busy, [first, delivery]: [Option<u64>; 2]| {
+            let [first_token, delivery] = [first, delivery].map(|it| Some(SpanValue(micros(it?))));
+            Way::new(&OverheadSpec { first_token, delivery, ..overhead(request, busy) })
         };
-        let spans = |there: [u64; 2], back: [u64; 2], first: u64| Way {
-            there: there.map(|it| micros(it).0),
-            back: back.map(|it| micros(it).0),
-            first: micros(first).0,
+        let spans = |[idle, busy]: [u64; 2], back: u64, first: u64| Way {
+            idle: micros(idle),
+            busy: [micros(busy); NEEDED_AT.len()],
+            back: micros(back),
+            first: micros(first),
+            ..Way::default()
         };
-        assert_eq!(way(369, Some(635), [None; 2]), spans([369, 635], [0, 0], 0));
-        assert_eq!(way(416, Some(430), [None, Some(730)]), spans([0, 0], [416, 430], 0));
-        assert_eq!(way(300, None, [None, Some(100)]), spans([200, 200], [100, 100], 0));
+        assert_eq!(way(369, Some(635), [None; 2]), spans([369, 635], 0, 0));
+        assert_eq!(way(416, Some(430), [None, Some(730)]), spans([0, 14], 416, 0));
+        assert_eq!(way(300, None, [None, Some(100)]), spans([200, 200], 100, 0));
         // What comes late behind the step is neither on its way there nor late as all others are.
-        assert_eq!(way(300, Some(500), [Some(60), None]), spans([240, 440], [0, 0], 60));
-        assert_eq!(way(300, Some(500), [Some(60), Some(90)]), spans([150, 350], [90, 90], 60));
-        assert_eq!(way(40, Some(500), [Some(60), None]), spans([0, 460], [0, 0], 40));
+        assert_eq!(way(300, Some(500), [Some(60), None]), spans([240, 440], 0, 60));
+        assert_eq!(way(300, Some(500), [Some(60), Some(90)]), spans([150, 350], 90, 60));
+        assert_eq!(way(40, Some(500), [Some(60), None]), spans([0, 460], 0, 40));
+    }
+
+    #[test]
+    fn the_way_there_depends_on_the_rest_or_is_drawn() {
+        let span = |it: u64| Some(SpanValue(micros(it)));
+        let way = Way::new(&OverheadSpec {
+            after_idle: span(1_000),
+            after_long_idle: span(8_000),
+            needed: Some([100, 200, 300, 700, 900].map(|it| SpanValue(micros(it)))),
+            delivery: span(150),
+            ..overhead(400, Some(300))
+        });
+        assert_eq!(way.back, micros(150));
+        assert_eq!(way.behind(Span::ZERO), micros(250));
+        let halves = micros(250 + 500 + 8_000 * 60 / 4_060);
+        assert!(way.behind(Span::from_millis(60)).nanos().abs_diff(halves.nanos()) < 1_000);
+        let beside = [0.0, 0.1, 0.25, 0.3, 0.6, 0.95].map(|part| way.beside(part).nanos());
+        assert_eq!(beside, [0, 0, 37_500, 50_000, 350_000, 750_000]);
+        assert!(way.is_drawn() && !Way::new(&overhead(400, Some(300))).is_drawn());
+        let mut ways = [1, 1, 2].map(|seed| Ways::new(way, (seed, 0)));
+        let drawn = ways.each_mut().map(|ways| [(); 20].map(|()| ways.next(None)));
+        assert!(drawn[0] == drawn[1] && drawn[0] != drawn[2]);
     }
 }
