@@ -82,7 +82,10 @@ pub struct OverheadSpec {
     /// How long before a step of others it has to be sent to be in it: 10, 30, 50, 70 and 90 % of
     /// requests need no longer.
     pub needed: Option<[SpanValue; 5]>,
-    /// The part of that by which its first token comes later than those of others in the same step.
+    /// How many are in the very next step that are sent when another has just left its seat.
+    pub at_once: Option<FractionValue>,
+    /// How much later than its step ends its first token comes; where the engine tells no steps, than
+    /// those of others in that step.
     pub first_token: Option<SpanValue>,
     /// From sending it to the head of the answer.
     pub accepted: SpanValue,
@@ -90,7 +93,7 @@ pub struct OverheadSpec {
     pub first_byte: SpanValue,
     /// By how much each further token of one step comes later.
     pub chunk: SpanValue,
-    /// From the end of a step to its tokens, where the engine tells its steps.
+    /// From when a step's tokens went out to when they come, where the engine tells its steps.
     pub delivery: Option<SpanValue>,
 }
 

@@ -17,16 +17,27 @@ pub struct Part {
     pub decodes: bool,
 }
 
+/// What a request meets that is let go to an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meets {
+    /// An engine with nothing to do, for so long.
+    Rest(Span),
+    /// A step that runs.
+    Step,
+    /// An engine between two steps: somebody has just left a seat, and others are computed on.
+    Boundary,
+}
+
 /// Says how long steps take, in place of the step-time model: what a real device took, for example.
 pub trait StepTimes: Send {
     /// How long a step of a backend takes that begins at `start` and computes `shape`; `None` for
     /// what the model says.
     fn span(&mut self, backend: u32, start: Time, shape: BatchShape) -> Option<Span>;
 
-    /// How long a request is on its way to the engine, which computes or has rested for so long: the
-    /// client sends it, the server reads it. A seat that became free is taken that much later.
-    fn way(&mut self, rested: Option<Span>) -> Span {
-        let _ = rested;
+    /// How long a request is on its way to the engine that meets this: the client sends it, the server
+    /// reads it. A seat that became free is taken that much later.
+    fn way(&mut self, meets: Meets) -> Span {
+        let _ = meets;
         Span::ZERO
     }
 }
@@ -127,15 +138,18 @@ mod tests {
             }
             let shape = shape_of(&engine.computing());
             shapes.push((shape.prefill, shape.pairs, shape.sequences, shape.context));
+            assert_eq!(engine.meets(now), Meets::Step);
             let due = engine.took(Span::from_nanos(micros * 1_000)).expect("a step runs");
             assert_eq!(due, now + Span::from_nanos(micros * 1_000));
             engine.complete(due, &mut notes);
             now = due;
             // Where one that ends leaves its seat to another, others are computed on.
             let is_last = shapes.len() == 4;
-            assert_eq!(engine.rested(now), is_last.then_some(Span::ZERO));
+            let wanted = if is_last { Meets::Rest(Span::ZERO) } else { Meets::Boundary };
+            assert_eq!(engine.meets(now), wanted);
         }
-        assert_eq!(engine.rested(now + Span::from_millis(3)), Some(Span::from_millis(3)));
+        let millis = Span::from_millis(3);
+        assert_eq!(engine.meets(now + millis), Meets::Rest(millis));
         let wanted = [(8, 10 + 10, 0, 0), (3, 12 + 6, 1, 4), (0, 0, 2, 5 + 7), (0, 0, 1, 8)];
         assert_eq!(shapes, wanted);
         assert_eq!(now, Time::from_nanos((7 + 8 + 9 + 10) * 1_000));

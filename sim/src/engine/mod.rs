@@ -30,7 +30,7 @@ pub use clock::{Clock, Series};
 pub use cost::{AFTER_PREFILL_STEPS, BatchShape, Behind, StepCost};
 pub use counters::Counters;
 pub use explicit::Explicit;
-pub use measured::{Part, StepTimes};
+pub use measured::{Meets, Part, StepTimes};
 pub use meter::span as span_of;
 
 use crate::model::{Admission, EngineModel};
@@ -377,10 +377,13 @@ impl<B: Batch> Engine<B> {
         self.batch.len() + self.prefills.len() as u32
     }
 
-    /// For how long there has been nothing to do; `None` where there is.
-    pub fn rested(&self, now: Time) -> Option<Span> {
-        let has_nothing = self.running() == 0 && self.waiting().next().is_none();
-        has_nothing.then(|| now.saturating_since(self.rests))
+    /// What a request meets that is let go to it now.
+    pub fn meets(&self, now: Time) -> Meets {
+        match self.segment {
+            Some(_) => Meets::Step,
+            None if self.running() > 0 || self.waiting().next().is_some() => Meets::Boundary,
+            None => Meets::Rest(now.saturating_since(self.rests)),
+        }
     }
 
     fn divide_shared(&mut self) {

@@ -392,7 +392,7 @@ impl<B: Batch, O: Observer> World<B, O> {
             && let Some(steps) = &mut self.steps
             && let Machine::Whole(engine) = &self.backends[backend.index()].engine
         {
-            let way = steps.way(engine.rested(now));
+            let way = steps.way(engine.meets(now));
             if way > Span::ZERO {
                 self.on_way.insert(job.key, (now + way, backend, job));
                 agenda.schedule(now + way, Rank::Arrival, Event::Landing(job.key));

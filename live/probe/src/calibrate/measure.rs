@@ -226,7 +226,8 @@ impl<'a> Measured<'a> {
         let room =
             Room { seats, lanes, context_max, kv_tokens, step_tokens_max, rests: RESTS, seed };
         let (steps, answers) = traffic_steps(self.device, room, time, watch)?;
-        self.delays.busy = request_cost(&answers, (step_tokens_max, seats));
+        let told = if self.tells_steps { &steps[..] } else { &[] };
+        self.delays.busy = request_cost((&answers, told), (step_tokens_max, seats));
         let plan = self.values.len();
         let all = steps.iter().filter_map(|step| Observation::of_traffic(plan, step));
         match self.tells_steps {

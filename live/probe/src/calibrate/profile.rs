@@ -39,7 +39,7 @@ pub struct Overheads {
     pub first_byte: f64,
     /// By how much each further token of one step comes later.
     pub chunk: f64,
-    /// From the end of a step to its tokens, where the engine tells its steps.
+    /// From when a step's tokens went out to when they come, where the engine tells its steps.
     pub delivery: Option<f64>,
 }
 
@@ -49,7 +49,10 @@ pub struct Busy {
     /// How long before a step begins one has to be sent to be in it, in ns: so many parts of all need
     /// no longer, [`NEEDED_AT`].
     pub needed: [f64; NEEDED_AT.len()],
-    /// How much later than the first token of the step its own comes, in ns at the median.
+    /// Which part is in the very next step of those that are sent when another has just left its seat,
+    /// if enough were.
+    pub at_once: Option<f64>,
+    /// How much later than its step ends its first token comes, in ns at the median.
     pub behind: f64,
 }
 
@@ -305,6 +308,7 @@ impl Profile {
         if let Some(busy) = busy {
             let needed = format!("[{}]", busy.needed.map(span).join(", "));
             parts.extend([("busy", span(busy.whole())), ("needed", needed)]);
+            parts.extend(busy.at_once.map(|part| ("at_once", percent(part))));
             parts.push(("first_token", span(busy.behind)));
         }
         parts.extend([("accepted", span(accepted)), ("first_byte", span(first_byte))]);

@@ -22,6 +22,10 @@ const PROMPTS: [u32; 2] = [16, 512];
 const OUTPUTS: [u32; 2] = [16, 128];
 /// Fewer requests that came while others decoded say too little of what a request costs.
 const TRIES_MIN: usize = 40;
+/// Fewer that were sent when another had just left say too little of how soon a seat is taken again.
+const TURNOVERS_MIN: usize = 20;
+/// So much later the next one is sent at most.
+const TURNOVER: Span = Span::from_millis(1);
 /// The longest that a lane sleeps without looking whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -153,36 +157,61 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Seen {
     sent: Time,
     first: Time,
+    ended: Time,
     prompt: u64,
     /// Which steps ended with its tokens.
     steps: Vec<usize>,
 }
 
-/// What tokens show of the steps of an engine: one ends where tokens come, and each sequence gets one
-/// a step.
+/// The tokens of each answer. `None` where they cannot be told apart.
+fn tokens(answers: &[Answer]) -> Option<Vec<Vec<Time>>> {
+    let tokens = |answer: &Answer| answer.tokens().filter(|tokens| !tokens.is_empty());
+    answers.iter().map(tokens).collect()
+}
+
+/// The requests whose tokens these are, of steps whose tokens went out then.
+fn seen(answers: &[Answer], tokens: &[Vec<Time>], out: impl Iterator<Item = Time>) -> Vec<Seen> {
+    let out: Vec<Time> = out.collect();
+    let at = |time: &Time| out.partition_point(|out| out <= time).saturating_sub(1);
+    let seen = |(answer, tokens): (&Answer, &Vec<Time>)| Seen {
+        sent: answer.sent,
+        first: tokens[0],
+        ended: answer.ended,
+        prompt: answer.usage.prompt_tokens.into(),
+        steps: tokens.iter().map(at).collect(),
+    };
+    answers.iter().zip(tokens).map(seen).collect()
+}
+
+/// Steps of an engine, and which of them each request was in. Tokens show steps as well: one ends where
+/// tokens come, and each sequence gets one a step.
 struct Timeline {
     all: Vec<Seen>,
+    /// When each step begins: where tokens show them, when the one before ends.
+    starts: Vec<Time>,
     ends: Vec<Time>,
-    /// What the step computes that ends there.
+    /// What each computes.
     shapes: Vec<BatchShape>,
 }
 
 impl Timeline {
-    /// `None` where tokens cannot be told apart.
+    /// As the engine tells them. `None` where tokens cannot be told apart, or no step is told.
+    fn told(answers: &[Answer], steps: &[Step]) -> Option<Timeline> {
+        let tokens = tokens(answers)?;
+        let all = seen(answers, &tokens, steps.iter().map(|step| step.delivered));
+        (!steps.is_empty()).then(|| Timeline {
+            all,
+            starts: steps.iter().map(|step| step.start).collect(),
+            ends: steps.iter().map(|step| step.end).collect(),
+            shapes: steps.iter().map(|step| step.shape).collect(),
+        })
+    }
+
+    /// As tokens show them. `None` where those cannot be told apart.
     fn of(answers: &[Answer]) -> Option<Timeline> {
-        let tokens: Vec<Vec<Time>> = answers
-            .iter()
-            .map(|answer| answer.tokens().filter(|tokens| !tokens.is_empty()))
-            .collect::<Option<_>>()?;
+        let tokens = tokens(answers)?;
         let ends = ends(&tokens);
-        let at = |time: &Time| ends.partition_point(|end| end <= time).saturating_sub(1);
-        let seen = |(answer, tokens): (&Answer, &Vec<Time>)| Seen {
-            sent: answer.sent,
-            first: tokens[0],
-            prompt: answer.usage.prompt_tokens.into(),
-            steps: tokens.iter().map(at).collect(),
-        };
-        let all: Vec<Seen> = answers.iter().zip(&tokens).map(seen).collect();
+        let all = seen(answers, &tokens, ends.iter().copied());
         let mut shapes = vec![BatchShape::default(); ends.len()];
         for one in &all {
             let first = &mut shapes[one.steps[0]];
@@ -206,12 +235,13 @@ impl Timeline {
             }
         }
         BatchShape::follow(Behind::default(), shapes.iter_mut());
-        Some(Timeline { all, ends, shapes })
+        let starts = [Time::ZERO].into_iter().chain(ends.iter().copied());
+        Some(Timeline { all, starts: starts.take(ends.len()).collect(), ends, shapes })
     }
 
     /// The first step that begins when it is sent or later.
     fn next_of(&self, one: &Seen) -> usize {
-        self.ends.partition_point(|end| *end < one.sent) + 1
+        self.starts.partition_point(|start| *start < one.sent)
     }
 }
 
@@ -221,7 +251,7 @@ impl Timeline {
 /// `seats` sequences), and those around a sequence that misses a step.
 pub(crate) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32)) -> Vec<Step> {
     let Some(timeline) = Timeline::of(answers) else { return Vec::new() };
-    let Timeline { all, ends, shapes } = &timeline;
+    let Timeline { all, ends, shapes, .. } = &timeline;
     let mut unknown = vec![false; ends.len()];
     for one in all {
         for two in one.steps.windows(2).filter(|two| two[1] != two[0] + 1) {
@@ -249,7 +279,7 @@ pub(crate) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32))
 /// The steps of prompts that met an engine at rest and were computed alone, from sending them to their
 /// first tokens, as far as the tokens of all answers show them.
 pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
-    let Some(Timeline { all, ends, shapes }) = Timeline::of(answers) else { return Vec::new() };
+    let Some(Timeline { all, ends, shapes, .. }) = Timeline::of(answers) else { return Vec::new() };
     let step = |one: &Seen| {
         let (first, sent) = (one.steps[0], one.sent);
         let (shape, end) = (shapes[first], ends[first]);
@@ -260,18 +290,18 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
     all.iter().filter_map(step).collect()
 }
 
-/// What a request costs beside steps of an engine that is busy. `None` where too few came while others
-/// decoded.
+/// What a request costs beside steps of an engine that is busy and has told these steps, or tells none.
+/// `None` where too few came while others decoded.
 ///
-/// Each request tells of each step that began behind its sending whether it was in time for that;
-/// what is not known, the time that it needed, lies between (interval censoring). The distribution of
-/// that time is the one of greatest likelihood, an isotonic regression of being in time on the time
-/// there was (Ayer et al. 1955).
+/// Each request tells of the step that ran when it was sent, which may take in who comes late, and of
+/// each behind that whether it was in time for it; what is not known, the time that it needed, lies
+/// between (interval censoring). The distribution of that time is the one of greatest likelihood, an
+/// isotonic regression of being in time on the time there was (Ayer et al. 1955).
 pub(super) fn request_cost(
-    answers: &[Answer],
+    (answers, told): (&[Answer], &[Step]),
     (step_tokens_max, seats): (u32, u32),
 ) -> Option<Busy> {
-    let timeline = Timeline::of(answers)?;
+    let timeline = Timeline::told(answers, told).or_else(|| Timeline::of(answers))?;
     // What there is to compute in each step: all that was there and had no token yet.
     let mut waiting = vec![(0, 0); timeline.ends.len()];
     for one in &timeline.all {
@@ -291,18 +321,33 @@ pub(super) fn request_cost(
     };
     let (mut tries, mut behind) = (Vec::new(), Vec::new());
     for one in &timeline.all {
-        let steps = timeline.next_of(one)..=one.steps[0];
+        let steps = timeline.next_of(one).saturating_sub(1)..=one.steps[0];
         for step in steps.filter(|step| is_known(*step)) {
             let is_in = step == one.steps[0];
-            tries.push((nanos(one.sent, timeline.ends[step - 1]), is_in));
+            let had = timeline.starts[step].nanos() as f64 - one.sent.nanos() as f64;
+            tries.push((had, is_in));
             behind.extend(is_in.then(|| nanos(timeline.ends[step], one.first)));
         }
     }
-    (behind.len() >= TRIES_MIN).then(|| Busy { needed: needed(tries), behind: median(&behind) })
+    let mut left: Vec<(Time, usize)> =
+        timeline.all.iter().filter_map(|one| Some((one.ended, one.steps.last()? + 1))).collect();
+    left.sort_unstable();
+    // Whether it took the seat of the last that has left in the step behind that one's.
+    let taken = |one: &Seen| {
+        let (at, next) = left[..left.partition_point(|(at, _)| *at <= one.sent)].last()?;
+        let is_turnover = one.sent.saturating_since(*at) <= TURNOVER;
+        let can_be = *next < waiting.len() && one.steps[0] >= *next && is_known(*next);
+        (is_turnover && can_be).then(|| f64::from(u8::from(one.steps[0] == *next)))
+    };
+    let taken: Vec<f64> = timeline.all.iter().filter_map(taken).collect();
+    let at_once = taken.iter().sum::<f64>() / taken.len() as f64;
+    let at_once = (taken.len() >= TURNOVERS_MIN).then_some(at_once);
+    let enough = behind.len() >= TRIES_MIN;
+    enough.then(|| Busy { needed: needed(tries), at_once, behind: median(&behind) })
 }
 
-/// Quantiles of a time of which it is known whether it was at most each of these: a request may miss
-/// a step for other reasons, and a mean would be made of those.
+/// Quantiles of a time, at least 0, of which it is known whether it was at most each of these: a
+/// request may miss a step for other reasons, and a mean would be made of those.
 fn needed(mut tries: Vec<(f64, bool)>) -> [f64; NEEDED_AT.len()] {
     tries.sort_by(|a, b| a.0.total_cmp(&b.0));
     // Blocks of (which part was in time, how many, from where), rising.
@@ -317,7 +362,7 @@ fn needed(mut tries: Vec<(f64, bool)>) -> [f64; NEEDED_AT.len()] {
     }
     NEEDED_AT.map(|wanted| {
         let enough = blocks.iter().find(|(part, ..)| *part >= wanted).or(blocks.last());
-        enough.map_or(0.0, |(_, _, from)| *from)
+        enough.map_or(0.0, |(_, _, from)| from.max(0.0))
     })
 }
 
@@ -462,12 +507,40 @@ mod tests {
             answers.push(answer(base + 2, 20, &[base + 20, base + 30]));
             answers.push(answer(base + 107, 20, &[base + 130, base + 140]));
         }
-        let busy = request_cost(&answers, (512, 8)).expect("there are enough");
+        let busy = request_cost((&answers, &[]), (512, 8)).expect("there are enough");
         assert!(busy.needed.iter().all(|needed| (3e6..=8e6).contains(needed)), "{busy:?}");
         assert_eq!(busy.behind, 0.0);
-        assert_eq!(request_cost(&answers[..20], (512, 8)), None, "too few");
+        assert_eq!(request_cost((&answers[..20], &[]), (512, 8)), None, "too few");
         // Where there was no room for them, nothing is known of those that were late.
-        assert_eq!(request_cost(&answers, (12, 8)), None);
+        assert_eq!(request_cost((&answers, &[]), (12, 8)), None);
+    }
+
+    #[test]
+    fn seats_that_are_taken_again_at_once_are_counted() {
+        // Beside one that decodes, another seat changes hands; one in four misses a step.
+        let tokens: Vec<u64> = (10..1_200).map(|step| 10 * step).collect();
+        let mut answers = vec![answer(80, 10, &tokens)];
+        let mut sent = 1_000;
+        for request in 0..200 {
+            let first = sent + if request % 4 == 0 { 20 } else { 10 };
+            answers.push(answer(sent, 20, &[first, first + 10]));
+            sent = first + 10;
+        }
+        let at_once = |told: &[Step]| {
+            let busy = request_cost((&answers, told), (512, 8)).expect("there are enough");
+            busy.at_once.expect("there are enough")
+        };
+        assert!((at_once(&[]) - 0.75).abs() < 0.01, "{}", at_once(&[]));
+        // The engine tells that its tokens go out a little before its steps end.
+        let told = |number: u64| Step {
+            start: at(10 * number + 1),
+            end: at(10 * number + 11),
+            delivered: at(10 * number + 10),
+            shape: BatchShape { sequences: 1, context: 50, ..BatchShape::default() },
+        };
+        let told: Vec<Step> = (9..1_200).map(told).collect();
+        assert!((at_once(&told) - 0.75).abs() < 0.01, "{}", at_once(&told));
+        assert_eq!(request_cost((&answers[..15], &[]), (512, 8)), None, "too few");
     }
 
     #[test]

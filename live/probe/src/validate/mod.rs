@@ -208,6 +208,7 @@ struct Bench<'a> {
     study: &'a Study<'a>,
     watch: &'a dyn Watch,
     calibration: &'a CalibrationSpec,
+    way: Way,
     lens: Lens,
     cost: StepCost,
     /// What the scenario offers.
@@ -241,18 +242,18 @@ impl<'a> Bench<'a> {
             let what = "the scenario offers no request within its duration";
             return Err(ValidateError::Scenario(what.to_owned()));
         }
-        let overhead = &calibration.overhead;
+        let way = Way::new(&calibration.overhead);
         let lens = Lens {
             classes: model.policy.classes.len(),
             warm_up: Time::ZERO + model.plan.warm_up,
-            way: Way::new(overhead),
-            delivery: overhead.delivery.map_or(0.0, |span| span.0.secs_f64()),
+            first: way.first,
         };
         Ok(Bench {
             device,
             study,
             watch,
             calibration,
+            way,
             lens,
             cost: StepCost::new(model.pools[0].engine.step_cost),
             capacity: capacity(&model.pools[0].engine, &mix),
@@ -367,7 +368,7 @@ impl<'a> Bench<'a> {
     fn pacer(&self, arrivals: &[Arrival]) -> Result<Pacer<'a>, ValidateError> {
         let model = &self.study.policies[0].1.model;
         let engine = &model.pools[0].engine;
-        let (fitted, _) = Fitted::new(engine.step_cost, self.calibration.range, self.lens.way);
+        let (fitted, _) = Fitted::new(engine.step_cost, self.calibration.range, self.way);
         let run = simulate(model, (arrivals, (self.study.seed, 0)), Box::new(fitted))?;
         let window = self.window(arrivals);
         Ok(Pacer::new(self.device, engine, (run.at_a_time(window), window)))
@@ -469,7 +470,7 @@ impl<'a> Bench<'a> {
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
         let origin = |take: u32| Origin { policy: name.clone(), load, repetition, take };
-        let way = self.lens.way;
+        let way = self.way;
         let (fitted, seen) = Fitted::new(engine.step_cost, self.calibration.range, way);
         let is_drawn = engine.step_noise.is_some() || drift(0).is_some() || way.is_drawn();
         let draws = if is_drawn { DRAWS } else { TAKES };

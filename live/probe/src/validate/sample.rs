@@ -8,7 +8,7 @@ use plimsoll_sim::engine::StepCost;
 
 use super::live::{LiveRequest, LiveRun};
 use super::simulated::Simulated;
-use super::steps::{Way, by_profile};
+use super::steps::by_profile;
 use crate::device::{Answer, Step};
 
 /// What a run is looked at with.
@@ -17,10 +17,8 @@ pub(super) struct Lens {
     pub classes: usize,
     /// What arrives earlier does not count.
     pub warm_up: Time,
-    /// What a request costs beside steps.
-    pub way: Way,
-    /// The part of that which lies behind them, in seconds, as the device tells it.
-    pub delivery: f64,
+    /// How much later than its step a request's first token comes.
+    pub first: Span,
 }
 
 impl Lens {
@@ -33,20 +31,19 @@ impl Lens {
         self.seen(run, &|_, at| at.secs_f64())
     }
 
-    /// As the engine's steps show it: each token as the step before it let it out, and nothing sent
-    /// late; with what the profile says of the way back. `None` where no steps are told.
+    /// As the engine's steps show it: each token where its step ends, and nothing sent late. `None` where
+    /// no steps are told.
     pub fn engine(&self, run: &LiveRun) -> Option<RunSample> {
         if !run.tells_steps {
             return None;
         }
-        let ends: Vec<Time> = run.steps.iter().map(|step: &Step| step.delivered).collect();
         Some(self.seen(run, &|request, at| {
-            let step = ends.partition_point(|end| *end <= at);
-            let end = if step > 0 { ends[step - 1] } else { at };
+            let step = run.steps.partition_point(|step| step.delivered <= at);
+            let end = if step > 0 { run.steps[step - 1].end } else { at };
             let lag = request.lag.map_or(0.0, |lag| lag.secs_f64());
             let is_first = request.answer.as_ref().and_then(Answer::first_token) == Some(at);
-            let first = if is_first { self.way.first } else { Span::ZERO };
-            (end + first).secs_f64() + self.delivery - lag
+            let first = if is_first { self.first } else { Span::ZERO };
+            (end + first).secs_f64() - lag
         }))
     }
 
@@ -74,7 +71,7 @@ impl Lens {
         sample
     }
 
-    /// As simulated, with the way back.
+    /// As simulated.
     pub fn simulated(&self, run: &Simulated) -> RunSample {
         let mut sample = self.empty();
         let counts = |record: &&RequestRecord| record.arrived >= self.warm_up && record.finished();
@@ -82,10 +79,9 @@ impl Lens {
             let (Some(class), Some(first)) = (record.class, record.ttft()) else { continue };
             let [ttft, _, tpot, e2e] = &mut sample.classes[class.index()];
             let arrived = record.arrived.secs_f64();
-            let back = self.way.back.secs_f64();
-            let first = (first + self.way.first).secs_f64();
-            ttft.push(Timed { at: arrived, value: first + back });
-            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() + back });
+            let value = (first + self.first).secs_f64();
+            ttft.push(Timed { at: arrived, value });
+            e2e.push(Timed { at: arrived, value: record.e2e().secs_f64() });
             tpot.extend(record.tpot_secs().map(|value| Timed { at: arrived, value }));
         }
         for (class, gap) in &run.gaps {

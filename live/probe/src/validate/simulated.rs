@@ -77,7 +77,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use plimsoll_scenario::{Scenario, load};
-    use plimsoll_sim::engine::{BatchShape, StepCost};
+    use plimsoll_sim::engine::{BatchShape, Meets, StepCost};
 
     use super::super::arrivals::draw;
     use super::super::steps::{Measured, Way, by_profile};
@@ -141,8 +141,8 @@ mod tests {
             fn span(&mut self, _: u32, _: Time, _: BatchShape) -> Option<Span> {
                 None
             }
-            fn way(&mut self, rested: Option<Span>) -> Span {
-                Span::from_millis(if rested.is_none() { 3 * self.0 } else { self.0 })
+            fn way(&mut self, meets: Meets) -> Span {
+                Span::from_millis(if meets == Meets::Step { 3 * self.0 } else { self.0 })
             }
         }
         let scenario = quick();

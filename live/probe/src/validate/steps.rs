@@ -6,7 +6,7 @@ use plimsoll_base::{Span, Stream, StreamKey, Ticks, Time};
 use plimsoll_config::SpanValue;
 use plimsoll_report::validation::StepCheck;
 use plimsoll_scenario::calibration::{CalibrationRangeSpec, NEEDED_AT, OverheadSpec};
-use plimsoll_sim::engine::{BatchShape, StepCost, StepTimes};
+use plimsoll_sim::engine::{BatchShape, Meets, StepCost, StepTimes};
 use plimsoll_sim::model::StepCostSpec;
 
 use super::live::LiveRun;
@@ -29,7 +29,7 @@ pub(super) fn by_profile(cost: &StepCost, shape: BatchShape) -> f64 {
 
 /// What a request costs beside steps. A server that computes steps and takes requests on the same cores
 /// has less time for the latter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Way {
     /// On its way to an engine that has just become idle.
     idle: Span,
@@ -38,35 +38,31 @@ pub(super) struct Way {
     /// On its way to an engine that computes: so many parts of requests are there sooner,
     /// [`NEEDED_AT`].
     busy: [Span; NEEDED_AT.len()],
-    /// Its tokens on their way back, as far as that is told.
-    pub back: Span,
-    /// By how much more its first one comes late.
+    /// Which part is there at once of those that are sent when another has left its seat.
+    at_once: f64,
+    /// How much later than the step its first token comes.
     pub first: Span,
 }
 
 impl Way {
-    /// Where the way back is known the rest is the way there. An engine that lets tokens out before its
-    /// step ends has that done by then, and takes a seat's next request into its next step.
     pub fn new(overhead: &OverheadSpec) -> Way {
         let OverheadSpec { request, after_idle, after_long_idle, busy, needed, .. } = overhead;
         let of = |span: Option<SpanValue>| span.map_or(Span::ZERO, |span| span.0);
         let busy = busy.unwrap_or(*request).0;
         let first = of(overhead.first_token).min(request.0.min(busy));
-        let [idle, usual] = [request.0 - first, busy - first];
-        let back = of(overhead.delivery).min(idle.min(usual));
-        let needed = needed.map_or([usual; NEEDED_AT.len()], |needed| needed.map(|span| span.0));
+        let needed = needed.map(|needed| needed.map(|span| span.0));
         Way {
-            idle: idle - back,
+            idle: request.0 - first,
             rested: [of(*after_idle), of(*after_long_idle)],
-            busy: needed.map(|needed| needed.max(back) - back),
-            back,
+            busy: needed.unwrap_or([busy - first; NEEDED_AT.len()]),
+            at_once: overhead.at_once.map_or(0.0, |part| part.0),
             first,
         }
     }
 
     /// Whether it differs from request to request.
     pub fn is_drawn(&self) -> bool {
-        self.busy.iter().any(|busy| *busy != self.busy[0])
+        self.busy.iter().any(|busy| *busy != self.busy[0]) || self.at_once > 0.0
     }
 
     /// The way there behind such a rest.
@@ -102,10 +98,13 @@ impl Ways {
         Ways { way, parts: Stream::new(key) }
     }
 
-    fn next(&mut self, rested: Option<Span>) -> Span {
-        match rested {
-            Some(rest) => self.way.behind(rest),
-            None => self.way.beside(self.parts.uniform()),
+    fn next(&mut self, meets: Meets) -> Span {
+        match meets {
+            Meets::Rest(rest) => self.way.behind(rest),
+            Meets::Boundary if self.parts.uniform() < self.way.at_once => Span::ZERO,
+            // Who is not there at once has missed the step that begins now.
+            Meets::Boundary => self.way.beside(self.parts.uniform()).max(Span::from_nanos(1)),
+            Meets::Step => self.way.beside(self.parts.uniform()),
         }
     }
 }
@@ -188,8 +187,8 @@ impl StepTimes for Measured {
         Some(Span::from_nanos(nanos.round().max(1.0) as u64))
     }
 
-    fn way(&mut self, rested: Option<Span>) -> Span {
-        self.ways.next(rested)
+    fn way(&mut self, meets: Meets) -> Span {
+        self.ways.next(meets)
     }
 }
 
@@ -243,8 +242,8 @@ impl StepTimes for Fitted {
         None
     }
 
-    fn way(&mut self, rested: Option<Span>) -> Span {
-        self.ways.next(rested)
+    fn way(&mut self, meets: Meets) -> Span {
+        self.ways.next(meets)
     }
 }
 
@@ -310,7 +309,7 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_config::SpanValue;
+    use plimsoll_config::FractionValue;
 
     use super::*;
 
@@ -326,6 +325,7 @@ mod tests {
             after_long_idle: None,
             busy: busy.map(|busy| SpanValue(micros(busy))),
             needed: None,
+            at_once: None,
             first_token: None,
             accepted: none,
             first_byte: none,
@@ -335,25 +335,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_to_be_the_way_back_is_the_way_there() {
-        let way = |request, busy, [first, delivery]: [Option<u64>; 2]| {
-            let [first_token, delivery] = [first, delivery].map(|it| Some(SpanValue(micros(it?))));
-            Way::new(&OverheadSpec { first_token, delivery, ..overhead(request, busy) })
+    fn what_comes_late_behind_the_step_is_no_part_of_the_way_there() {
+        let way = |request, busy, first: u64| {
+            let first_token = Some(SpanValue(micros(first)));
+            let way = Way::new(&OverheadSpec { first_token, ..overhead(request, busy) });
+            [way.behind(Span::ZERO), way.beside(0.5), way.first].map(|it| it.nanos() / 1_000)
         };
-        let spans = |[idle, busy]: [u64; 2], back: u64, first: u64| Way {
-            idle: micros(idle),
-            busy: [micros(busy); NEEDED_AT.len()],
-            back: micros(back),
-            first: micros(first),
-            ..Way::default()
-        };
-        assert_eq!(way(369, Some(635), [None; 2]), spans([369, 635], 0, 0));
-        assert_eq!(way(416, Some(430), [None, Some(730)]), spans([0, 14], 416, 0));
-        assert_eq!(way(300, None, [None, Some(100)]), spans([200, 200], 100, 0));
-        // What comes late behind the step is neither on its way there nor late as all others are.
-        assert_eq!(way(300, Some(500), [Some(60), None]), spans([240, 440], 0, 60));
-        assert_eq!(way(300, Some(500), [Some(60), Some(90)]), spans([150, 350], 90, 60));
-        assert_eq!(way(40, Some(500), [Some(60), None]), spans([0, 460], 0, 40));
+        assert_eq!(way(369, Some(635), 0), [369, 635, 0]);
+        assert_eq!(way(300, None, 60), [240, 240, 60]);
+        assert_eq!(way(40, Some(500), 60), [0, 460, 40]);
     }
 
     #[test]
@@ -362,11 +352,10 @@ mod tests {
         let way = Way::new(&OverheadSpec {
             after_idle: span(1_000),
             after_long_idle: span(8_000),
-            needed: Some([100, 200, 300, 700, 900].map(|it| SpanValue(micros(it)))),
-            delivery: span(150),
-            ..overhead(400, Some(300))
+            needed: Some([0, 50, 150, 550, 750].map(|it| SpanValue(micros(it)))),
+            at_once: Some(FractionValue(0.75)),
+            ..overhead(250, Some(300))
         });
-        assert_eq!(way.back, micros(150));
         assert_eq!(way.behind(Span::ZERO), micros(250));
         let halves = micros(250 + 500 + 8_000 * 60 / 4_060);
         assert!(way.behind(Span::from_millis(60)).nanos().abs_diff(halves.nanos()) < 1_000);
@@ -374,7 +363,9 @@ mod tests {
         assert_eq!(beside, [0, 0, 37_500, 50_000, 350_000, 750_000]);
         assert!(way.is_drawn() && !Way::new(&overhead(400, Some(300))).is_drawn());
         let mut ways = [1, 1, 2].map(|seed| Ways::new(way, (seed, 0)));
-        let drawn = ways.each_mut().map(|ways| [(); 20].map(|()| ways.next(None)));
+        let drawn = ways.each_mut().map(|ways| [(); 20].map(|()| ways.next(Meets::Step)));
         assert!(drawn[0] == drawn[1] && drawn[0] != drawn[2]);
+        let at_once = (0..1_000).filter(|_| ways[0].next(Meets::Boundary) == Span::ZERO);
+        assert!((700..800).contains(&at_once.count()));
     }
 }
