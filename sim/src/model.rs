@@ -199,29 +199,36 @@ impl StepCostSpec {
         StepCostSpec::Affine { terms, prefill_curve: Curve::NONE, sequence_curve: Curve::NONE }
     }
 
-    /// The same with parts so many times as long: what each step costs, also behind prompts and rests;
-    /// what decoding sequences and their contexts add; what prompt tokens add.
+    /// The same with parts so many times as long: what each step costs, also behind prompts and rests, and
+    /// (but where it is polynomial) for the first sequence that decodes; what further ones and contexts
+    /// add; what prompt tokens add.
     #[must_use]
     pub fn at_pace(self, [fixed, decode, prompt]: [f64; 3]) -> StepCostSpec {
         let each = |pair: [f64; 2], by: f64| pair.map(|term| term * by);
         match self {
-            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => StepCostSpec::Affine {
-                terms: Affine {
-                    base: terms.base * fixed,
-                    prefill_step: terms.prefill_step * prompt,
-                    mixed_step: terms.mixed_step * prompt,
-                    prefill: terms.prefill * prompt,
-                    sequence: terms.sequence * decode,
-                    context: terms.context * decode,
-                    pair: terms.pair * prompt,
-                    after_prefill: terms.after_prefill * fixed,
-                    after_long_prefill: terms.after_long_prefill * fixed,
-                    after_idle: terms.after_idle * fixed,
-                    after_long_idle: terms.after_long_idle * fixed,
-                },
-                prefill_curve: prefill_curve.times(prompt),
-                sequence_curve: sequence_curve.times(decode),
-            },
+            StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
+                let (sequence, sequence_curve) = match fixed == decode {
+                    true => (terms.sequence * decode, sequence_curve.times(decode)),
+                    false => (0.0, sequence_curve.first_times(terms.sequence, [fixed, decode])),
+                };
+                StepCostSpec::Affine {
+                    terms: Affine {
+                        base: terms.base * fixed,
+                        prefill_step: terms.prefill_step * prompt,
+                        mixed_step: terms.mixed_step * prompt,
+                        prefill: terms.prefill * prompt,
+                        sequence,
+                        context: terms.context * decode,
+                        pair: terms.pair * prompt,
+                        after_prefill: terms.after_prefill * fixed,
+                        after_long_prefill: terms.after_long_prefill * fixed,
+                        after_idle: terms.after_idle * fixed,
+                        after_long_idle: terms.after_long_idle * fixed,
+                    },
+                    prefill_curve: prefill_curve.times(prompt),
+                    sequence_curve,
+                }
+            }
             StepCostSpec::Polynomial { base, prefill, sequence, context } => {
                 StepCostSpec::Polynomial {
                     base: base * fixed,
@@ -287,6 +294,36 @@ impl Curve {
 
     fn times(self, by: f64) -> Curve {
         Curve { nanos: self.nanos.map(|nanos| nanos * by), ..self }
+    }
+
+    /// With a line of so many ns each: what one costs so many times as long, and what further ones cost
+    /// beside it.
+    fn first_times(self, each: f64, [first, further]: [f64; 2]) -> Curve {
+        let own: Vec<(u32, f64)> = self.points().collect();
+        let between = |n: u32| {
+            let above = own.partition_point(|(tokens, _)| *tokens < n);
+            let [(from, low), (to, high)] = match (above, &own[..]) {
+                (_, []) => return 0.0,
+                (0, [to, ..]) => [(0, 0.0), *to],
+                (above, own) if above < own.len() => [own[above - 1], own[above]],
+                (_, [only]) => [(0, 0.0), *only],
+                (_, [.., from, to]) => [*from, *to],
+            };
+            low + (high - low) * f64::from(n - from) / f64::from(to - from)
+        };
+        let cost = |n: u32| between(n) + each * f64::from(n);
+        let one = cost(1);
+        // Of a line its first two points tell all.
+        let line: &[u32] = if own.len() < 2 { &[1, 2] } else { &[1] };
+        let points = own.iter().map(|(tokens, _)| tokens);
+        let mut points: Vec<u32> = line.iter().chain(points).copied().collect();
+        points.sort_unstable();
+        points.dedup();
+        // Where there is no room for it, what one costs is a part of what the first point does.
+        points.drain(..points.len().saturating_sub(Curve::POINTS_MAX));
+        let cost = |n: u32| (n, (first * one + further * (cost(n) - one)).max(0.0));
+        let points: Vec<(u32, f64)> = points.into_iter().map(cost).collect();
+        Curve::through(&points).expect("points rise, and none is negative")
     }
 }
 

@@ -194,9 +194,10 @@ pub struct Pace {
 pub struct StepPace {
     /// All of them.
     pub all: f64,
-    /// What each costs, whatever it computes; also behind prompts and rests.
+    /// What each costs, whatever it computes; also behind prompts and rests, and with one sequence that
+    /// decodes.
     pub fixed: f64,
-    /// What decoding sequences and their contexts add.
+    /// What further sequences that decode add, and contexts.
     pub decode: f64,
     /// What prompt tokens add.
     pub prompt: f64,
@@ -240,7 +241,7 @@ impl Pace {
         };
         format!(
             "steps of like traffic took {mean} ({range}) beside the runs against when the \
-             device was calibrated (what each costs {fixed}, what decoding sequences add {decode}, prompts \
+             device was calibrated (what each costs {fixed}, what further sequences add {decode}, prompts \
              {prompt}), {then}"
         )
     }

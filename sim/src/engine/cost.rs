@@ -337,6 +337,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn at_a_pace_further_sequences_are_apart_from_the_first() {
+        let curve = |points: &[(u32, f64)]| Curve::through(points).expect("it rises");
+        let steps = [(1, 2e6), (2, 3e6), (4, 3.5e6), (8, 9e6)];
+        for (sequence, sequence_curve) in [
+            (3e5, Curve::NONE),
+            (0.0, curve(&steps)),
+            (3e5, curve(&steps)),
+            (1e5, curve(&[(8, 4e6)])),
+            (0.0, curve(&[(1, 2e6)])),
+        ] {
+            let terms = Affine { base: 1e6, sequence, context: 100.0, ..Affine::default() };
+            let spec = StepCostSpec::Affine { terms, prefill_curve: Curve::NONE, sequence_curve };
+            let took = |pace: [f64; 3], sequences: u64, context: u64| {
+                let shape = BatchShape { sequences, context, ..BatchShape::default() };
+                StepCost::new(spec.at_pace(pace)).series(shape).0.first as f64
+            };
+            let usual = |sequences, context| took([1.0; 3], sequences, context);
+            for (sequences, context) in [(1, 0), (1, 500), (2, 90), (3, 90), (8, 700), (50, 900)] {
+                let one = usual(1, 0);
+                let wanted = 1.5 * one + 0.75 * (usual(sequences, context) - one);
+                let found = took([1.5, 0.75, 2.0], sequences, context);
+                assert!((found / wanted - 1.0).abs() < 1e-5, "{spec:?} {sequences} {context}");
+            }
+        }
+    }
+
     /// A request alone in an engine that is stepped one step at a time.
     fn stepped(cost: &StepCost, (prompt, output): (u64, u64), chunk_max: u64) -> u64 {
         let (mut ticks, mut computed, mut behind) = (0, 0, Behind::default());

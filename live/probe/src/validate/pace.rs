@@ -22,9 +22,9 @@ use crate::calibrate::{CalibrateError, Room, Watch, median, nonnegative, traffic
 use crate::device::{Device, Step};
 
 /// Which part of a run's time a reference takes, and its bounds.
-const PART: f64 = 0.2;
+const PART: f64 = 0.3;
 const LEAST: Duration = Duration::from_secs(1);
-const MOST: Duration = Duration::from_secs(6);
+const MOST: Duration = Duration::from_secs(10);
 /// So many times as many lanes as requests at a time, as long as there are seats: each rests in between.
 const LANES: f64 = 2.0;
 /// A device is not left at rest for longer: it is to have some steps.
@@ -97,7 +97,7 @@ impl<'a> Pacer<'a> {
     }
 }
 
-/// Each part of a step without the others: fixed, of decoding sequences, of prompts.
+/// Each part of a step without the others: fixed, of further sequences, of prompts.
 const ONE_PART: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
 
 /// How long steps take by the profile.
@@ -179,7 +179,7 @@ impl Drift {
         self.parts().map(|part| part * times)
     }
 
-    /// Of what is fixed, of decoding sequences and of prompts.
+    /// Of what is fixed, of further sequences and of prompts.
     pub fn parts(self) -> [f64; 3] {
         [self.mean.fixed, self.mean.decode, self.mean.prompt]
     }
