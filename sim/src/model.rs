@@ -199,11 +199,11 @@ impl StepCostSpec {
         StepCostSpec::Affine { terms, prefill_curve: Curve::NONE, sequence_curve: Curve::NONE }
     }
 
-    /// The same with parts so many times as long: what each step costs, also behind prompts and rests, and
-    /// (but where it is polynomial) for the first sequence that decodes; what further ones and contexts
-    /// add; what prompt tokens add.
+    /// The same with parts so many times as long: what each step costs, with (but where it is polynomial)
+    /// the first sequence that decodes; what further ones and contexts add; what prompt tokens add; what
+    /// is felt of prompts and rests behind them.
     #[must_use]
-    pub fn at_pace(self, [fixed, decode, prompt]: [f64; 3]) -> StepCostSpec {
+    pub fn at_pace(self, [fixed, decode, prompt, behind]: [f64; 4]) -> StepCostSpec {
         let each = |pair: [f64; 2], by: f64| pair.map(|term| term * by);
         match self {
             StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
@@ -220,10 +220,10 @@ impl StepCostSpec {
                         sequence,
                         context: terms.context * decode,
                         pair: terms.pair * prompt,
-                        after_prefill: terms.after_prefill * fixed,
-                        after_long_prefill: terms.after_long_prefill * fixed,
-                        after_idle: terms.after_idle * fixed,
-                        after_long_idle: terms.after_long_idle * fixed,
+                        after_prefill: terms.after_prefill * behind,
+                        after_long_prefill: terms.after_long_prefill * behind,
+                        after_idle: terms.after_idle * behind,
+                        after_long_idle: terms.after_long_idle * behind,
                     },
                     prefill_curve: prefill_curve.times(prompt),
                     sequence_curve,

@@ -115,6 +115,7 @@ pub fn pace(sample: &SettingSample) -> Option<Pace> {
             fixed: mean(&of(|pace| pace.fixed))?,
             decode: mean(&of(|pace| pace.decode))?,
             prompt: mean(&of(|pace| pace.prompt))?,
+            behind: mean(&of(|pace| pace.behind))?,
         },
         range: [
             all.iter().copied().fold(f64::INFINITY, f64::min),

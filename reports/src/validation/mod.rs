@@ -194,13 +194,14 @@ pub struct Pace {
 pub struct StepPace {
     /// All of them.
     pub all: f64,
-    /// What each costs, whatever it computes; also behind prompts and rests, and with one sequence that
-    /// decodes.
+    /// What each costs, whatever it computes, with one sequence that decodes.
     pub fixed: f64,
     /// What further sequences that decode add, and contexts.
     pub decode: f64,
     /// What prompt tokens add.
     pub prompt: f64,
+    /// What is felt of prompts and rests behind them.
+    pub behind: f64,
 }
 
 /// How many times as long as by the profile steps are simulated, as nobody knows it better.
@@ -232,9 +233,9 @@ impl Pace {
     /// In a sentence.
     pub fn sentence(&self) -> String {
         let range = words::signed_between(self.range.map(|part| part - 1.0));
-        let StepPace { all, fixed, decode, prompt } = self.mean;
-        let [mean, fixed, decode, prompt] =
-            [all, fixed, decode, prompt].map(|part| words::signed(part - 1.0));
+        let StepPace { all, fixed, decode, prompt, behind } = self.mean;
+        let [mean, fixed, decode, prompt, behind] =
+            [all, fixed, decode, prompt, behind].map(|part| words::signed(part - 1.0));
         let then = match self.runs.iter().any(|run| run.simulated.is_some()) {
             true => "and its steps are simulated longer or shorter by what of that is clear",
             false => "and its steps are simulated as they were then",
@@ -242,7 +243,7 @@ impl Pace {
         format!(
             "steps of like traffic took {mean} ({range}) beside the runs against when the \
              device was calibrated (what each costs {fixed}, what further sequences add {decode}, prompts \
-             {prompt}), {then}"
+             {prompt}, what is felt behind those and rests {behind}), {then}"
         )
     }
 }

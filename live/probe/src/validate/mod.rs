@@ -36,7 +36,7 @@ use crate::telemetry::{Absent, Gauge};
 use arrivals::{Arrival, capacity, draw};
 use gpus::Gpus;
 use live::{LiveRequest, LiveRun};
-use pace::{Drift, Pacer, drift};
+use pace::{Drift, PARTS, Pacer, drift};
 use sample::{Lens, Origin};
 use simulated::{Simulated, simulate};
 use steps::{Check, Fitted, Measured, Way};
@@ -188,7 +188,8 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
             "before each live run and behind the last the device served a little traffic like that which it \
              was calibrated with, of as many requests at a time: where its steps were clearly and by at most {:.0} % off \
              what they were then, the simulated ones are as much longer or shorter (what each costs, what \
-             further sequences add and what prompts add, each by its own part), and by most of what they \
+             further sequences add, what prompts add, and what is felt behind prompts and rests, each by its \
+             own part), and by most of what they \
              were more or less beside the run, in each simulated run by a little more or less, as that is \
              only known to some extent (`--as-calibrated` leaves all of it)",
             DRIFT_MAX * 100.0
@@ -461,7 +462,7 @@ impl<'a> Bench<'a> {
             [paces[place], paces[place + 1]]
         };
         let drift = |take: u32| drift(&measured, beside(take)).filter(|_| study.paced);
-        let paced = |pace: [f64; 3]| {
+        let paced = |pace: [f64; PARTS]| {
             let mut model = scenario.model.clone();
             model.pools[0].engine.step_cost = engine.step_cost.at_pace(pace);
             model
@@ -477,7 +478,7 @@ impl<'a> Bench<'a> {
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
             let drawn_pace = |drift: Drift| drift.draw(draw / TAKES, draws / TAKES);
-            let model = paced(drift(draw % TAKES).map_or([1.0; 3], drawn_pace));
+            let model = paced(drift(draw % TAKES).map_or([1.0; PARTS], drawn_pace));
             let drawn = drawn(draw);
             let run = simulate(&model, (&lived, drawn), fitted.drawn(drawn))?;
             let kind = (&origin(draw), "simulated");
@@ -514,7 +515,7 @@ impl<'a> Bench<'a> {
                     Measured::new(&run.steps, engine.step_cost, (way, drawn(take)))
             {
                 let sent = as_sent(&lived, run);
-                let model = paced(drift.map_or([1.0; 3], Drift::parts));
+                let model = paced(drift.map_or([1.0; PARTS], Drift::parts));
                 let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
                 let kind = (&origin, "replayed");
                 sample::simulated_rows(&mut self.requests, kind, (&replayed, names));

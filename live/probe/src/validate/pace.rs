@@ -97,21 +97,26 @@ impl<'a> Pacer<'a> {
     }
 }
 
-/// Each part of a step without the others: fixed, of further sequences, of prompts.
-const ONE_PART: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+/// Parts of a step: fixed, of further sequences, of prompts, behind those and rests.
+pub(super) const PARTS: usize = 4;
+
+/// A part without the others.
+fn one_part(part: usize) -> [f64; PARTS] {
+    std::array::from_fn(|other| f64::from(u8::from(other == part)))
+}
 
 /// How long steps take by the profile.
 pub(super) struct Usual {
-    /// What each part of it says, in the order of [`ONE_PART`].
-    parts: [StepCost; 3],
+    /// What each part of it says.
+    parts: [StepCost; PARTS],
     /// Mean ratios of steps that only decode and of those with prompts, where steps are drawn.
     means: Option<[f64; 2]>,
 }
 
 impl Usual {
     pub fn new(cost: StepCostSpec, noise: Option<&StepNoise>) -> Usual {
-        let part = |part| StepCost::new(cost.at_pace(part));
-        Usual { parts: ONE_PART.map(part), means: noise.map(StepNoise::means) }
+        let part = |part| StepCost::new(cost.at_pace(one_part(part)));
+        Usual { parts: std::array::from_fn(part), means: noise.map(StepNoise::means) }
     }
 
     /// How many times as long as by the profile steps took; `None` where there are too few.
@@ -128,12 +133,14 @@ impl Usual {
         };
         // By least squares; what these steps do not tell of a part is that it is as far off as all.
         let row = |step: &Seen| (step.parts.map(|part| part / step.usual), step.took / step.usual);
-        let like_all = ONE_PART.map(|part| (part, all));
+        let like_all = (0..PARTS).map(|part| (one_part(part), all));
         let weights = seen.iter().map(|step| step.usual * seen.len() as f64 / usual);
-        let weights: Vec<f64> = weights.chain([LIKE_ALL; 3]).collect();
-        let rows: Vec<([f64; 3], f64)> = seen.iter().map(row).chain(like_all).collect();
-        let [fixed, decode, prompt] = nonnegative(&rows, &weights)[..] else { return None };
-        Some(StepPace { all, fixed, decode, prompt })
+        let weights: Vec<f64> = weights.chain([LIKE_ALL; PARTS]).collect();
+        let rows: Vec<([f64; PARTS], f64)> = seen.iter().map(row).chain(like_all).collect();
+        let [fixed, decode, prompt, behind] = nonnegative(&rows, &weights)[..] else {
+            return None;
+        };
+        Some(StepPace { all, fixed, decode, prompt, behind })
     }
 
     fn seen(&self, step: &Step) -> Seen {
@@ -149,8 +156,8 @@ struct Seen {
     took: f64,
     /// By the profile.
     usual: f64,
-    /// What that is made of, in the order of [`ONE_PART`].
-    parts: [f64; 3],
+    /// What that is made of.
+    parts: [f64; PARTS],
 }
 
 /// How many times as long the steps of a run are, as far as it is known.
@@ -163,25 +170,24 @@ pub(super) struct Drift {
 
 impl Drift {
     /// What of a pace may be drift: no further from the mean than [`FAR`] deviations.
-    pub fn nearest(self, pace: StepPace) -> [f64; 3] {
+    pub fn nearest(self, pace: StepPace) -> [f64; PARTS] {
         let far = FAR * self.deviation;
-        let [fixed, decode, prompt] = self.parts();
-        [(pace.fixed, fixed), (pace.decode, decode), (pace.prompt, prompt)]
-            .map(|(pace, mean)| pace.clamp(mean - far, mean + far))
+        let (mean, pace) = (self.parts(), Drift { mean: pace, ..self }.parts());
+        std::array::from_fn(|part| pace[part].clamp(mean[part] - far, mean[part] + far))
     }
 
     /// Of so many equally probable parts of its distribution, which is taken to be normal, the middle
     /// of one.
-    pub fn draw(self, which: u32, of: u32) -> [f64; 3] {
+    pub fn draw(self, which: u32, of: u32) -> [f64; PARTS] {
         let score = normal_quantile((f64::from(which) + 0.5) / f64::from(of));
         let all = self.mean.all;
         let times = (all + self.deviation * score).max(1.0 - 2.0 * DRIFT_MAX) / all;
         self.parts().map(|part| part * times)
     }
 
-    /// Of what is fixed, of further sequences and of prompts.
-    pub fn parts(self) -> [f64; 3] {
-        [self.mean.fixed, self.mean.decode, self.mean.prompt]
+    /// Part by part.
+    pub fn parts(self) -> [f64; PARTS] {
+        [self.mean.fixed, self.mean.decode, self.mean.prompt, self.mean.behind]
     }
 }
 
@@ -206,6 +212,7 @@ pub(super) fn drift(measured: &[StepPace], around: [Option<StepPace>; 2]) -> Opt
         fixed: clear(|pace| pace.fixed),
         decode: clear(|pace| pace.decode),
         prompt: clear(|pace| pace.prompt),
+        behind: clear(|pace| pace.behind),
     };
     let deviation = (deviation * deviation / 2.0 * (1.0 - NEAR * NEAR)).sqrt();
     let is_drift = (mean(&all) - 1.0).abs() <= DRIFT_MAX;
@@ -237,7 +244,7 @@ mod tests {
     use super::*;
 
     fn alike(pace: f64) -> StepPace {
-        StepPace { all: pace, fixed: pace, decode: pace, prompt: pace }
+        StepPace { all: pace, fixed: pace, decode: pace, prompt: pace, behind: pace }
     }
 
     #[test]
@@ -245,7 +252,7 @@ mod tests {
         let drift = |measured: &[f64]| {
             let measured: Vec<StepPace> = measured.iter().copied().map(alike).collect();
             let drift = super::drift(&measured, [None, None])?;
-            assert_eq!(drift.parts(), [drift.mean.all; 3]);
+            assert_eq!(drift.parts(), [drift.mean.all; PARTS]);
             Some(drift.mean.all)
         };
         assert_eq!(drift(&[1.05, 1.06]), None, "too few to know");
@@ -272,7 +279,7 @@ mod tests {
     #[test]
     fn a_part_that_became_slower_is_told_from_the_others() {
         use plimsoll_base::Time;
-        use plimsoll_sim::engine::BatchShape;
+        use plimsoll_sim::engine::{BatchShape, Behind};
         use plimsoll_sim::model::Affine;
 
         let step_cost = StepCostSpec::affine(Affine {
@@ -280,15 +287,18 @@ mod tests {
             prefill: 40e3,
             sequence: 250e3,
             context: 1e3,
+            after_prefill: 2e6,
             ..Affine::default()
         });
         let usual = Usual::new(step_cost, None);
-        let slower = StepCost::new(step_cost.at_pace([1.0, 1.5, 1.125]));
+        let slower = StepCost::new(step_cost.at_pace([1.0, 1.5, 1.125, 0.75]));
         let steps: Vec<Step> = (0..2_000)
             .map(|step| {
                 let prefill = if step % 10 == 0 { 20 + step % 100 } else { 0 };
                 let (sequences, context) = (1 + step % 7, 100 + step % 900);
-                let shape = BatchShape { prefill, sequences, context, ..BatchShape::default() };
+                let behind = Behind { steps: (step % 10) as u32, cold: 0 };
+                let shape =
+                    BatchShape { prefill, sequences, context, behind, ..BatchShape::default() };
                 let end = Time::from_nanos(by_profile(&slower, shape) as u64);
                 Step { start: Time::ZERO, end, delivered: end, shape }
             })
@@ -296,20 +306,21 @@ mod tests {
         let pace = usual.of(steps.iter()).expect("there are enough");
         let near = |found: f64, wanted: f64| (found / wanted - 1.0).abs() < 0.04;
         assert!(near(pace.fixed, 1.0) && near(pace.decode, 1.5), "{pace:?}");
-        assert!(near(pace.prompt, 1.125) && (1.1..1.2).contains(&pace.all), "{pace:?}");
+        assert!(near(pace.prompt, 1.125) && (1.05..1.15).contains(&pace.all), "{pace:?}");
+        assert!((0.72..0.82).contains(&pace.behind), "{pace:?}");
         assert_eq!(usual.of(steps[..STEPS_MIN - 1].iter()), None);
     }
 
     #[test]
     fn draws_of_a_drift_are_of_its_distribution() {
-        let mean = StepPace { all: 1.02, fixed: 1.0, decode: 1.25, prompt: 0.96875 };
+        let mean = StepPace { all: 1.02, fixed: 1.0, decode: 1.25, prompt: 0.96875, behind: 1.125 };
         let drift = Drift { mean, deviation: 0.03 };
         let draws: Vec<f64> = (0..64).map(|which| drift.draw(which, 64)[1] / 1.25 * 1.02).collect();
         let mean = super::mean(&draws);
         let variance = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / 64.0;
         assert!((mean - 1.02).abs() < 1e-9 && (variance.sqrt() / 0.03 - 1.0).abs() < 0.03);
         let steady = Drift { deviation: 0.0, ..drift };
-        assert_eq!(steady.draw(3, 4), [1.0, 1.25, 0.96875]);
-        assert_eq!(drift.nearest(alike(1.0)), [1.0, 1.19, 1.0]);
+        assert_eq!(steady.draw(3, 4), [1.0, 1.25, 0.96875, 1.125]);
+        assert_eq!(drift.nearest(alike(1.0)), [1.0, 1.19, 1.0, 1.065]);
     }
 }
