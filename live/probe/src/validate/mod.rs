@@ -26,6 +26,7 @@ use plimsoll_report::validation::{
 };
 use plimsoll_scenario::Scenario;
 use plimsoll_scenario::calibration::CalibrationSpec;
+use plimsoll_sim::Model;
 use plimsoll_sim::engine::StepCost;
 use plimsoll_sim::model::EngineModel;
 use thiserror::Error;
@@ -45,6 +46,8 @@ use steps::{Check, Fitted, Measured, Way};
 const TAKES: u32 = 2;
 /// How often the device's pace is measured before a load is offered.
 const LOOKS: u32 = 3;
+/// As many requests as the scenario offers, on a device as fast as it was.
+const AS_CALIBRATED: (f64, [f64; PARTS]) = (1.0, [1.0; PARTS]);
 /// How often it is simulated where steps or the device's pace are drawn.
 const DRAWS: u32 = 8;
 
@@ -282,8 +285,8 @@ impl<'a> Bench<'a> {
         };
         for (load, is_stated) in loads {
             let whole = self.settings.len();
-            let pace = if is_stated { self.pace_of(load, offered) } else { Ok(1.0) };
-            if let Err(error) = pace.and_then(|pace| self.load(load, pace)) {
+            let looked = if is_stated { self.look(load, offered) } else { Ok(AS_CALIBRATED) };
+            if let Err(error) = looked.and_then(|looked| self.load(load, looked)) {
                 if whole == 0 {
                     return Err(error);
                 }
@@ -309,21 +312,24 @@ impl<'a> Bench<'a> {
         arrivals.len() as f64 / self.window(arrivals).secs_f64()
     }
 
-    /// How many times as fast requests have to come to be such a part of what the device can do now.
-    fn pace_of(&mut self, load: f64, offered: f64) -> Result<f64, ValidateError> {
+    /// How many times as fast requests have to come to be such a part of what the device can do now, and
+    /// the pace of that.
+    fn look(&mut self, load: f64, offered: f64) -> Result<(f64, [f64; PARTS]), ValidateError> {
         let scenario = &self.study.policies[0].1;
         let calibrated = load * self.capacity / offered;
         if !self.study.paced {
-            return Ok(calibrated);
+            return Ok((calibrated, AS_CALIBRATED.1));
         }
         let arrivals = draw(scenario, (self.study.seed, 0), calibrated)?;
         let engine = &scenario.model.pools[0].engine;
-        let pacer = self.pacer(&arrivals)?;
+        let pacer = self.pacer(&arrivals, AS_CALIBRATED.1)?;
         let mut measured = Vec::new();
         for _ in 0..LOOKS {
             measured.extend(pacer.measure(self.watch)?);
         }
-        let Some(drift) = drift(&measured, [None; 2]) else { return Ok(calibrated) };
+        let Some(drift) = drift(&measured, [None; 2]) else {
+            return Ok((calibrated, AS_CALIBRATED.1));
+        };
         let step_cost = engine.step_cost.at_pace(drift.parts());
         let capacity = capacity(&EngineModel { step_cost, ..engine.clone() }, &self.mix);
         self.notes.push(format!(
@@ -331,12 +337,12 @@ impl<'a> Bench<'a> {
              these runs",
             load * 100.0
         ));
-        Ok(load * capacity / offered)
+        Ok((load * capacity / offered, drift.parts()))
     }
 
     /// Every policy at a load. They take turns, there and back, so that what the device does over time
     /// befalls all alike.
-    fn load(&mut self, load: f64, pace: f64) -> Result<(), ValidateError> {
+    fn load(&mut self, load: f64, (pace, parts): (f64, [f64; PARTS])) -> Result<(), ValidateError> {
         let from = self.settings.len();
         for repetition in 0..self.study.repetitions {
             let first = &self.study.policies[0].1;
@@ -347,7 +353,7 @@ impl<'a> Bench<'a> {
             }
             let mut runs: Vec<Vec<LiveRun>> =
                 self.study.policies.iter().map(|_| Vec::new()).collect();
-            let pacer = self.pacer(&arrivals)?;
+            let pacer = self.pacer(&arrivals, parts)?;
             let mut paces = Vec::new();
             for take in 0..TAKES {
                 for turn in 0..runs.len() {
@@ -365,12 +371,14 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Measures the pace beside runs with these arrivals.
-    fn pacer(&self, arrivals: &[Arrival]) -> Result<Pacer<'a>, ValidateError> {
-        let model = &self.study.policies[0].1.model;
-        let engine = &model.pools[0].engine;
+    /// Measures the pace beside runs with these arrivals, of as many requests at a time as they have on
+    /// a device of such a pace.
+    fn pacer(&self, arrivals: &[Arrival], parts: [f64; PARTS]) -> Result<Pacer<'a>, ValidateError> {
+        let scenario = &self.study.policies[0].1;
+        let engine = &scenario.model.pools[0].engine;
         let (fitted, _) = Fitted::new(engine.step_cost, self.calibration.range, self.way);
-        let run = simulate(model, (arrivals, (self.study.seed, 0)), Box::new(fitted))?;
+        let model = paced(scenario, parts);
+        let run = simulate(&model, (arrivals, (self.study.seed, 0)), Box::new(fitted))?;
         let window = self.window(arrivals);
         Ok(Pacer::new(self.device, engine, (run.at_a_time(window), window)))
     }
@@ -462,11 +470,7 @@ impl<'a> Bench<'a> {
             [paces[place], paces[place + 1]]
         };
         let drift = |take: u32| drift(&measured, beside(take)).filter(|_| study.paced);
-        let paced = |pace: [f64; PARTS]| {
-            let mut model = scenario.model.clone();
-            model.pools[0].engine.step_cost = engine.step_cost.at_pace(pace);
-            model
-        };
+        let paced = |parts: [f64; PARTS]| paced(scenario, parts);
         let names = &scenario.model.names;
         let lived = self.as_lived(name, arrivals, &runs[0]);
         let load = self.settings[at].load;
@@ -642,6 +646,14 @@ impl<'a> Bench<'a> {
         }
         self.notes.dedup();
     }
+}
+
+/// What is simulated of a scenario on a device of such a pace.
+fn paced(scenario: &Scenario, parts: [f64; PARTS]) -> Model {
+    let mut model = scenario.model.clone();
+    let cost = &mut model.pools[0].engine.step_cost;
+    *cost = cost.at_pace(parts);
+    model
 }
 
 /// Whose turn it is of so many, and when it is somebody's turn: in every other take they are taken from
