@@ -299,30 +299,19 @@ impl Curve {
     /// With a line of so many ns each: what one costs so many times as long, and what further ones cost
     /// beside it.
     fn first_times(self, each: f64, [first, further]: [f64; 2]) -> Curve {
-        let own: Vec<(u32, f64)> = self.points().collect();
-        let between = |n: u32| {
-            let above = own.partition_point(|(tokens, _)| *tokens < n);
-            let [(from, low), (to, high)] = match (above, &own[..]) {
-                (_, []) => return 0.0,
-                (0, [to, ..]) => [(0, 0.0), *to],
-                (above, own) if above < own.len() => [own[above - 1], own[above]],
-                (_, [only]) => [(0, 0.0), *only],
-                (_, [.., from, to]) => [*from, *to],
-            };
-            low + (high - low) * f64::from(n - from) / f64::from(to - from)
-        };
-        let cost = |n: u32| between(n) + each * f64::from(n);
-        let one = cost(1);
-        // Of a line its first two points tell all.
-        let line: &[u32] = if own.len() < 2 { &[1, 2] } else { &[1] };
-        let points = own.iter().map(|(tokens, _)| tokens);
-        let mut points: Vec<u32> = line.iter().chain(points).copied().collect();
-        points.sort_unstable();
-        points.dedup();
-        // Where there is no room for it, what one costs is a part of what the first point does.
-        points.drain(..points.len().saturating_sub(Curve::POINTS_MAX));
-        let cost = |n: u32| (n, (first * one + further * (cost(n) - one)).max(0.0));
-        let points: Vec<(u32, f64)> = points.into_iter().map(cost).collect();
+        let mut points: Vec<(u32, f64)> = self.points().collect();
+        let one = points.first().map_or(0.0, |(tokens, nanos)| nanos / f64::from(*tokens));
+        if points.len() < 2 {
+            points = vec![(1, one), (2, 2.0 * one)];
+        } else if points[0].0 > 1 && points.len() < Curve::POINTS_MAX {
+            // Where there is no room for it, what one costs is a part of what the first point does.
+            points.insert(0, (1, one));
+        }
+        let one = one + each;
+        for (tokens, nanos) in &mut points {
+            let cost = *nanos + each * f64::from(*tokens);
+            *nanos = (first * one + further * (cost - one)).max(0.0);
+        }
         Curve::through(&points).expect("points rise, and none is negative")
     }
 }

@@ -97,8 +97,13 @@ impl BatchShape {
 
     /// The parts of `after_idle` and of `after_long_idle` that this step feels.
     pub fn after_idle(&self) -> [f64; 2] {
-        IDLE_HALVES.map(|half| self.idle as f64 / (self.idle + half) as f64)
+        after_rest(self.idle)
     }
+}
+
+/// The parts of `after_idle` and of `after_long_idle` that are felt behind a rest of so many ns.
+pub fn after_rest(nanos: u64) -> [f64; 2] {
+    IDLE_HALVES.map(|half| nanos as f64 / (nanos + half) as f64)
 }
 
 /// A step-time model with quantised coefficients. See [`StepCostSpec`] for the formulas.

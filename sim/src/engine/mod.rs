@@ -27,7 +27,7 @@ use plimsoll_base::{BackendSample, ClassId, Span, Stage, StreamKey, Ticks, Time}
 
 pub use batch::{Batch, Departed, Sequence};
 pub use clock::{Clock, Series};
-pub use cost::{AFTER_PREFILL_STEPS, BatchShape, Behind, StepCost};
+pub use cost::{AFTER_PREFILL_STEPS, BatchShape, Behind, StepCost, after_rest};
 pub use counters::Counters;
 pub use explicit::Explicit;
 pub use measured::{Meets, Part, StepTimes};

@@ -10,7 +10,7 @@
 //! step takes no less time for more work): the optimum is found by active sets, as Lawson and Hanson
 //! (1974, chapter 23) do.
 
-use plimsoll_sim::engine::BatchShape;
+use plimsoll_sim::engine::after_rest;
 use plimsoll_sim::model::{Affine, Curve, StepCostSpec};
 
 use super::observation::{Feature, KNOTS, Observation, PREFILL_KNOTS, SEQUENCE_KNOTS};
@@ -242,10 +242,9 @@ fn held_out(kind: Kind, observations: &[Observation], cells: &[usize]) -> f64 {
 /// What rests cost, for `after_idle` and `after_long_idle`, of cells that rested for so many ns and
 /// took so many ns longer.
 pub(super) fn of_rests(cells: &[(u64, f64)]) -> [f64; 2] {
-    let parts = |idle| BatchShape { idle, ..BatchShape::default() }.after_idle();
-    let knows_long = cells.iter().any(|(idle, _)| parts(*idle)[1] >= LONG_REST);
-    let row = |(idle, longer): &(u64, f64)| {
-        let [short, long] = parts(*idle);
+    let knows_long = cells.iter().any(|(rest, _)| after_rest(*rest)[1] >= LONG_REST);
+    let row = |(rest, longer): &(u64, f64)| {
+        let [short, long] = after_rest(*rest);
         ([short, if knows_long { long } else { 0.0 }], *longer)
     };
     let rows: Vec<_> = cells.iter().map(row).collect();
@@ -483,7 +482,7 @@ fn cholesky(matrix: &[Vec<f64>], right: &[f64], chosen: &[usize]) -> Option<Vec<
 #[cfg(test)]
 mod tests {
     use plimsoll_base::{Stream, StreamKey};
-    use plimsoll_sim::engine::Behind;
+    use plimsoll_sim::engine::{BatchShape, Behind};
 
     use super::*;
 

@@ -329,21 +329,25 @@ pub(super) fn request_cost(
             behind.extend(is_in.then(|| nanos(timeline.ends[step], one.first)));
         }
     }
+    let at_once = at_once(&timeline, is_known);
+    let enough = behind.len() >= TRIES_MIN;
+    enough.then(|| Busy { needed: needed(tries), at_once, behind: median(&behind) })
+}
+
+/// Which part of those that were sent when another had just left is in the very next step, of steps of
+/// which it is known who may enter; `None` of too few.
+fn at_once(timeline: &Timeline, is_known: impl Fn(usize) -> bool) -> Option<f64> {
     let mut left: Vec<(Time, usize)> =
         timeline.all.iter().filter_map(|one| Some((one.ended, one.steps.last()? + 1))).collect();
     left.sort_unstable();
-    // Whether it took the seat of the last that has left in the step behind that one's.
     let taken = |one: &Seen| {
         let (at, next) = left[..left.partition_point(|(at, _)| *at <= one.sent)].last()?;
         let is_turnover = one.sent.saturating_since(*at) <= TURNOVER;
-        let can_be = *next < waiting.len() && one.steps[0] >= *next && is_known(*next);
+        let can_be = *next < timeline.ends.len() && one.steps[0] >= *next && is_known(*next);
         (is_turnover && can_be).then(|| f64::from(u8::from(one.steps[0] == *next)))
     };
     let taken: Vec<f64> = timeline.all.iter().filter_map(taken).collect();
-    let at_once = taken.iter().sum::<f64>() / taken.len() as f64;
-    let at_once = (taken.len() >= TURNOVERS_MIN).then_some(at_once);
-    let enough = behind.len() >= TRIES_MIN;
-    enough.then(|| Busy { needed: needed(tries), at_once, behind: median(&behind) })
+    (taken.len() >= TURNOVERS_MIN).then(|| taken.iter().sum::<f64>() / taken.len() as f64)
 }
 
 /// Quantiles of a time, at least 0, of which it is known whether it was at most each of these: a

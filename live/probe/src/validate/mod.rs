@@ -46,8 +46,8 @@ use steps::{Check, Fitted, Measured, Way};
 const TAKES: u32 = 2;
 /// How often the device's pace is measured before a load is offered.
 const LOOKS: u32 = 3;
-/// As many requests as the scenario offers, on a device as fast as it was.
-const AS_CALIBRATED: (f64, [f64; PARTS]) = (1.0, [1.0; PARTS]);
+/// The pace of a device as fast as it was.
+const AS_CALIBRATED: [f64; PARTS] = [1.0; PARTS];
 /// How often it is simulated where steps or the device's pace are drawn.
 const DRAWS: u32 = 8;
 
@@ -285,7 +285,8 @@ impl<'a> Bench<'a> {
         };
         for (load, is_stated) in loads {
             let whole = self.settings.len();
-            let looked = if is_stated { self.look(load, offered) } else { Ok(AS_CALIBRATED) };
+            let looked =
+                if is_stated { self.look(load, offered) } else { Ok((1.0, AS_CALIBRATED)) };
             if let Err(error) = looked.and_then(|looked| self.load(load, looked)) {
                 if whole == 0 {
                     return Err(error);
@@ -318,17 +319,17 @@ impl<'a> Bench<'a> {
         let scenario = &self.study.policies[0].1;
         let calibrated = load * self.capacity / offered;
         if !self.study.paced {
-            return Ok((calibrated, AS_CALIBRATED.1));
+            return Ok((calibrated, AS_CALIBRATED));
         }
         let arrivals = draw(scenario, (self.study.seed, 0), calibrated)?;
         let engine = &scenario.model.pools[0].engine;
-        let pacer = self.pacer(&arrivals, AS_CALIBRATED.1)?;
+        let pacer = self.pacer(&arrivals, AS_CALIBRATED)?;
         let mut measured = Vec::new();
         for _ in 0..LOOKS {
             measured.extend(pacer.measure(self.watch)?);
         }
         let Some(drift) = drift(&measured, [None; 2]) else {
-            return Ok((calibrated, AS_CALIBRATED.1));
+            return Ok((calibrated, AS_CALIBRATED));
         };
         let step_cost = engine.step_cost.at_pace(drift.parts());
         let capacity = capacity(&EngineModel { step_cost, ..engine.clone() }, &self.mix);
@@ -482,7 +483,7 @@ impl<'a> Bench<'a> {
         let drawn = |draw: u32| (study.seed, repetition * draws + draw);
         let simulated = (0..draws).map(|draw| {
             let drawn_pace = |drift: Drift| drift.draw(draw / TAKES, draws / TAKES);
-            let model = paced(drift(draw % TAKES).map_or([1.0; PARTS], drawn_pace));
+            let model = paced(drift(draw % TAKES).map_or(AS_CALIBRATED, drawn_pace));
             let drawn = drawn(draw);
             let run = simulate(&model, (&lived, drawn), fitted.drawn(drawn))?;
             let kind = (&origin(draw), "simulated");
@@ -519,7 +520,7 @@ impl<'a> Bench<'a> {
                     Measured::new(&run.steps, engine.step_cost, (way, drawn(take)))
             {
                 let sent = as_sent(&lived, run);
-                let model = paced(drift.map_or([1.0; PARTS], Drift::parts));
+                let model = paced(drift.map_or(AS_CALIBRATED, Drift::parts));
                 let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
                 let kind = (&origin, "replayed");
                 sample::simulated_rows(&mut self.requests, kind, (&replayed, names));

@@ -172,7 +172,7 @@ impl Drift {
     /// What of a pace may be drift: no further from the mean than [`FAR`] deviations.
     pub fn nearest(self, pace: StepPace) -> [f64; PARTS] {
         let far = FAR * self.deviation;
-        let (mean, pace) = (self.parts(), Drift { mean: pace, ..self }.parts());
+        let (mean, pace) = (self.parts(), parts(pace));
         std::array::from_fn(|part| pace[part].clamp(mean[part] - far, mean[part] + far))
     }
 
@@ -187,8 +187,12 @@ impl Drift {
 
     /// Part by part.
     pub fn parts(self) -> [f64; PARTS] {
-        [self.mean.fixed, self.mean.decode, self.mean.prompt, self.mean.behind]
+        parts(self.mean)
     }
+}
+
+fn parts(pace: StepPace) -> [f64; PARTS] {
+    [pace.fixed, pace.decode, pace.prompt, pace.behind]
 }
 
 /// How many times as long the steps of a run are simulated: part by part what is clear of all that was

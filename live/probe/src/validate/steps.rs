@@ -6,7 +6,7 @@ use plimsoll_base::{Span, Stream, StreamKey, Ticks, Time};
 use plimsoll_config::SpanValue;
 use plimsoll_report::validation::StepCheck;
 use plimsoll_scenario::calibration::{CalibrationRangeSpec, NEEDED_AT, OverheadSpec};
-use plimsoll_sim::engine::{BatchShape, Meets, StepCost, StepTimes};
+use plimsoll_sim::engine::{BatchShape, Meets, StepCost, StepTimes, after_rest};
 use plimsoll_sim::model::StepCostSpec;
 
 use super::live::LiveRun;
@@ -67,7 +67,7 @@ impl Way {
 
     /// The way there behind such a rest.
     fn behind(&self, rest: Span) -> Span {
-        let parts = BatchShape { idle: rest.nanos(), ..BatchShape::default() }.after_idle();
+        let parts = after_rest(rest.nanos());
         let longer = self.rested.iter().zip(parts).map(|(span, part)| span.nanos() as f64 * part);
         self.idle + Span::from_nanos(longer.sum::<f64>().round() as u64)
     }
