@@ -161,7 +161,7 @@ fn policies_of_a_load_share_their_live_noise() {
 }
 
 fn even(pace: Option<f64>) -> Option<StepPace> {
-    pace.map(|pace| StepPace { all: pace, fixed: pace, decode: pace, prompt: pace, behind: pace })
+    pace.map(|pace| StepPace::each(|_| pace))
 }
 
 fn simulated(pace: f64) -> Option<SimulatedPace> {

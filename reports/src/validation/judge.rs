@@ -107,20 +107,11 @@ fn share_floors(settings: &mut [Setting], within: f64) {
 pub fn pace(sample: &SettingSample) -> Option<Pace> {
     let beside = sample.paces.iter().flat_map(|run| run.beside).flatten();
     let beside: Vec<StepPace> = beside.collect();
-    let of = |kind: fn(&StepPace) -> f64| beside.iter().map(kind).collect::<Vec<f64>>();
-    let all = of(|pace| pace.all);
-    Some(Pace {
-        mean: StepPace {
-            all: mean(&all)?,
-            fixed: mean(&of(|pace| pace.fixed))?,
-            decode: mean(&of(|pace| pace.decode))?,
-            prompt: mean(&of(|pace| pace.prompt))?,
-            behind: mean(&of(|pace| pace.behind))?,
-        },
-        range: [
-            all.iter().copied().fold(f64::INFINITY, f64::min),
-            all.iter().copied().fold(0.0, f64::max),
-        ],
+    let all = || beside.iter().map(|pace| pace.all);
+    let count = beside.len() as f64;
+    (!beside.is_empty()).then(|| Pace {
+        mean: StepPace::each(|number| beside.iter().map(number).sum::<f64>() / count),
+        range: [all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max)],
         runs: sample.paces.clone(),
     })
 }

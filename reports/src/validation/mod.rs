@@ -204,6 +204,19 @@ pub struct StepPace {
     pub behind: f64,
 }
 
+impl StepPace {
+    /// What comes of each of its numbers.
+    pub fn each(number: impl Fn(fn(&StepPace) -> f64) -> f64) -> StepPace {
+        StepPace {
+            all: number(|pace| pace.all),
+            fixed: number(|pace| pace.fixed),
+            decode: number(|pace| pace.decode),
+            prompt: number(|pace| pace.prompt),
+            behind: number(|pace| pace.behind),
+        }
+    }
+}
+
 /// How many times as long as by the profile steps are simulated, as nobody knows it better.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SimulatedPace {

@@ -497,8 +497,8 @@ impl<'a> Bench<'a> {
         };
         let window = self.window(arrivals);
         for (take, run) in (0..).zip(&runs) {
-            let origin = origin(take);
-            sample::live_rows(&mut self.requests, &origin, (run, names));
+            let live = origin(take);
+            sample::live_rows(&mut self.requests, &live, (run, names));
             compared.live.push(self.lens.live(run));
             let drift = drift(take);
             let within = pacer.usual.of(run.steps.iter());
@@ -512,24 +512,22 @@ impl<'a> Bench<'a> {
                 self.tells_steps |= run.tells_steps;
                 let cost = &self.cost;
                 self.checks[at].add((run, window.secs_f64()), cost, self.calibration.range);
-                sample::step_rows(&mut self.steps, &origin, (&run.steps, cost));
+                sample::step_rows(&mut self.steps, &live, (&run.steps, cost));
             }
             // Tokens show fewer of the long steps than of the short ones.
             if run.tells_steps
-                && let Some(measured) =
-                    Measured::new(&run.steps, engine.step_cost, (way, drawn(take)))
+                && let Some(measured) = Measured::new(&run.steps, engine.step_cost, way)
             {
                 let sent = as_sent(&lived, run);
-                let model = paced(drift.map_or(AS_CALIBRATED, Drift::parts));
-                let replayed = simulate(&model, (&sent, drawn(0)), Box::new(measured))?;
-                let kind = (&origin, "replayed");
-                sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
-                compared.replayed.push(self.lens.simulated(&replayed));
                 compared.engine.extend(self.lens.engine(run));
                 let own = drift.zip(within).map(|(drift, within)| drift.nearest(within));
-                let model = own.map_or(model, paced);
+                let model = paced(own.or(drift.map(Drift::parts)).unwrap_or(AS_CALIBRATED));
                 for draw in (take..draws).step_by(TAKES as usize) {
                     let drawn = drawn(draw);
+                    let replayed = simulate(&model, (&sent, drawn), measured.drawn(drawn))?;
+                    let kind = (&origin(draw), "replayed");
+                    sample::simulated_rows(&mut self.requests, kind, (&replayed, names));
+                    compared.replayed.push(self.lens.simulated(&replayed));
                     let at_pace = simulate(&model, (&lived, drawn), fitted.drawn(drawn))?;
                     compared.at_pace.push(self.lens.simulated(&at_pace));
                 }

@@ -205,22 +205,16 @@ pub(super) fn drift(measured: &[StepPace], around: [Option<StepPace>; 2]) -> Opt
     if measured.len() < MEASURED_MIN {
         return None;
     }
-    let of = |part: fn(&StepPace) -> f64| measured.iter().map(part).collect::<Vec<f64>>();
+    let of = |number: fn(&StepPace) -> f64| measured.iter().map(number).collect::<Vec<f64>>();
     let all = of(|pace| pace.all);
     let near: Vec<f64> = around.iter().flatten().map(|pace| pace.all).collect();
     let away = if near.is_empty() { 0.0 } else { NEAR * (mean(&near) - mean(&all)) };
-    let (clear_of_all, deviation) = clear(&all);
-    let clear = |part: fn(&StepPace) -> f64| clear(&of(part)).0 + away;
-    let mean_pace = StepPace {
-        all: clear_of_all + away,
-        fixed: clear(|pace| pace.fixed),
-        decode: clear(|pace| pace.decode),
-        prompt: clear(|pace| pace.prompt),
-        behind: clear(|pace| pace.behind),
-    };
-    let deviation = (deviation * deviation / 2.0 * (1.0 - NEAR * NEAR)).sqrt();
+    let (_, deviation) = clear(&all);
     let is_drift = (mean(&all) - 1.0).abs() <= DRIFT_MAX;
-    is_drift.then_some(Drift { mean: mean_pace, deviation })
+    is_drift.then(|| Drift {
+        mean: StepPace::each(|number| clear(&of(number)).0 + away),
+        deviation: (deviation * deviation / 2.0 * (1.0 - NEAR * NEAR)).sqrt(),
+    })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -248,7 +242,7 @@ mod tests {
     use super::*;
 
     fn alike(pace: f64) -> StepPace {
-        StepPace { all: pace, fixed: pace, decode: pace, prompt: pace, behind: pace }
+        StepPace::each(|_| pace)
     }
 
     #[test]

@@ -173,8 +173,7 @@ mod tests {
             simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(recording)).expect("it runs");
         let steps = steps.lock().expect("nobody panics while it is held").clone();
         assert!(steps.len() > 1_000);
-        let measured =
-            Measured::new(&steps, cost, (Way::default(), (1, 0))).expect("there are steps");
+        let measured = Measured::new(&steps, cost, Way::default()).expect("there are steps");
         let again =
             simulate(&scenario.model, (&arrivals, (1, 0)), Box::new(measured)).expect("it runs");
         assert_eq!(fates(&again), fates(&first));

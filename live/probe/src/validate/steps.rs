@@ -111,6 +111,7 @@ impl Ways {
 
 /// Steps as they were measured. A step that the simulation takes is as long as the one that was
 /// most like it about the same time, times what the difference of the two makes.
+#[derive(Clone, Debug)]
 pub(super) struct Measured {
     /// Start, length and predicted length in ns, in order.
     steps: Vec<(Time, f64, f64)>,
@@ -119,6 +120,7 @@ pub(super) struct Measured {
 }
 
 /// What tells a long step from a short one.
+#[derive(Clone, Debug)]
 enum Model {
     /// Fitted to these very steps.
     Own(Box<Fit>),
@@ -149,11 +151,7 @@ pub(super) fn nanos(step: &Step) -> f64 {
 
 impl Measured {
     /// Of steps in order of time; `None` if there are none of known shape.
-    pub fn new(
-        steps: &[Step],
-        profile: StepCostSpec,
-        (way, drawn): (Way, (u64, u32)),
-    ) -> Option<Measured> {
+    pub fn new(steps: &[Step], profile: StepCostSpec, way: Way) -> Option<Measured> {
         let observed =
             steps.iter().filter_map(|step| Some((step, Observation::of_traffic(0, step)?)));
         let (known, sample): (Vec<&Step>, Vec<Observation>) = observed.unzip();
@@ -166,7 +164,12 @@ impl Measured {
         let steps: Vec<_> = (known.iter())
             .map(|step| (step.start, nanos(step), model.predict(step.shape)))
             .collect();
-        (!steps.is_empty()).then_some(Measured { steps, model, ways: Ways::new(way, drawn) })
+        (!steps.is_empty()).then(|| Measured { steps, model, ways: Ways::new(way, (0, 0)) })
+    }
+
+    /// The same for a run that is drawn by these.
+    pub fn drawn(&self, drawn: (u64, u32)) -> Box<Measured> {
+        Box::new(Measured { ways: Ways::new(self.ways.way, drawn), ..self.clone() })
     }
 }
 
