@@ -151,9 +151,9 @@ impl Fit {
             if !self.kind.curves()[which] {
                 return Curve::NONE;
             }
-            let knots = [PREFILL_KNOTS, SEQUENCE_KNOTS][which];
+            let knots = [&PREFILL_KNOTS[..], &SEQUENCE_KNOTS][which];
             let nanos = self.coefficients[KNOTS[which].clone()].iter().copied();
-            let points = knots.into_iter().zip(nanos);
+            let points = knots.iter().copied().zip(nanos);
             let points: Vec<(u32, f64)> = points.take(self.knots[which]).collect();
             Curve::through(&points).expect("knots rise, and no coefficient is negative")
         })
