@@ -201,9 +201,9 @@ impl StepCostSpec {
 
     /// The same with parts so many times as long: what each step costs, with (but where it is polynomial)
     /// the first sequence that decodes; what further ones and contexts add; what prompt tokens add; what
-    /// is felt of prompts and rests behind them.
+    /// is felt of prompts in the steps behind them; what is felt of rests.
     #[must_use]
-    pub fn at_pace(self, [fixed, decode, prompt, behind]: [f64; 4]) -> StepCostSpec {
+    pub fn at_pace(self, [fixed, decode, prompt, behind, rested]: [f64; 5]) -> StepCostSpec {
         let each = |pair: [f64; 2], by: f64| pair.map(|term| term * by);
         match self {
             StepCostSpec::Affine { terms, prefill_curve, sequence_curve } => {
@@ -222,8 +222,8 @@ impl StepCostSpec {
                         pair: terms.pair * prompt,
                         after_prefill: terms.after_prefill * behind,
                         after_long_prefill: terms.after_long_prefill * behind,
-                        after_idle: terms.after_idle * behind,
-                        after_long_idle: terms.after_long_idle * behind,
+                        after_idle: terms.after_idle * rested,
+                        after_long_idle: terms.after_long_idle * rested,
                     },
                     prefill_curve: prefill_curve.times(prompt),
                     sequence_curve,

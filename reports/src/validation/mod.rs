@@ -200,8 +200,10 @@ pub struct StepPace {
     pub decode: f64,
     /// What prompt tokens add.
     pub prompt: f64,
-    /// What is felt of prompts and rests behind them.
+    /// What is felt of prompts in the steps behind them.
     pub behind: f64,
+    /// What is felt of rests.
+    pub rested: f64,
 }
 
 impl StepPace {
@@ -213,6 +215,7 @@ impl StepPace {
             decode: number(|pace| pace.decode),
             prompt: number(|pace| pace.prompt),
             behind: number(|pace| pace.behind),
+            rested: number(|pace| pace.rested),
         }
     }
 }
@@ -246,9 +249,9 @@ impl Pace {
     /// In a sentence.
     pub fn sentence(&self) -> String {
         let range = words::signed_between(self.range.map(|part| part - 1.0));
-        let StepPace { all, fixed, decode, prompt, behind } = self.mean;
-        let [mean, fixed, decode, prompt, behind] =
-            [all, fixed, decode, prompt, behind].map(|part| words::signed(part - 1.0));
+        let StepPace { all, fixed, decode, prompt, behind, rested } = self.mean;
+        let [mean, fixed, decode, prompt, behind, rested] =
+            [all, fixed, decode, prompt, behind, rested].map(|part| words::signed(part - 1.0));
         let then = match self.runs.iter().any(|run| run.simulated.is_some()) {
             true => "and its steps are simulated longer or shorter by what of that is clear",
             false => "and its steps are simulated as they were then",
@@ -256,7 +259,7 @@ impl Pace {
         format!(
             "steps of like traffic took {mean} ({range}) beside the runs against when the \
              device was calibrated (what each costs {fixed}, what further sequences add {decode}, prompts \
-             {prompt}, what is felt behind those and rests {behind}), {then}"
+             {prompt}, what is felt behind those {behind}, and behind rests {rested}), {then}"
         )
     }
 }

@@ -355,15 +355,15 @@ mod tests {
         ] {
             let terms = Affine { base: 1e6, sequence, context: 100.0, ..Affine::default() };
             let spec = StepCostSpec::Affine { terms, prefill_curve: Curve::NONE, sequence_curve };
-            let took = |pace: [f64; 4], sequences: u64, context: u64| {
+            let took = |pace: [f64; 5], sequences: u64, context: u64| {
                 let shape = BatchShape { sequences, context, ..BatchShape::default() };
                 StepCost::new(spec.at_pace(pace)).series(shape).0.first as f64
             };
-            let usual = |sequences, context| took([1.0; 4], sequences, context);
+            let usual = |sequences, context| took([1.0; 5], sequences, context);
             for (sequences, context) in [(1, 0), (1, 500), (2, 90), (3, 90), (8, 700), (50, 900)] {
                 let one = usual(1, 0);
                 let wanted = 1.5 * one + 0.75 * (usual(sequences, context) - one);
-                let found = took([1.5, 0.75, 2.0, 3.0], sequences, context);
+                let found = took([1.5, 0.75, 2.0, 3.0, 4.0], sequences, context);
                 assert!((found / wanted - 1.0).abs() < 1e-5, "{spec:?} {sequences} {context}");
             }
         }

@@ -40,9 +40,9 @@ pub enum Feature {
     Requests,
 }
 
-/// Points of a curve of prompt tokens: two to an octave where prompts are short. Beyond 512 there are few
-/// measurements, each of which would have a point to itself.
-pub(super) const PREFILL_KNOTS: [u32; 9] = [16, 32, 48, 64, 96, 128, 256, 512, 2_048];
+/// Points of a curve of prompt tokens: close where prompts are short, since kernels compute tokens by
+/// tiles; beyond 512 there are few measurements, each of which would have a point to itself.
+pub(super) const PREFILL_KNOTS: [u32; 10] = [16, 32, 48, 64, 80, 96, 128, 256, 512, 2_048];
 /// Points of a curve of decoding sequences: those of which there are few, each.
 pub(super) const SEQUENCE_KNOTS: [u32; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128];
 

@@ -191,8 +191,8 @@ fn method(study: &Study<'_>, capacity: f64, scenario: &Scenario) -> Vec<String> 
             "before each live run and behind the last the device served a little traffic like that which it \
              was calibrated with, of as many requests at a time: where its steps were clearly and by at most {:.0} % off \
              what they were then, the simulated ones are as much longer or shorter (what each costs, what \
-             further sequences add, what prompts add, and what is felt behind prompts and rests, each by its \
-             own part), and by most of what they \
+             further sequences add, what prompts add, what is felt behind prompts and what behind rests, each by \
+             its own part), and by most of what they \
              were more or less beside the run, in each simulated run by a little more or less, as that is \
              only known to some extent (`--as-calibrated` leaves all of it)",
             DRIFT_MAX * 100.0

@@ -97,8 +97,8 @@ impl<'a> Pacer<'a> {
     }
 }
 
-/// Parts of a step: fixed, of further sequences, of prompts, behind those and rests.
-pub(super) const PARTS: usize = 4;
+/// Parts of a step: fixed, of further sequences, of prompts, behind those, behind rests.
+pub(super) const PARTS: usize = 5;
 
 /// A part without the others.
 fn one_part(part: usize) -> [f64; PARTS] {
@@ -137,10 +137,10 @@ impl Usual {
         let weights = seen.iter().map(|step| step.usual * seen.len() as f64 / usual);
         let weights: Vec<f64> = weights.chain([LIKE_ALL; PARTS]).collect();
         let rows: Vec<([f64; PARTS], f64)> = seen.iter().map(row).chain(like_all).collect();
-        let [fixed, decode, prompt, behind] = nonnegative(&rows, &weights)[..] else {
+        let [fixed, decode, prompt, behind, rested] = nonnegative(&rows, &weights)[..] else {
             return None;
         };
-        Some(StepPace { all, fixed, decode, prompt, behind })
+        Some(StepPace { all, fixed, decode, prompt, behind, rested })
     }
 
     fn seen(&self, step: &Step) -> Seen {
@@ -192,7 +192,7 @@ impl Drift {
 }
 
 fn parts(pace: StepPace) -> [f64; PARTS] {
-    [pace.fixed, pace.decode, pace.prompt, pace.behind]
+    [pace.fixed, pace.decode, pace.prompt, pace.behind, pace.rested]
 }
 
 /// How many times as long the steps of a run are simulated: part by part what is clear of all that was
@@ -289,7 +289,7 @@ mod tests {
             ..Affine::default()
         });
         let usual = Usual::new(step_cost, None);
-        let slower = StepCost::new(step_cost.at_pace([1.0, 1.5, 1.125, 0.75]));
+        let slower = StepCost::new(step_cost.at_pace([1.0, 1.5, 1.125, 0.75, 1.0]));
         let steps: Vec<Step> = (0..2_000)
             .map(|step| {
                 let prefill = if step % 10 == 0 { 20 + step % 100 } else { 0 };
@@ -306,19 +306,27 @@ mod tests {
         assert!(near(pace.fixed, 1.0) && near(pace.decode, 1.5), "{pace:?}");
         assert!(near(pace.prompt, 1.125) && (1.05..1.15).contains(&pace.all), "{pace:?}");
         assert!((0.72..0.82).contains(&pace.behind), "{pace:?}");
+        assert!(near(pace.rested, pace.all), "nothing tells of rests: {pace:?}");
         assert_eq!(usual.of(steps[..STEPS_MIN - 1].iter()), None);
     }
 
     #[test]
     fn draws_of_a_drift_are_of_its_distribution() {
-        let mean = StepPace { all: 1.02, fixed: 1.0, decode: 1.25, prompt: 0.96875, behind: 1.125 };
+        let mean = StepPace {
+            all: 1.02,
+            fixed: 1.0,
+            decode: 1.25,
+            prompt: 0.96875,
+            behind: 1.125,
+            rested: 0.875,
+        };
         let drift = Drift { mean, deviation: 0.03 };
         let draws: Vec<f64> = (0..64).map(|which| drift.draw(which, 64)[1] / 1.25 * 1.02).collect();
         let mean = super::mean(&draws);
         let variance = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / 64.0;
         assert!((mean - 1.02).abs() < 1e-9 && (variance.sqrt() / 0.03 - 1.0).abs() < 0.03);
         let steady = Drift { deviation: 0.0, ..drift };
-        assert_eq!(steady.draw(3, 4), [1.0, 1.25, 0.96875, 1.125]);
-        assert_eq!(drift.nearest(alike(1.0)), [1.0, 1.19, 1.0, 1.065]);
+        assert_eq!(steady.draw(3, 4), [1.0, 1.25, 0.96875, 1.125, 0.875]);
+        assert_eq!(drift.nearest(alike(1.0)), [1.0, 1.19, 1.0, 1.065, 0.935]);
     }
 }
