@@ -646,6 +646,42 @@ mod tests {
     }
 
     #[test]
+    fn a_curve_where_prompts_are_short_is_found_beside_single_long_prompts() {
+        // Up to 63 tokens one way to compute them, from 64 on another, which is faster.
+        let token = |prefill: u64| if prefill < 64 { 320e3 } else { 200e3 };
+        let observe = |cell: usize, traffic: bool, shape: BatchShape| {
+            let beside = step(&AFFINE, cell, BatchShape { prefill: 0, pairs: 0, ..shape }).nanos;
+            let nanos = beside + token(shape.prefill) * shape.prefill as f64;
+            Observation { traffic, nanos, ..step(&AFFINE, cell, shape) }
+        };
+        let mut all = Vec::new();
+        for (cell, prefill) in [19, 45, 119, 247, 503, 1_015, 2_039].into_iter().enumerate() {
+            let shape = BatchShape { prefill, ..BatchShape::default() };
+            all.extend([(); 3].map(|()| observe(cell, false, shape)));
+        }
+        for (cell, sequences) in (7..).zip([1, 2, 4, 8]) {
+            for context in [20, 140, 530].map(|context| context * sequences) {
+                let shape = BatchShape { sequences, context, ..BatchShape::default() };
+                all.extend([(); 3].map(|()| observe(cell, false, shape)));
+            }
+        }
+        for prefill in (16..300).step_by(3) {
+            let sequences = 1 + prefill % 7;
+            let context = 150 * sequences;
+            let shape = BatchShape { prefill, sequences, context, ..BatchShape::default() };
+            all.push(observe(20 + prefill.ilog2() as usize, true, shape));
+            all.push(observe(40, true, BatchShape { prefill: 0, ..shape }));
+        }
+        let fit = fit(&all).expect("there is enough");
+        assert!(fit.kind.curves()[0], "{:?}", fit.tried);
+        for prefill in [20, 40, 100, 2_039] {
+            let one = observe(0, true, BatchShape { prefill, ..BatchShape::default() });
+            let error = fit.predict(&one) / one.nanos - 1.0;
+            assert!(error.abs() < 0.05, "{prefill}: {error} {:?}", fit.tried);
+        }
+    }
+
+    #[test]
     fn a_curve_of_sequences_is_found_where_no_line_fits() {
         let mut truth = AFFINE;
         truth[Feature::Sequences as usize] = 0.0;
