@@ -154,7 +154,15 @@ impl Setting {
 
     /// The judged number that is furthest off.
     pub(crate) fn worst(&self) -> Option<(&ClassAgreement, &MetricAgreement, &Point)> {
-        let judged = self.points().filter(|(.., point)| point.result.is_some());
+        self.worst_of(|_| true)
+    }
+
+    /// The number that is furthest off, of those so judged.
+    fn worst_of(
+        &self,
+        so: impl Fn(Agreement) -> bool,
+    ) -> Option<(&ClassAgreement, &MetricAgreement, &Point)> {
+        let judged = self.points().filter(|(.., point)| point.result.is_some_and(&so));
         judged.max_by(|a, b| a.2.error.abs().total_cmp(&b.2.error.abs()))
     }
 }
@@ -265,16 +273,24 @@ fn reversed(ranking: &Ranking) -> Vec<String> {
 }
 
 fn lead(it: &Validation, limit: &str) -> String {
-    // The setting that made the verdict, and in it the number that is furthest off.
+    // The setting that made the verdict, and in it the number that did and is furthest off.
     let of_verdict = it.settings.iter().filter(|setting| setting.verdict == it.verdict);
-    let error = |setting: &&Setting| setting.worst().map_or(0.0, |(.., point)| point.error.abs());
+    let decides = |result| match it.verdict {
+        ValidationVerdict::Disagrees | ValidationVerdict::ProfileOutOfRange => {
+            result == Agreement::Disagrees
+        }
+        ValidationVerdict::Unclear => result == Agreement::Unclear,
+        _ => true,
+    };
+    let error =
+        |setting: &&Setting| setting.worst_of(decides).map_or(0.0, |(.., point)| point.error.abs());
     let deciding = of_verdict.max_by(|a, b| error(a).total_cmp(&error(b)));
     let Some(setting) = deciding else {
         return "live and simulated differ in what they decide or how policies rank.".to_owned();
     };
     let judged = it.settings.iter().flat_map(Setting::points);
     let count = judged.filter(|(.., point)| point.result.is_some()).count();
-    let worst = setting.worst().map_or(String::new(), |worst| number(setting, worst));
+    let worst = setting.worst_of(decides).map_or(String::new(), |worst| number(setting, worst));
     match it.verdict {
         ValidationVerdict::Agrees => {
             let each = if count == 1 {

@@ -295,7 +295,8 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
 ///
 /// Each request tells of the step that ran when it was sent, which may take in who comes late, and of
 /// each behind that whether it was in time for it; what is not known, the time that it needed, lies
-/// between (interval censoring). The distribution of that time is the one of greatest likelihood, an
+/// between the last that it missed and the one it was in (interval censoring). Those that it missed before
+/// say no more: one that waited for a hundred steps would count as a hundred. The distribution of that time is the one of greatest likelihood, an
 /// isotonic regression of being in time on the time there was (Ayer et al. 1955).
 pub(super) fn request_cost(
     (answers, told): (&[Answer], &[Step]),
@@ -321,12 +322,13 @@ pub(super) fn request_cost(
     };
     let (mut tries, mut behind) = (Vec::new(), Vec::new());
     for one in &timeline.all {
-        let steps = timeline.next_of(one).saturating_sub(1)..=one.steps[0];
-        for step in steps.filter(|step| is_known(*step)) {
-            let is_in = step == one.steps[0];
-            let had = timeline.starts[step].nanos() as f64 - one.sent.nanos() as f64;
-            tries.push((had, is_in));
-            behind.extend(is_in.then(|| nanos(timeline.ends[step], one.first)));
+        let had = |step: usize| timeline.starts[step].nanos() as f64 - one.sent.nanos() as f64;
+        let first = one.steps[0];
+        let mut missed = timeline.next_of(one).saturating_sub(1)..first;
+        tries.extend(missed.rfind(|step| is_known(*step)).map(|step| (had(step), false)));
+        if is_known(first) {
+            tries.push((had(first), true));
+            behind.push(nanos(timeline.ends[first], one.first));
         }
     }
     let at_once = at_once(&timeline, is_known);
@@ -514,6 +516,12 @@ mod tests {
         let busy = request_cost((&answers, &[]), (512, 8)).expect("there are enough");
         assert!(busy.needed.iter().all(|needed| (3e6..=8e6).contains(needed)), "{busy:?}");
         assert_eq!(busy.behind, 0.0);
+        // Some that wait for a hundred steps, whatever for, count no more than others.
+        let waiting = (0..4)
+            .map(|it| answer(2_001 + 1_200 * it, 20, &[3_130 + 1_200 * it, 3_140 + 1_200 * it]));
+        let with_some: Vec<Answer> = answers.iter().cloned().chain(waiting).collect();
+        let busy = request_cost((&with_some, &[]), (512, 8)).expect("there are enough");
+        assert!(busy.needed.iter().all(|needed| (3e6..=8e6).contains(needed)), "{busy:?}");
         assert_eq!(request_cost((&answers[..20], &[]), (512, 8)), None, "too few");
         // Where there was no room for them, nothing is known of those that were late.
         assert_eq!(request_cost((&answers, &[]), (12, 8)), None);
