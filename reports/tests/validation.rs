@@ -144,9 +144,9 @@ fn each_verdict_has_its_reason() {
 
 #[test]
 fn the_number_that_is_named_is_one_that_made_the_verdict() {
-    // All is 6 % off, which is within the limit, but for the second metric, ITL: 4 %, give or take 8.
-    let mut mixed = setting([1.0, 1.0, 1.06], 0.01);
-    let [wide] = &setting([1.0, 1.0, 1.04], 0.4).repetitions[..] else { panic!("it has one") };
+    // All is 8.5 % off, which is within the limit, but for the second metric, ITL: 7 %, give or take 4.
+    let mut mixed = setting([1.0, 1.0, 1.085], 0.01);
+    let [wide] = &setting([1.0, 1.0, 1.07], 0.1).repetitions[..] else { panic!("it has one") };
     let into = &mut mixed.repetitions[0];
     let runs = into.live.iter_mut().chain(&mut into.simulated);
     for (into, from) in runs.zip(wide.live.iter().chain(&wide.simulated)) {
