@@ -295,9 +295,10 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
 ///
 /// Each request tells of the step that ran when it was sent, which may take in who comes late, and of
 /// each behind that whether it was in time for it; what is not known, the time that it needed, lies
-/// between the last that it missed and the one it was in (interval censoring). Those that it missed before
-/// say no more: one that waited for a hundred steps would count as a hundred. The distribution of that time is the one of greatest likelihood, an
-/// isotonic regression of being in time on the time there was (Ayer et al. 1955).
+/// between the last that it missed and the one it was in (interval censoring). Those that it missed
+/// before say no more: one that waited for a hundred steps would count as a hundred. The distribution of
+/// that time is the one of greatest likelihood, an isotonic regression of being in time on the time
+/// there was (Ayer et al. 1955).
 pub(super) fn request_cost(
     (answers, told): (&[Answer], &[Step]),
     (step_tokens_max, seats): (u32, u32),
