@@ -37,10 +37,9 @@ impl Desk {
     pub fn open(model: &EngineModel, speed: f64) -> io::Result<Desk> {
         let (intake, calls) = mpsc::channel();
         let book = StepBook::default();
-        let machine = Machine::new(model, book.clone());
-        let (publish, sample) = watch::channel(machine.sample());
+        let (machine, sample) = Machine::new(model, book.clone());
         let clock = WallClock::start(speed);
-        let body = move || drive(machine, clock, &calls, &publish);
+        let body = move || drive(machine, clock, &calls);
         thread::Builder::new().name("engine".into()).spawn(body)?;
         Ok(Desk { intake, sample, book, clock })
     }
@@ -90,12 +89,7 @@ impl Drop for Bell {
 }
 
 /// Keeps the engine in step with the wall.
-fn drive(
-    mut machine: Machine,
-    clock: WallClock,
-    calls: &mpsc::Receiver<Call>,
-    publish: &watch::Sender<BackendSample>,
-) {
+fn drive(mut machine: Machine, clock: WallClock, calls: &mpsc::Receiver<Call>) {
     loop {
         let call = match machine.due() {
             Some(due) => calls.recv_timeout(clock.until(due)),
@@ -116,6 +110,5 @@ fn drive(
         }
         machine.cancel_left(now);
         machine.begin(now);
-        publish.send_replace(machine.sample());
     }
 }

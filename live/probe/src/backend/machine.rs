@@ -55,21 +55,28 @@ pub(super) struct Machine {
     running: Option<(Time, BatchShape)>,
     /// Where steps are written down.
     book: StepBook,
+    /// Where it is told how full the engine is.
+    publish: watch::Sender<BackendSample>,
     /// Kept for its memory.
     notes: Vec<Note>,
 }
 
 impl Machine {
-    pub fn new(model: &EngineModel, book: StepBook) -> Machine {
-        Machine {
-            engine: Engine::new(model, 1),
+    /// A machine, and how full it is: at any time no older than the tokens that are delivered.
+    pub fn new(model: &EngineModel, book: StepBook) -> (Machine, watch::Receiver<BackendSample>) {
+        let engine = Engine::new(model, 1);
+        let (publish, sample) = watch::channel(engine.sample());
+        let machine = Machine {
+            engine,
             flights: BTreeMap::new(),
             latest_key: 0,
             due: None,
             running: None,
             book,
+            publish,
             notes: Vec::new(),
-        }
+        };
+        (machine, sample)
     }
 
     /// When the step that runs is over.
@@ -77,20 +84,18 @@ impl Machine {
         self.due
     }
 
-    pub fn sample(&self) -> BackendSample {
-        self.engine.sample()
-    }
-
     /// Takes all steps that are over by `now`, each at its own instant: a timer that is late makes
     /// tokens late, never the engine.
     pub fn catch_up(&mut self, now: Time) {
         while let Some(at) = self.due.take_if(|at| *at <= now) {
-            for flight in self.flights.values().filter(|flight| flight.decodes) {
-                flight.deliver();
-            }
             self.engine.complete(at, &mut self.notes);
+            // What is told comes before the tokens: whoever has them may ask at once.
             if let Some((began, shape)) = self.running.take() {
                 self.book.add((began, at, shape));
+            }
+            self.publish();
+            for flight in self.flights.values().filter(|flight| flight.decodes) {
+                flight.deliver();
             }
             self.follow_notes();
             self.begin(at);
@@ -128,6 +133,11 @@ impl Machine {
             self.running = Some((now, self.engine.shape()));
         }
         self.follow_notes();
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.publish.send_replace(self.engine.sample());
     }
 
     fn follow_notes(&mut self) {
@@ -160,5 +170,59 @@ impl Machine {
                 return self.latest_key;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Wake};
+
+    use plimsoll_sim::model::{Admission, Affine, StepCostSpec};
+
+    use super::*;
+
+    /// Reads, in the very instant a token is delivered, how full the engine is said to be.
+    struct Asker {
+        sample: watch::Receiver<BackendSample>,
+        heard: Mutex<Vec<(u64, u32)>>,
+    }
+
+    impl Wake for Asker {
+        fn wake(self: Arc<Asker>) {
+            let sample = *self.sample.borrow();
+            self.heard.lock().expect("whole").push((sample.output_tokens, sample.running));
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_no_older_than_a_token() {
+        let model = EngineModel {
+            seats: 2,
+            step_tokens_max: 64,
+            kv_blocks: 64,
+            block_tokens: 16,
+            context_max: 512,
+            chunked_prefill: true,
+            admission: Admission::Fcfs,
+            step_noise: None,
+            step_cost: StepCostSpec::affine(Affine { base: 1e6, ..Affine::default() }),
+        };
+        let (mut machine, sample) = Machine::new(&model, StepBook::default());
+        let asker = Arc::new(Asker { sample, heard: Mutex::default() });
+        let (delivered, mut tokens) = watch::channel(0);
+        let order = Order { prompt_tokens: 3, output_tokens: 3, priority: 0 };
+        machine.submit(Work { order, delivered });
+        machine.begin(Time::ZERO);
+        let waker = Arc::clone(&asker).into();
+        while let Some(due) = machine.due() {
+            tokens.mark_unchanged();
+            let mut token = pin!(tokens.changed());
+            assert!(token.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            machine.catch_up(due);
+        }
+        let heard = asker.heard.lock().expect("whole");
+        assert_eq!(*heard, [(1, 1), (2, 1), (3, 0)]);
     }
 }
