@@ -168,6 +168,7 @@ fn serving(
                 let route = routes.iter().find(|(known, ..)| path == *known);
                 let (status, kind, body) = match route {
                     Some((_, "raw", body)) => return drop(stream.write_all(body.as_bytes())),
+                    Some((_, "failing", body)) => ("500 Oops", "text/plain", *body),
                     Some((_, kind, body)) => ("200 OK", *kind, *body),
                     None => ("404 Not Found", "text/plain", "no"),
                 };
@@ -187,6 +188,7 @@ fn serving(
 const JSON: &str = "application/json";
 const SSE: &str = "text/event-stream";
 const MODELS: (&str, &str, &str) = ("/v1/models", JSON, r#"{"data":[{"id":"m"}]}"#);
+const FAILING: (&str, &str, &str) = ("/v1/models", "failing", "Internal Server Error");
 const COMPLETIONS: &str = "/v1/completions";
 
 #[test]
@@ -197,6 +199,7 @@ fn who_cannot_be_measured_is_told_so_by_name() {
     };
     check(&[("/v1/models", "raw", "220 mail ESMTP\r\n")], "does not speak OpenAI's API");
     check(&[], "there is nothing at /v1/models");
+    check(&[FAILING], "answers with status 500 Internal Server Error; a model that is named");
     check(&[("/v1/models", "text/html", "<html>")], "/v1/models is no list of models");
     check(&[("/v1/models", JSON, r#"{"data":[]}"#)], "there is none");
     check(&[("/v1/models", JSON, r#"{"data":[{"id":"a"},{"id":"b"}]}"#)], "there is a, b");
@@ -223,13 +226,16 @@ const COUNTED: &str = "data: {\"model\":\"m@main\",\"choices\":[{\"text\":\"a\"}
 
 #[test]
 fn a_model_that_is_not_listed_is_taken_by_its_name() {
-    let addr = scripted(&[("/v1/models", JSON, r#"{"data":[]}"#), (COMPLETIONS, SSE, COUNTED)]);
-    let model = Some("m".to_owned());
-    let options = RemoteOptions { url: format!("http://{addr}"), model, ..Default::default() };
-    let device = Remote::open(&options).expect("it answers for the model");
-    assert_eq!(device.description().model, "m");
-    let answer = device.submit(&ask(3, 3)).wait().expect("it answers");
-    assert_eq!((answer.chunks.len(), answer.tokens().map(|tokens| tokens.len())), (2, Some(3)));
+    for models in [("/v1/models", JSON, r#"{"data":[]}"#), FAILING] {
+        let addr = scripted(&[models, (COMPLETIONS, SSE, COUNTED)]);
+        let model = Some("m".to_owned());
+        let options = RemoteOptions { url: format!("http://{addr}"), model, ..Default::default() };
+        let device = Remote::open(&options).expect("it answers for the model");
+        assert_eq!(device.description().model, "m");
+        let answer = device.submit(&ask(3, 3)).wait().expect("it answers");
+        let tokens = answer.tokens().map(|tokens| tokens.len());
+        assert_eq!((answer.chunks.len(), tokens), (2, Some(3)));
+    }
 }
 
 #[test]

@@ -76,21 +76,26 @@ impl Client {
         }
     }
 
-    /// What stands at a path; `None` if there is nothing.
-    pub async fn text(&self, path: &str) -> Result<Option<String>, DeviceError> {
+    /// What stands at a path, with the status that it comes with.
+    pub async fn page(&self, path: &str) -> Result<(StatusCode, String), DeviceError> {
         let look = async {
             let begun = self.send(self.request(Method::GET, path, Bytes::new())).await?;
             let status = begun.response.status();
             let text = read(begun.response).await?;
             match status {
-                _ if status.is_success() => Ok(Some(text)),
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                     Err(DeviceError::Refused { status: status.as_u16(), message: said(&text) })
                 }
-                _ => Ok(None),
+                _ => Ok((status, text)),
             }
         };
         timeout(LOOK_MAX, look).await.unwrap_or(Err(DeviceError::Silent(LOOK_MAX)))
+    }
+
+    /// What stands at a path; `None` if there is nothing.
+    pub async fn text(&self, path: &str) -> Result<Option<String>, DeviceError> {
+        let (status, text) = self.page(path).await?;
+        Ok(status.is_success().then_some(text))
     }
 
     /// What stands at a path, if it is JSON.

@@ -1,5 +1,6 @@
 //! What a server tells of itself.
 
+use hyper::StatusCode;
 use plimsoll_config::gateway::BackendKind;
 use plimsoll_wire::label;
 use serde::Deserialize;
@@ -52,16 +53,7 @@ pub(super) async fn discover(
     client: &Client,
     options: &RemoteOptions,
 ) -> Result<Found, DeviceError> {
-    let page = client.text("/v1/models").await?;
-    let page = page.ok_or_else(|| client.otherwise("there is nothing at /v1/models"))?;
-    let models: Models = serde_json::from_str(&page)
-        .map_err(|_| client.otherwise("/v1/models is no list of models"))?;
-    let model = match (&options.model, models.data.is_empty()) {
-        // Some servers list none of what they serve from a folder. Whether the named one is there,
-        // its first answer tells.
-        (Some(id), true) => Model { id: id.clone(), owned_by: None, max_model_len: None },
-        _ => choose(models.data, client, options.model.as_deref())?,
-    };
+    let model = model(client, options.model.as_deref()).await?;
     let metrics = client.text("/metrics").await.unwrap_or_default().unwrap_or_default();
     let own = client.json("/plimsoll/engine").await.unwrap_or_default();
     let own: Option<Own> = own.and_then(|own| serde_json::from_value(own).ok());
@@ -94,6 +86,28 @@ pub(super) async fn discover(
             Limits { seats, step_tokens_max, kv_tokens, block_tokens, context_max, priorities };
     }
     Ok(Found { kind, description, tells_steps })
+}
+
+/// Which model is meant. Some servers list none of what they serve from a folder, or fail to list any;
+/// whether the one that was named is there, its first answer tells.
+async fn model(client: &Client, named: Option<&str>) -> Result<Model, DeviceError> {
+    let (status, page) = client.page("/v1/models").await?;
+    let unlisted = named.map(|id| Model { id: id.to_owned(), owned_by: None, max_model_len: None });
+    if !status.is_success() {
+        return unlisted.ok_or_else(|| match status {
+            StatusCode::NOT_FOUND => client.otherwise("there is nothing at /v1/models"),
+            _ => client.otherwise(format!(
+                "/v1/models answers with status {status}; a model that is named (`--model`) needs \
+                 no list"
+            )),
+        });
+    }
+    let models: Models = serde_json::from_str(&page)
+        .map_err(|_| client.otherwise("/v1/models is no list of models"))?;
+    match unlisted {
+        Some(unlisted) if models.data.is_empty() => Ok(unlisted),
+        _ => choose(models.data, client, named),
+    }
 }
 
 fn choose(models: Vec<Model>, client: &Client, asked: Option<&str>) -> Result<Model, DeviceError> {
