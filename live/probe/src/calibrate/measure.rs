@@ -11,7 +11,8 @@ use super::observation::{Feature, Observation, nanos};
 use super::plan::{Cell, Pace, Plan, STEPS};
 use super::profile::{Assumed, Busy, Overheads};
 use super::statistics::{half_width, median, relative_spread};
-use super::traffic::{Room, alone, request_cost, traffic_steps};
+use super::timeline::{alone, alone_times, token_times};
+use super::traffic::{Room, request_cost, traffic_steps};
 use super::{CalibrateError, ROUNDS_MIN, Settings, Watch};
 use crate::device::{Answer, Answering, Ask, Device, DeviceError, Heard, Limits, Prompt, Step};
 
@@ -23,6 +24,9 @@ const RESTS: [f64; 4] = [3.0, 1.0, 0.3, 0.0];
 const WINDOW: usize = 8;
 /// Tokens of an answer of which only the first is looked at: one more shows that it was a first.
 const SHORT: u32 = 2;
+/// How often a request is sent again while its tokens cannot be told apart, the text of some being held
+/// back.
+const AGAIN: u32 = 3;
 /// What is taken where a device does not tell and nothing was said, as vLLM has it.
 const STEP_TOKENS_ASSUMED: u32 = 2_048;
 const SEATS_ASSUMED: u32 = 32;
@@ -136,10 +140,17 @@ impl<'a> Measured<'a> {
     /// Measures the reference: one sequence that decodes. Returns the times of a step, without the
     /// first, which its prompt makes longer.
     pub fn reference(&mut self) -> Result<Vec<f64>, CalibrateError> {
-        let answer = self.ask(16, STEPS + 4 + WINDOW as u32).wait()?;
+        let mut tokens = None;
+        for _ in 0..=AGAIN {
+            let answer = self.ask(16, STEPS + 4 + WINDOW as u32).wait()?;
+            tokens = alone_times(&answer);
+            if tokens.is_some() {
+                break;
+            }
+        }
         self.behind = Behind::default();
         self.device.take_steps()?;
-        let Some(tokens) = answer.tokens() else { return Ok(Vec::new()) };
+        let Some(tokens) = tokens else { return Ok(Vec::new()) };
         let windows = tokens.windows(WINDOW + 1).step_by(WINDOW).skip(1);
         Ok(windows.map(|times| nanos(times[0], times[WINDOW]) / WINDOW as f64).collect())
     }
@@ -249,7 +260,14 @@ impl<'a> Measured<'a> {
     }
 
     fn prefill(&mut self, index: usize, prompt: u32) -> Result<Seen, CalibrateError> {
-        let answer = self.ask(prompt, SHORT).wait()?;
+        let mut answer = self.ask(prompt, SHORT).wait()?;
+        for _ in 0..AGAIN {
+            if answer.tokens().is_some() {
+                break;
+            }
+            self.behind = self.behind_short(prompt);
+            answer = self.ask(prompt, SHORT).wait()?;
+        }
         let Some(value) = self.alone(index, &answer, 0) else { return Ok(Seen::default()) };
         self.delays.accepted.push(nanos(answer.sent, answer.accepted));
         let seen = self.seen.len() - 1;
@@ -269,10 +287,19 @@ impl<'a> Measured<'a> {
         prompt: u32,
         rest: Duration,
     ) -> Result<Seen, CalibrateError> {
-        let before = self.ask(16, SHORT).wait()?;
+        let behind_rest = || {
+            let before = self.ask(16, SHORT).wait()?;
+            std::thread::sleep(rest);
+            Ok::<_, DeviceError>((before, self.ask(prompt, SHORT).wait()?))
+        };
+        let (mut before, mut answer) = behind_rest()?;
+        for _ in 0..AGAIN {
+            if answer.tokens().is_some() {
+                break;
+            }
+            (before, answer) = behind_rest()?;
+        }
         self.behind = self.behind_short(16);
-        std::thread::sleep(rest);
-        let answer = self.ask(prompt, SHORT).wait()?;
         let idle = answer.sent.saturating_since(before.ended).nanos();
         let Some(value) = self.alone(index, &answer, idle) else { return Ok(Seen::default()) };
         Ok((vec![value], vec![before, answer]))
@@ -346,7 +373,7 @@ impl<'a> Measured<'a> {
     /// The steps in which a prompt was computed beside others, and how much longer they took.
     fn beside(&mut self, index: usize, answers: &[Answer], arriving: &Answer) -> Option<f64> {
         let lanes = Lanes::of(answers, self.pace.step_tokens_max)?;
-        let first = arriving.first_token()?;
+        let first = *arriving.tokens()?.first()?;
         let reference = &lanes.reference;
         let gap = lanes.gap();
         // The boundary before it was sent, and the one at which its first token came: tokens of
@@ -554,8 +581,10 @@ fn prompt_step(prompt: u64, step_tokens_max: u32) -> BatchShape {
 impl Lanes {
     /// `None` where tokens cannot be told apart or never all decoded together.
     fn of(answers: &[Answer], step_tokens_max: u32) -> Option<Lanes> {
-        let tokens: Vec<Vec<Time>> =
-            answers.iter().map(Answer::tokens).collect::<Option<Vec<_>>>()?;
+        let tokens: Vec<Vec<Time>> = match answers {
+            [answer] => vec![alone_times(answer)?],
+            _ => token_times(answers, &[]).into_iter().collect::<Option<_>>()?,
+        };
         if tokens.iter().any(|tokens| tokens.len() < 2) {
             return None;
         }

@@ -16,6 +16,7 @@ mod observation;
 mod plan;
 mod profile;
 mod statistics;
+mod timeline;
 mod traffic;
 
 use std::time::{Duration, Instant};
@@ -32,7 +33,8 @@ pub use plan::{Cell, Plan};
 pub(crate) use profile::today;
 pub use profile::{Assumed, Busy, CellResult, Method, Overheads, Profile};
 pub(crate) use statistics::median;
-pub(crate) use traffic::{Room, steps_of, traffic_steps};
+pub(crate) use timeline::{steps_of, token_times};
+pub(crate) use traffic::{Room, traffic_steps};
 
 use measure::Measured;
 use statistics::relative_spread;

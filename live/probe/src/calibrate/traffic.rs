@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use plimsoll_base::{Span, Stream, StreamKey, Time, math};
 use plimsoll_scenario::calibration::NEEDED_AT;
-use plimsoll_sim::engine::{BatchShape, Behind};
 
 use super::observation::nanos;
 use super::profile::Busy;
 use super::statistics::median;
+use super::timeline::{Seen, Timeline, steps_of};
 use super::{CalibrateError, Watch};
 use crate::device::{Answer, Ask, Device, DeviceError, Prompt, Step};
 
@@ -153,143 +153,6 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(|broken| broken.into_inner())
 }
 
-/// A request as its tokens show it.
-struct Seen {
-    sent: Time,
-    first: Time,
-    ended: Time,
-    prompt: u64,
-    /// Which steps ended with its tokens.
-    steps: Vec<usize>,
-}
-
-/// The tokens of each answer. `None` where they cannot be told apart.
-fn tokens(answers: &[Answer]) -> Option<Vec<Vec<Time>>> {
-    let tokens = |answer: &Answer| answer.tokens().filter(|tokens| !tokens.is_empty());
-    answers.iter().map(tokens).collect()
-}
-
-/// The requests whose tokens these are, of steps whose tokens went out then.
-fn seen(answers: &[Answer], tokens: &[Vec<Time>], out: impl Iterator<Item = Time>) -> Vec<Seen> {
-    let out: Vec<Time> = out.collect();
-    let at = |time: &Time| out.partition_point(|out| out <= time).saturating_sub(1);
-    let seen = |(answer, tokens): (&Answer, &Vec<Time>)| Seen {
-        sent: answer.sent,
-        first: tokens[0],
-        ended: answer.ended,
-        prompt: answer.usage.prompt_tokens.into(),
-        steps: tokens.iter().map(at).collect(),
-    };
-    answers.iter().zip(tokens).map(seen).collect()
-}
-
-/// Steps of an engine, and which of them each request was in. Tokens show steps as well: one ends where
-/// tokens come, and each sequence gets one a step.
-struct Timeline {
-    all: Vec<Seen>,
-    /// When each step begins: where tokens show them, when the one before ends.
-    starts: Vec<Time>,
-    ends: Vec<Time>,
-    /// What each computes.
-    shapes: Vec<BatchShape>,
-}
-
-impl Timeline {
-    /// As the engine tells them. `None` where tokens cannot be told apart, or no step is told.
-    fn told(answers: &[Answer], steps: &[Step]) -> Option<Timeline> {
-        let tokens = tokens(answers)?;
-        let all = seen(answers, &tokens, steps.iter().map(|step| step.delivered));
-        (!steps.is_empty()).then(|| Timeline {
-            all,
-            starts: steps.iter().map(|step| step.start).collect(),
-            ends: steps.iter().map(|step| step.end).collect(),
-            shapes: steps.iter().map(|step| step.shape).collect(),
-        })
-    }
-
-    /// As tokens show them. `None` where those cannot be told apart.
-    fn of(answers: &[Answer]) -> Option<Timeline> {
-        let tokens = tokens(answers)?;
-        let ends = ends(&tokens);
-        let all = seen(answers, &tokens, ends.iter().copied());
-        let mut shapes = vec![BatchShape::default(); ends.len()];
-        for one in &all {
-            let first = &mut shapes[one.steps[0]];
-            first.prefill += one.prompt;
-            first.pairs += one.prompt * (one.prompt + 1) / 2;
-            for (delivered, two) in (1..).zip(one.steps.windows(2)) {
-                // Where it misses a step, nobody asks for what these compute.
-                if two[1] == two[0] + 1 {
-                    shapes[two[1]].sequences += 1;
-                    shapes[two[1]].context += one.prompt + delivered - 1;
-                }
-            }
-        }
-        // Where nobody decodes, the engine rested until the first prompt came.
-        for (one, before) in all.iter().filter_map(|one| Some((one, one.steps[0].checked_sub(1)?)))
-        {
-            let first = &mut shapes[before + 1];
-            if first.sequences == 0 {
-                let idle = one.sent.saturating_since(ends[before]).nanos();
-                first.idle = if first.idle == 0 { idle } else { idle.min(first.idle) };
-            }
-        }
-        BatchShape::follow(Behind::default(), shapes.iter_mut());
-        let starts = [Time::ZERO].into_iter().chain(ends.iter().copied());
-        Some(Timeline { all, starts: starts.take(ends.len()).collect(), ends, shapes })
-    }
-
-    /// The first step that begins when it is sent or later.
-    fn next_of(&self, one: &Seen) -> usize {
-        self.starts.partition_point(|start| *start < one.sent)
-    }
-}
-
-/// The steps of an engine that tells none, as far as the tokens of all its answers show them. Left
-/// out are those of which it cannot be known what they computed: the first after an idle time, those
-/// in which a request may have been computed in part (`step_tokens_max` tokens fit a step, and
-/// `seats` sequences), and those around a sequence that misses a step.
-pub(crate) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32)) -> Vec<Step> {
-    let Some(timeline) = Timeline::of(answers) else { return Vec::new() };
-    let Timeline { all, ends, shapes, .. } = &timeline;
-    let mut unknown = vec![false; ends.len()];
-    for one in all {
-        for two in one.steps.windows(2).filter(|two| two[1] != two[0] + 1) {
-            unknown[two[0]..=two[1]].fill(true);
-        }
-        let first = one.steps[0];
-        // It was there when these steps began, and no token came of them.
-        let next = timeline.next_of(one);
-        for step in next..first {
-            unknown[step] |= shapes[step].sequences < u64::from(seats);
-        }
-        // It came while the step ran in which it ended: the client's clock and the engine's differ.
-        unknown[first] |= next > first;
-    }
-    let fits = |shape: &BatchShape| shape.prefill + shape.sequences <= u64::from(step_tokens_max);
-    (1..ends.len())
-        .filter(|step| !unknown[*step] && shapes[*step].sequences > 0 && fits(&shapes[*step]))
-        .map(|step| {
-            let (start, end, shape) = (ends[step - 1], ends[step], shapes[step]);
-            Step { start, end, delivered: end, shape }
-        })
-        .collect()
-}
-
-/// The steps of prompts that met an engine at rest and were computed alone, from sending them to their
-/// first tokens, as far as the tokens of all answers show them.
-pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
-    let Some(Timeline { all, ends, shapes, .. }) = Timeline::of(answers) else { return Vec::new() };
-    let step = |one: &Seen| {
-        let (first, sent) = (one.steps[0], one.sent);
-        let (shape, end) = (shapes[first], ends[first]);
-        let is_alone = shape.prefill == one.prompt && shape.idle > 0;
-        let fits = one.prompt <= step_tokens_max.into();
-        (is_alone && fits).then_some(Step { start: sent, end, delivered: end, shape })
-    };
-    all.iter().filter_map(step).collect()
-}
-
 /// What a request costs beside steps of an engine that is busy and has told these steps, or tells none.
 /// `None` where too few came while others decoded.
 ///
@@ -315,21 +178,23 @@ pub(super) fn request_cost(
     }
     // Where nobody decodes the step begins when the request is there; where there is no room for all,
     // some wait for that.
+    let hidden = timeline.hidden();
     let is_known = |step: usize| {
         let (sequences, (tokens, requests)) = (timeline.shapes[step].sequences, waiting[step]);
-        sequences > 0
+        !hidden[step]
+            && sequences > 0
             && sequences + tokens <= step_tokens_max.into()
             && sequences + requests <= seats.into()
     };
     let (mut tries, mut behind) = (Vec::new(), Vec::new());
-    for one in &timeline.all {
+    for one in timeline.all.iter().filter(|one| one.is_known) {
         let had = |step: usize| timeline.starts[step].nanos() as f64 - one.sent.nanos() as f64;
         let first = one.steps[0];
         let mut missed = timeline.next_of(one).saturating_sub(1)..first;
         tries.extend(missed.rfind(|step| is_known(*step)).map(|step| (had(step), false)));
         if is_known(first) {
             tries.push((had(first), true));
-            behind.push(nanos(timeline.ends[first], one.first));
+            behind.extend(one.first.map(|at| nanos(timeline.ends[first], at)));
         }
     }
     let at_once = at_once(&timeline, is_known);
@@ -349,7 +214,8 @@ fn at_once(timeline: &Timeline, is_known: impl Fn(usize) -> bool) -> Option<f64>
         let can_be = *next < timeline.ends.len() && one.steps[0] >= *next && is_known(*next);
         (is_turnover && can_be).then(|| f64::from(u8::from(one.steps[0] == *next)))
     };
-    let taken: Vec<f64> = timeline.all.iter().filter_map(taken).collect();
+    let taken: Vec<f64> =
+        timeline.all.iter().filter(|one| one.is_known).filter_map(taken).collect();
     (taken.len() >= TURNOVERS_MIN).then(|| taken.iter().sum::<f64>() / taken.len() as f64)
 }
 
@@ -373,113 +239,12 @@ fn needed(mut tries: Vec<(f64, bool)>) -> [f64; NEEDED_AT.len()] {
     })
 }
 
-/// When steps ended: the first of the tokens that came of each. A sequence gets one token a step, so
-/// a second one is of another; and so is one that comes later than most steps take.
-fn ends(all: &[Vec<Time>]) -> Vec<Time> {
-    let gaps = all.iter().flat_map(|one| one.windows(2));
-    let gaps: Vec<f64> = gaps.map(|two| nanos(two[0], two[1])).collect();
-    if gaps.is_empty() {
-        return Vec::new();
-    }
-    let together = Span::from_nanos(median(&gaps) as u64);
-    let tokens =
-        all.iter().enumerate().flat_map(|(one, times)| times.iter().map(move |at| (*at, one)));
-    let mut tokens: Vec<(Time, usize)> = tokens.collect();
-    tokens.sort_unstable();
-    let mut ends: Vec<Time> = Vec::new();
-    // Which step each sequence's latest token is of.
-    let mut latest = vec![0; all.len()];
-    for (at, one) in tokens {
-        let is_same = ends.last().is_some_and(|end| {
-            at == *end || latest[one] != ends.len() && at.saturating_since(*end) <= together
-        });
-        if !is_same {
-            ends.push(at);
-        }
-        latest[one] = ends.len();
-    }
-    ends
-}
-
 #[cfg(test)]
 mod tests {
+    use plimsoll_sim::engine::BatchShape;
+
+    use super::super::timeline::tests::{answer, at};
     use super::*;
-    use crate::device::{Carries, Chunk, Usage};
-
-    fn at(millis: u64) -> Time {
-        Time::from_nanos(millis * 1_000_000)
-    }
-
-    fn answer(sent: u64, prompt_tokens: u32, tokens: &[u64]) -> Answer {
-        let carries = Carries::Text;
-        let chunk = |millis: &u64| Chunk { at: at(*millis), carries, counted: None };
-        let output_tokens = tokens.len() as u32;
-        Answer {
-            sent: at(sent),
-            accepted: at(sent),
-            first_byte: at(tokens[0]),
-            chunks: tokens.iter().map(chunk).collect(),
-            ended: at(tokens[tokens.len() - 1]),
-            usage: Usage { prompt_tokens, output_tokens, ..Usage::default() },
-        }
-    }
-
-    fn seen(answers: &[Answer], limits: (u32, u32)) -> Vec<(u64, u64, [u64; 5])> {
-        let millis = |time: Time| time.nanos() / 1_000_000;
-        let steps =
-            steps_of(answers, limits).into_iter().map(|Step { start, end, shape, .. }| {
-                let BatchShape { prefill, pairs, sequences, context, behind, idle: _ } = shape;
-                let behind = behind.steps.into();
-                (millis(start), millis(end), [prefill, pairs, sequences, context, behind])
-            });
-        steps.collect()
-    }
-
-    #[test]
-    fn tokens_show_what_steps_computed() {
-        let first = answer(80, 10, &[100, 110, 120, 150, 160]);
-        // It comes while the step to 120 runs, and enters the next; its tokens are read a little later.
-        let second = answer(115, 20, &[151, 161, 171]);
-        let wanted = [
-            (100, 110, [0, 0, 1, 10, 1]),
-            (110, 120, [0, 0, 1, 11, 2]),
-            (120, 150, [20, 210, 1, 12, 3]),
-            (150, 160, [0, 0, 2, 13 + 20, 1]),
-            (160, 171, [0, 0, 1, 21, 2]),
-        ];
-        assert_eq!(seen(&[first.clone(), second.clone()], (512, 8)), wanted);
-        // A prompt that may have been computed in part leaves two steps unknown.
-        let early = answer(105, 20, &[151, 161, 171]);
-        let without: Vec<_> = wanted.into_iter().filter(|step| step.0 != 110).collect();
-        assert_eq!(seen(&[first.clone(), early.clone()], (512, 8)), without);
-        // Unless every seat was taken.
-        assert_eq!(seen(&[first.clone(), early], (512, 1)), wanted);
-        // More than a step holds, it was computed in several.
-        let without: Vec<_> = wanted.into_iter().filter(|step| step.0 != 120).collect();
-        assert_eq!(seen(&[first.clone(), second], (20, 8)), without);
-        // A sequence that misses a step was thrown out, or its token was read with the next.
-        let missed = answer(90, 10, &[100, 120, 150]);
-        let known = [(120, 150, [0, 0, 2, 12 + 11, 3]), (150, 160, [0, 0, 1, 13, 4])];
-        assert_eq!(seen(&[first, missed], (512, 8)), known);
-    }
-
-    #[test]
-    fn a_prompt_that_meets_an_engine_at_rest_is_seen_from_its_sending_on() {
-        let first = answer(80, 10, &[100, 110, 120]);
-        let rested = answer(150, 20, &[190, 200]);
-        let beside = answer(195, 30, &[230, 240]);
-        let seen = alone(&[first, rested, beside], 512);
-        let [step] = &seen[..] else { panic!("{seen:?}") };
-        assert_eq!((step.start, step.end), (at(150), at(190)));
-        let wanted = BatchShape {
-            prefill: 20,
-            pairs: 210,
-            behind: Behind { steps: 3, cold: (10 << 16) / (128 + 10) / 4 },
-            idle: 30_000_000,
-            ..BatchShape::default()
-        };
-        assert_eq!(step.shape, wanted);
-    }
 
     #[test]
     fn what_a_request_needs_is_found_between_what_was_enough_and_what_was_not() {

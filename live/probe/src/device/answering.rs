@@ -90,13 +90,30 @@ impl Answer {
         if texts.len() == count {
             return Some(texts);
         }
-        let all = || self.chunks.iter().map(|chunk| chunk.at);
-        match self.chunks.len() {
-            pieces if pieces == count => Some(all().collect()),
+        let pieces = self.pieces();
+        match pieces.len() {
+            found if found == count => Some(pieces),
             // A last piece of its own says only that the answer is over.
-            pieces if pieces == count + 1 => Some(all().take(count).collect()),
+            found if found == count + 1 => Some(pieces[..count].to_vec()),
+            // One piece says how many there are, and nothing of when they were.
+            1 => None,
             _ => self.counted(count),
         }
+    }
+
+    /// When each piece was there that came of a step: not a last one without text that is there at once
+    /// behind another.
+    pub fn pieces(&self) -> Vec<Time> {
+        let mut pieces: Vec<Time> = self.chunks.iter().map(|chunk| chunk.at).collect();
+        let gap = |two: &[Time]| two[1].saturating_since(two[0]).nanos();
+        let mut gaps: Vec<u64> = pieces.windows(2).map(gap).collect();
+        let last_gap = gaps.last().copied();
+        gaps.sort_unstable();
+        let is_word = self.chunks.last().is_some_and(|chunk| chunk.carries == Carries::Nothing);
+        if is_word && last_gap.is_some_and(|last| last < gaps[gaps.len() / 2] / 2) {
+            pieces.pop();
+        }
+        pieces
     }
 
     /// By the counts that come with pieces. Of several tokens in a piece, such as the parts of a
@@ -252,6 +269,7 @@ mod tests {
         check(&[(100, 1), (130, 4), (140, 5)], Some(&[100, 110, 120, 130, 140]));
         check(&[(100, 2), (120, 4), (130, 5), (131, 5)], Some(&[100, 100, 110, 120, 130]));
         check(&[(100, 1), (130, 4)], None);
+        check(&[(100, 5)], None);
     }
 
     #[test]
@@ -262,5 +280,15 @@ mod tests {
         assert_eq!(tokens(&[Text, Nothing, Text, Nothing], 3), Some(3));
         assert_eq!(tokens(&[Text, Text], 3), None);
         assert_eq!(tokens(&[Text; 5], 3), None);
+    }
+
+    #[test]
+    fn a_last_piece_without_text_is_a_token_only_where_it_took_a_step() {
+        let found = |end: u64| {
+            let times = [(10, Carries::Text), (20, Carries::Text), (end, Carries::Nothing)];
+            let chunk = |(at, carries)| Chunk { at: Time::from_nanos(at), carries, counted: None };
+            answer(times.map(chunk).to_vec(), 3).tokens().map(|tokens| tokens.len())
+        };
+        assert_eq!((found(29), found(21)), (Some(3), None));
     }
 }

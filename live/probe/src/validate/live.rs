@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::ValidateError;
 use super::arrivals::Arrival;
-use crate::calibrate::{Watch, steps_of};
+use crate::calibrate::{Watch, steps_of, token_times};
 use crate::device::{Answer, Ask, Device, DeviceError, Heard, Prompt, Step};
 
 /// From the start to the instant that is the run's zero.
@@ -64,6 +64,15 @@ pub(super) struct LiveRequest {
     pub lag: Option<Span>,
     pub outcome: Outcome,
     pub answer: Option<Answer>,
+    /// When each of its tokens was there, where that is known.
+    pub tokens: Option<Vec<Time>>,
+}
+
+impl LiveRequest {
+    /// When its first token was there; `None` if only that of a later one shows it.
+    pub fn first_token(&self) -> Option<Time> {
+        self.tokens.as_ref()?.first().copied()
+    }
 }
 
 /// Runs it to its end: the last answer, or the longest drain.
@@ -91,7 +100,7 @@ pub(super) fn run(
         // It has panicked, or it has ended.
         task.await.map_err(|_| ValidateError::Driver)
     })?;
-    let requests = requests?;
+    let mut requests = requests?;
     let steps = device.take_steps()?;
     let since = |at: Time| Time::ZERO + at.saturating_since(going.zero);
     let within = |step: &Step| step.start >= going.zero;
@@ -105,13 +114,16 @@ pub(super) fn run(
         steps.map(|steps| steps.into_iter().filter(within).map(shifted).collect());
     let told = told.filter(|steps| !steps.is_empty());
     let engine = &plan.scenario.model.pools[0].engine;
-    let read = || {
-        let answers = requests.iter().filter_map(|request| request.answer.clone());
-        steps_of(&answers.collect::<Vec<Answer>>(), (engine.step_tokens_max, engine.seats))
-    };
+    let answers = requests.iter().filter_map(|request| request.answer.clone());
+    let answers: Vec<Answer> = answers.collect();
+    let times = token_times(&answers, told.as_deref().unwrap_or_default());
+    let answered = requests.iter_mut().filter(|request| request.answer.is_some());
+    for (request, times) in answered.zip(times) {
+        request.tokens = times;
+    }
     Ok(LiveRun {
         tells_steps: told.is_some(),
-        steps: told.unwrap_or_else(read),
+        steps: told.unwrap_or_else(|| steps_of(&answers, (engine.step_tokens_max, engine.seats))),
         requests,
         log: plan.log.join("decisions-000001.plog"),
         zero: going.zero,
@@ -237,7 +249,8 @@ async fn follow(
         Err(refused) => Err(refused),
     };
     let (class, outcome) = (None, Outcome::Unfinished);
-    let mut seen = LiveRequest { class, at, waited: Span::ZERO, lag: None, outcome, answer: None };
+    let (lag, answer, tokens) = (None, None, None);
+    let mut seen = LiveRequest { class, at, waited: Span::ZERO, lag, outcome, answer, tokens };
     let mut ticket = match admitted {
         Ok(ticket) => ticket,
         Err(Refused { class, refusal, .. }) => {
@@ -329,6 +342,7 @@ fn drain(
                 lag: None,
                 outcome: Outcome::Unfinished,
                 answer: None,
+                tokens: None,
             },
         });
     }

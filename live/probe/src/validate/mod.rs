@@ -589,7 +589,7 @@ impl<'a> Bench<'a> {
         for (arrival, request) in lived.iter_mut().zip(&run.requests) {
             let Some(answer) = &request.answer else { continue };
             answered += 1;
-            untold += u32::from(answer.tokens().is_none());
+            untold += u32::from(request.tokens.is_none());
             let (prompt, output) = (answer.usage.prompt_tokens, answer.usage.output_tokens);
             let request = &mut arrival.request;
             if (prompt, output) != (request.prompt_tokens, request.output_tokens) && output > 0 {
@@ -606,8 +606,8 @@ impl<'a> Bench<'a> {
         }
         if untold > 0 {
             self.notes.push(format!(
-                "{policy}: pieces of {untold} of {answered} answers are not tokens: their ITL and TPOT \
-                 cannot be seen"
+                "{policy}: pieces of {untold} of {answered} answers are not tokens, and when those were \
+                 there is not known: they count for E2E only"
             ));
         }
         lived

@@ -9,7 +9,7 @@ use plimsoll_sim::engine::StepCost;
 use super::live::{LiveRequest, LiveRun};
 use super::simulated::Simulated;
 use super::steps::by_profile;
-use crate::device::{Answer, Step};
+use crate::device::Step;
 
 /// What a run is looked at with.
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ impl Lens {
             let step = run.steps.partition_point(|step| step.delivered <= at);
             let end = if step > 0 { run.steps[step - 1].end } else { at };
             let lag = request.lag.map_or(0.0, |lag| lag.secs_f64());
-            let is_first = request.answer.as_ref().and_then(Answer::first_token) == Some(at);
+            let is_first = request.first_token() == Some(at);
             let first = if is_first { self.first } else { Span::ZERO };
             (end + first).secs_f64() - lag
         }))
@@ -54,15 +54,14 @@ impl Lens {
             let [ttft, itl, tpot, e2e] = &mut sample.classes[class.index()];
             let arrived = request.at.secs_f64();
             let at = |time: Time| when(request, time);
-            let Some(first) = answer.first_token() else { continue };
-            let last = answer.chunks.last().map_or(first, |chunk| chunk.at);
-            ttft.push(Timed { at: arrived, value: at(first) - arrived });
+            let last = answer.chunks.last().map_or(answer.ended, |chunk| chunk.at);
             // The end of the stream comes as long after its last token as it does.
             let tail = answer.ended.saturating_since(last).secs_f64();
             e2e.push(Timed { at: arrived, value: at(last) + tail - arrived });
-            let Some(tokens) = answer.tokens() else { continue };
+            let Some(tokens) = &request.tokens else { continue };
             let times: Vec<f64> = tokens.iter().map(|token| at(*token)).collect();
             itl.extend(times.windows(2).map(|two| Timed { at: two[1], value: two[1] - two[0] }));
+            ttft.extend(times.first().map(|at| Timed { at: arrived, value: at - arrived }));
             if let [first, .., last] = times[..] {
                 let value = (last - first) / (times.len() - 1) as f64;
                 tpot.push(Timed { at: arrived, value });
@@ -162,7 +161,7 @@ pub(super) fn live_rows(out: &mut String, origin: &Origin, (run, names): (&LiveR
     for request in &run.requests {
         let answer = request.answer.as_ref();
         let since = |at: Time| at.secs_f64() - request.at.secs_f64();
-        let tokens = answer.and_then(|answer| answer.tokens()).unwrap_or_default();
+        let tokens = request.tokens.as_deref().unwrap_or_default();
         let gaps = tokens.windows(2).map(|two| two[1].saturating_since(two[0]).secs_f64());
         let usage = answer.map(|answer| answer.usage).unwrap_or_default();
         // A string takes everything.
@@ -175,7 +174,7 @@ pub(super) fn live_rows(out: &mut String, origin: &Origin, (run, names): (&LiveR
             request.outcome.name(),
             request.waited.secs_f64(),
             plain(request.lag.map(|lag| lag.secs_f64())),
-            plain(answer.and_then(|answer| Some(since(answer.first_token()?)))),
+            plain(request.first_token().map(since)),
             plain(answer.and_then(|answer| Some(since(answer.chunks.last()?.at)))),
             plain(answer.map(|answer| since(answer.ended))),
             usage.prompt_tokens,
