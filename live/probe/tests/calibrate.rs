@@ -164,6 +164,18 @@ fn a_scenario_extends(profile: &Profile) {
 }
 
 #[test]
+fn who_waits_for_the_only_seat_does_not_cost_more() {
+    let step_cost = StepCostSpec::affine(Affine { base: 500e3, ..Affine::default() });
+    let (_backend, device) = started(&EngineModel { seats: 1, step_cost, ..model() });
+    // Nobody says how many seats there are.
+    let settings = Settings { known: Limits::default(), ..settings(8) };
+    let profile = calibrate(&device, &settings, &Quiet).expect("it is measured");
+    assert_eq!(profile.engine().seats, 1);
+    let busy = profile.overheads.busy.map_or(0.0, |busy| busy.whole());
+    assert!(busy < 20e6, "a request costs {busy} ns while another is computed");
+}
+
+#[test]
 fn a_device_in_use_is_not_measured() {
     let (_backend, device) = started(&model());
     let ask = Ask { prompt: Prompt::Random { tokens: 10 }, output_tokens: 1_000, priority: 0 };

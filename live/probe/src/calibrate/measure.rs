@@ -231,7 +231,8 @@ impl<'a> Measured<'a> {
     /// Runs traffic for so long. Its steps are cells behind those of the plan, steps of about the
     /// same size one.
     pub fn traffic(&mut self, time: Duration, watch: &dyn Watch) -> Result<(), CalibrateError> {
-        let Pace { seats, context_max, kv_tokens, step_tokens_max, .. } = self.pace;
+        let Pace { context_max, kv_tokens, step_tokens_max, .. } = self.pace;
+        let seats = self.seats();
         let seed = self.settings.seed;
         let lanes = seats;
         let room =
@@ -442,6 +443,11 @@ impl<'a> Measured<'a> {
         Ok((used > 0.005).then(|| (held as f64 / used) as u64))
     }
 
+    /// How many are computed at a time: as told, or the most that were seen to be.
+    fn seats(&self) -> u32 {
+        self.told.seats.unwrap_or(self.together)
+    }
+
     /// The limits of the engine, and which of them nobody told.
     pub fn assumed(&self, kv_tokens: Option<u64>) -> Assumed {
         let mut notes = Vec::new();
@@ -459,7 +465,7 @@ impl<'a> Measured<'a> {
         assume("kv_tokens", !measured, "from the part of it that known requests used");
         assume("kv_tokens", kv_tokens.is_some(), "not told, as much as all seats can use");
         assume("context_max", context_max.is_some(), "not told");
-        let seats = seats.unwrap_or(self.together);
+        let seats = self.seats();
         let context = context_max.unwrap_or(CONTEXT_ASSUMED);
         let kv_tokens = kv_tokens.unwrap_or(u64::from(seats) * u64::from(context));
         let block = block_tokens.filter(|block| block.is_power_of_two() && *block <= 256);
