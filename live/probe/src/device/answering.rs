@@ -90,15 +90,17 @@ impl Answer {
         if texts.len() == count {
             return Some(texts);
         }
-        let pieces = self.pieces();
-        match pieces.len() {
-            found if found == count => Some(pieces),
-            // A last piece of its own says only that the answer is over.
-            found if found == count + 1 => Some(pieces[..count].to_vec()),
-            // One piece says how many there are, and nothing of when they were.
-            1 => None,
-            _ => self.counted(count),
-        }
+        self.counted(count).or_else(|| {
+            let mut pieces = self.pieces();
+            // A last piece of its own may come late and say only that the answer is over.
+            if pieces.len() == count + 1
+                && pieces.len() == self.chunks.len()
+                && self.ends_wordless()
+            {
+                pieces.pop();
+            }
+            (pieces.len() == count).then_some(pieces)
+        })
     }
 
     /// When each piece was there that came of a step: not a last one without text that is there at once
@@ -107,21 +109,30 @@ impl Answer {
         let mut pieces: Vec<Time> = self.chunks.iter().map(|chunk| chunk.at).collect();
         let gap = |two: &[Time]| two[1].saturating_since(two[0]).nanos();
         let mut gaps: Vec<u64> = pieces.windows(2).map(gap).collect();
-        let last_gap = gaps.last().copied();
+        let Some(last) = gaps.last().copied() else { return pieces };
         gaps.sort_unstable();
-        let is_word = self.chunks.last().is_some_and(|chunk| chunk.carries == Carries::Nothing);
-        if is_word && last_gap.is_some_and(|last| last < gaps[gaps.len() / 2] / 2) {
+        let step = match gaps.len() {
+            // The first piece took a step at least, and most often several.
+            1 => pieces[0].saturating_since(self.sent).nanos() / 4,
+            count => gaps[count / 2],
+        };
+        if self.ends_wordless() && last < step / 2 {
             pieces.pop();
         }
         pieces
     }
 
+    fn ends_wordless(&self) -> bool {
+        self.chunks.last().is_some_and(|chunk| chunk.carries == Carries::Nothing)
+    }
+
     /// By the counts that come with pieces. Of several tokens in a piece, such as the parts of a
-    /// character, those before the last are taken to have come at even distances.
+    /// character, those before the last are taken to have come at even distances. One piece alone
+    /// says how many there are, and nothing of when they were.
     fn counted(&self, count: usize) -> Option<Vec<Time>> {
         let mut tokens = Vec::with_capacity(count);
         let mut before = None;
-        for chunk in &self.chunks {
+        for chunk in self.chunks.iter().filter(|_| self.chunks.len() > 1) {
             let new = (chunk.counted? as usize).min(count).saturating_sub(tokens.len()) as u64;
             let from: Time = before.unwrap_or(chunk.at);
             let span = chunk.at.saturating_since(from).nanos();
@@ -280,6 +291,7 @@ mod tests {
         assert_eq!(tokens(&[Text, Nothing, Text, Nothing], 3), Some(3));
         assert_eq!(tokens(&[Text, Text], 3), None);
         assert_eq!(tokens(&[Text; 5], 3), None);
+        assert_eq!(tokens(&[Text; 4], 3), None);
     }
 
     #[test]
@@ -290,5 +302,12 @@ mod tests {
             answer(times.map(chunk).to_vec(), 3).tokens().map(|tokens| tokens.len())
         };
         assert_eq!((found(29), found(21)), (Some(3), None));
+        // Of two tokens, the text of the first came with the second's, or that of the second never.
+        let short = |end: u64| {
+            let times = [(100, Carries::Text), (end, Carries::Nothing)];
+            let chunk = |(at, carries)| Chunk { at: Time::from_nanos(at), carries, counted: None };
+            answer(times.map(chunk).to_vec(), 2).tokens().map(|tokens| tokens.len())
+        };
+        assert_eq!((short(150), short(101)), (Some(2), None));
     }
 }
