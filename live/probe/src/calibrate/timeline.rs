@@ -160,7 +160,7 @@ fn seen(
             first: Some(pieces.at[0]),
             ended: answer.ended,
             prompt: answer.usage.prompt_tokens.into(),
-            is_known: pieces.is_whole || steps.len() == count_of(answer),
+            is_known: pieces.is_whole || steps.len() == answer.usage.output_tokens as usize,
             steps,
         }
     };
@@ -205,7 +205,7 @@ pub(crate) fn token_times(answers: &[Answer], told: &[Step]) -> Vec<Option<Vec<T
             let own = pieces.at.get(from).filter(|at| next.is_none_or(|next| *at < next));
             own.copied().unwrap_or(out[*step])
         };
-        one.is_known.then(|| one.steps.iter().map(time).collect())
+        (one.is_known && !out.is_empty()).then(|| one.steps.iter().map(time).collect())
     };
     all.into_iter().zip(pieces).map(times).collect()
 }
@@ -426,6 +426,13 @@ pub(super) mod tests {
         };
         let told: Vec<Step> = (9..16).map(told).collect();
         assert_eq!(token_times(&some, &told), times(&whole));
+        // Nothing is shown at all, and no step.
+        for tokens in [0, 1, 2] {
+            let mut none = held(second.clone(), &[]);
+            none.usage.output_tokens = tokens;
+            assert_eq!(times(&[none.clone()]), [None], "{tokens}");
+            assert_eq!(seen(&[none], (512, 8)), []);
+        }
         // Where most are held back, nothing is known.
         let most = [first, held(second, &[0]), held(third, &[0])];
         assert_eq!(seen(&most, (512, 8)), []);

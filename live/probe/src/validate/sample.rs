@@ -54,7 +54,7 @@ impl Lens {
             let [ttft, itl, tpot, e2e] = &mut sample.classes[class.index()];
             let arrived = request.at.secs_f64();
             let at = |time: Time| when(request, time);
-            let last = answer.chunks.last().map_or(answer.ended, |chunk| chunk.at);
+            let Some(last) = answer.chunks.last().map(|chunk| chunk.at) else { continue };
             // The end of the stream comes as long after its last token as it does.
             let tail = answer.ended.saturating_since(last).secs_f64();
             e2e.push(Timed { at: arrived, value: at(last) + tail - arrived });
