@@ -140,14 +140,8 @@ impl<'a> Measured<'a> {
     /// Measures the reference: one sequence that decodes. Returns the times of a step, without the
     /// first, which its prompt makes longer.
     pub fn reference(&mut self) -> Result<Vec<f64>, CalibrateError> {
-        let mut tokens = None;
-        for _ in 0..=AGAIN {
-            let answer = self.ask(16, STEPS + 4 + WINDOW as u32).wait()?;
-            tokens = alone_times(&answer);
-            if tokens.is_some() {
-                break;
-            }
-        }
+        let ask = || Ok(alone_times(&self.ask(16, STEPS + 4 + WINDOW as u32).wait()?));
+        let tokens = again(ask, Option::is_some)?;
         self.behind = Behind::default();
         self.device.take_steps()?;
         let Some(tokens) = tokens else { return Ok(Vec::new()) };
@@ -261,14 +255,10 @@ impl<'a> Measured<'a> {
     }
 
     fn prefill(&mut self, index: usize, prompt: u32) -> Result<Seen, CalibrateError> {
-        let mut answer = self.ask(prompt, SHORT).wait()?;
-        for _ in 0..AGAIN {
-            if answer.tokens().is_some() {
-                break;
-            }
-            self.behind = self.behind_short(prompt);
-            answer = self.ask(prompt, SHORT).wait()?;
-        }
+        let mut behind = [self.behind, self.behind_short(prompt)].into_iter();
+        let ask = || Ok((behind.next(), self.ask(prompt, SHORT).wait()?));
+        let (behind, answer) = again(ask, |(_, answer)| answer.tokens().is_some())?;
+        self.behind = behind.unwrap_or_else(|| self.behind_short(prompt));
         let Some(value) = self.alone(index, &answer, 0) else { return Ok(Seen::default()) };
         self.delays.accepted.push(nanos(answer.sent, answer.accepted));
         let seen = self.seen.len() - 1;
@@ -288,18 +278,12 @@ impl<'a> Measured<'a> {
         prompt: u32,
         rest: Duration,
     ) -> Result<Seen, CalibrateError> {
-        let behind_rest = || {
+        let ask = || {
             let before = self.ask(16, SHORT).wait()?;
             std::thread::sleep(rest);
-            Ok::<_, DeviceError>((before, self.ask(prompt, SHORT).wait()?))
+            Ok((before, self.ask(prompt, SHORT).wait()?))
         };
-        let (mut before, mut answer) = behind_rest()?;
-        for _ in 0..AGAIN {
-            if answer.tokens().is_some() {
-                break;
-            }
-            (before, answer) = behind_rest()?;
-        }
+        let (before, answer) = again(ask, |(_, answer)| answer.tokens().is_some())?;
         self.behind = self.behind_short(16);
         let idle = answer.sent.saturating_since(before.ended).nanos();
         let Some(value) = self.alone(index, &answer, idle) else { return Ok(Seen::default()) };
@@ -538,6 +522,21 @@ fn or(first: Limits, second: Limits) -> Limits {
         context_max: first.context_max.or(second.context_max),
         priorities: first.priorities.or(second.priorities),
     }
+}
+
+/// Asks, and up to [`AGAIN`] times again while what comes does not tell enough.
+fn again<T>(
+    mut ask: impl FnMut() -> Result<T, DeviceError>,
+    tells: impl Fn(&T) -> bool,
+) -> Result<T, DeviceError> {
+    let mut found = ask()?;
+    for _ in 0..AGAIN {
+        if tells(&found) {
+            break;
+        }
+        found = ask()?;
+    }
+    Ok(found)
 }
 
 /// Listens until a token is there; returns what was heard.
