@@ -255,10 +255,15 @@ impl<'a> Measured<'a> {
     }
 
     fn prefill(&mut self, index: usize, prompt: u32) -> Result<Seen, CalibrateError> {
-        let mut behind = [self.behind, self.behind_short(prompt)].into_iter();
-        let ask = || Ok((behind.next(), self.ask(prompt, SHORT).wait()?));
-        let (behind, answer) = again(ask, |(_, answer)| answer.tokens().is_some())?;
-        self.behind = behind.unwrap_or_else(|| self.behind_short(prompt));
+        let mut asked = 0;
+        let ask = || {
+            asked += 1;
+            self.ask(prompt, SHORT).wait()
+        };
+        let answer = again(ask, |answer| answer.tokens().is_some())?;
+        if asked > 1 {
+            self.behind = self.behind_short(prompt);
+        }
         let Some(value) = self.alone(index, &answer, 0) else { return Ok(Seen::default()) };
         self.delays.accepted.push(nanos(answer.sent, answer.accepted));
         let seen = self.seen.len() - 1;

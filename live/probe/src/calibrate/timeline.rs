@@ -14,31 +14,33 @@ use super::statistics::median;
 use crate::device::{Answer, Step};
 
 /// An answer as it came in pieces.
-struct Pieces {
+struct Pieces<'a> {
+    answer: &'a Answer,
     at: Vec<Time>,
     /// Whether each is a token.
     is_whole: bool,
 }
 
-impl Pieces {
-    fn of(answer: &Answer) -> Pieces {
+impl Pieces<'_> {
+    fn of(answer: &Answer) -> Pieces<'_> {
         if let Some(at) = answer.tokens().filter(|tokens| !tokens.is_empty()) {
-            return Pieces { at, is_whole: true };
+            return Pieces { answer, at, is_whole: true };
         }
         let at = answer.pieces();
         // One whose text is all held back shows that it is over.
-        Pieces { at: if at.is_empty() { vec![answer.ended] } else { at }, is_whole: false }
+        let at = if at.is_empty() { vec![answer.ended] } else { at };
+        Pieces { answer, at, is_whole: false }
     }
-}
 
-/// When the last of an answer's pieces was there, be it one that only says that it is over.
-fn end_of(answer: &Answer) -> Time {
-    answer.chunks.last().map_or(answer.ended, |chunk| chunk.at)
-}
+    /// When the last was there, be it one that only says that the answer is over.
+    fn end(&self) -> Time {
+        self.answer.chunks.last().map_or(self.answer.ended, |chunk| chunk.at)
+    }
 
-/// How many tokens an answer has.
-fn count_of(answer: &Answer) -> usize {
-    answer.usage.output_tokens.max(1) as usize
+    /// How many tokens the answer has.
+    fn count(&self) -> usize {
+        self.answer.usage.output_tokens.max(1) as usize
+    }
 }
 
 /// A request as its tokens show it.
@@ -69,11 +71,11 @@ pub(super) struct Timeline {
 impl Timeline {
     /// As the engine tells them. `None` if it tells none.
     pub fn told(answers: &[Answer], steps: &[Step]) -> Option<Timeline> {
-        let pieces: Vec<Pieces> = answers.iter().map(Pieces::of).collect();
-        let out: Vec<Time> = steps.iter().map(|step| step.delivered).collect();
-        let is_one = vec![true; steps.len()];
-        let (all, is_one) = seen((answers, &pieces), &out, is_one);
-        (!steps.is_empty()).then(|| Timeline {
+        if steps.is_empty() {
+            return None;
+        }
+        let Apart { all, is_one, .. } = Apart::new(answers, steps);
+        Some(Timeline {
             all,
             starts: steps.iter().map(|step| step.start).collect(),
             ends: steps.iter().map(|step| step.end).collect(),
@@ -83,10 +85,8 @@ impl Timeline {
     }
 
     /// As tokens show them. `None` where most answers' tokens cannot be told apart.
-    pub fn of(answers: &[Answer]) -> Option<Timeline> {
-        let pieces: Vec<Pieces> = answers.iter().map(Pieces::of).collect();
-        let ends = ends(&pieces);
-        let (all, is_one) = seen((answers, &pieces), &ends, vec![false; ends.len()]);
+    pub fn of<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Option<Timeline> {
+        let Apart { out: ends, all, is_one, .. } = Apart::new(answers, &[]);
         let known = all.iter().filter(|one| one.is_known).count();
         if ends.is_empty() || 2 * known < all.len() {
             return None;
@@ -138,64 +138,73 @@ impl Timeline {
     }
 }
 
-/// The requests whose pieces these are, of steps whose tokens went out then; and of which of these it is
-/// known that there is no other before it that nobody shows, if it was not known before.
-fn seen(
-    (answers, pieces): (&[Answer], &[Pieces]),
-    out: &[Time],
-    mut is_one: Vec<bool>,
-) -> (Vec<Seen>, Vec<bool>) {
-    let at = |time: Time| out.partition_point(|out| *out <= time).saturating_sub(1);
-    let of = |(answer, pieces): (&Answer, &Pieces)| {
-        let steps: Vec<usize> = match pieces.is_whole {
-            true => pieces.at.iter().map(|time| at(*time)).collect(),
-            false => {
-                let first = at(pieces.at[0]);
-                let last = at(end_of(answer)).clamp(first, first + count_of(answer) - 1);
-                (first..=last).collect()
+/// Requests, and which of an engine's steps their tokens came of.
+struct Apart<'a> {
+    pieces: Vec<Pieces<'a>>,
+    /// When the tokens of each step went out.
+    out: Vec<Time>,
+    all: Vec<Seen>,
+    /// Of which steps it is known that there is no other before it that nobody shows.
+    is_one: Vec<bool>,
+}
+
+impl<'a> Apart<'a> {
+    /// By the steps that the engine told, or by those that tokens show where it tells none.
+    fn new(answers: impl IntoIterator<Item = &'a Answer>, told: &[Step]) -> Apart<'a> {
+        let pieces: Vec<Pieces<'_>> = answers.into_iter().map(Pieces::of).collect();
+        let out: Vec<Time> = match told.is_empty() {
+            true => ends(&pieces),
+            false => told.iter().map(|step| step.delivered).collect(),
+        };
+        let mut is_one = vec![!told.is_empty(); out.len()];
+        let at = |time: Time| out.partition_point(|out| *out <= time).saturating_sub(1);
+        let of = |pieces: &Pieces<'_>| {
+            let Pieces { answer, is_whole, .. } = *pieces;
+            let steps: Vec<usize> = match is_whole {
+                true => pieces.at.iter().map(|time| at(*time)).collect(),
+                false => {
+                    let first = at(pieces.at[0]);
+                    let last = at(pieces.end()).clamp(first, first + pieces.count() - 1);
+                    (first..=last).collect()
+                }
+            };
+            Seen {
+                sent: answer.sent,
+                first: Some(pieces.at[0]),
+                ended: answer.ended,
+                prompt: answer.usage.prompt_tokens.into(),
+                is_known: is_whole || steps.len() == answer.usage.output_tokens as usize,
+                steps,
             }
         };
-        Seen {
-            sent: answer.sent,
-            first: Some(pieces.at[0]),
-            ended: answer.ended,
-            prompt: answer.usage.prompt_tokens.into(),
-            is_known: pieces.is_whole || steps.len() == answer.usage.output_tokens as usize,
-            steps,
+        let mut all: Vec<Seen> = pieces.iter().map(of).collect();
+        for one in all.iter().filter(|one| one.is_known) {
+            for two in one.steps.windows(2).filter(|two| two[1] == two[0] + 1) {
+                is_one[two[1]] = true;
+            }
         }
-    };
-    let mut all: Vec<Seen> = answers.iter().zip(pieces).map(of).collect();
-    for one in all.iter().filter(|one| one.is_known) {
-        for two in one.steps.windows(2).filter(|two| two[1] == two[0] + 1) {
-            is_one[two[1]] = true;
+        for (one, pieces) in all.iter_mut().zip(&pieces).filter(|(one, _)| !one.is_known) {
+            let last = one.steps[one.steps.len() - 1];
+            let Some(first) = (last + 1).checked_sub(pieces.count()) else { continue };
+            let are_shown = || is_one[first + 1..=last].iter().all(|it| *it);
+            if first < last && out[first] > one.sent && are_shown() {
+                one.first = None;
+                one.steps = (first..=last).collect();
+                one.is_known = true;
+            }
         }
+        Apart { pieces, out, all, is_one }
     }
-    for (one, answer) in all.iter_mut().zip(answers).filter(|(one, _)| !one.is_known) {
-        let last = one.steps[one.steps.len() - 1];
-        let Some(first) = (last + 1).checked_sub(count_of(answer)) else { continue };
-        if first < last && out[first] > one.sent && is_one[first + 1..=last].iter().all(|it| *it) {
-            *one = Seen {
-                first: None,
-                steps: (first..=last).collect(),
-                is_known: true,
-                ended: one.ended,
-                ..*one
-            };
-        }
-    }
-    (all, is_one)
 }
 
 /// When each token of each answer was there, of steps that the engine told, or tells none; `None` where
 /// that is not known. A token whose text was held back was there when its step ended.
-pub(crate) fn token_times(answers: &[Answer], told: &[Step]) -> Vec<Option<Vec<Time>>> {
-    let pieces: Vec<Pieces> = answers.iter().map(Pieces::of).collect();
-    let out: Vec<Time> = match told.is_empty() {
-        true => ends(&pieces),
-        false => told.iter().map(|step| step.delivered).collect(),
-    };
-    let (all, _) = seen((answers, &pieces), &out, vec![!told.is_empty(); out.len()]);
-    let times = |(one, pieces): (Seen, Pieces)| {
+pub(crate) fn token_times<'a>(
+    answers: impl IntoIterator<Item = &'a Answer>,
+    told: &[Step],
+) -> Vec<Option<Vec<Time>>> {
+    let Apart { pieces, out, all, .. } = Apart::new(answers, told);
+    let times = |(one, pieces): (Seen, Pieces<'_>)| {
         if pieces.is_whole {
             return Some(pieces.at);
         }
@@ -213,13 +222,14 @@ pub(crate) fn token_times(answers: &[Answer], told: &[Step]) -> Vec<Option<Vec<T
 /// When each token of a sequence was there that decoded alone, so that one of its steps is like the next:
 /// a gap twice as long is two of them. `None` if these are not as many as it has tokens.
 pub(super) fn alone_times(answer: &Answer) -> Option<Vec<Time>> {
-    let Pieces { at: mut pieces, is_whole } = Pieces::of(answer);
-    if is_whole {
+    let all = Pieces::of(answer);
+    let (count, end) = (all.count(), all.end());
+    let mut pieces = all.at;
+    if all.is_whole {
         return Some(pieces);
     }
     let gap = |two: &[Time]| nanos(two[0], two[1]);
     let usual = median(&pieces.windows(2).map(gap).collect::<Vec<f64>>());
-    let end = end_of(answer);
     if pieces.last().is_some_and(|last| nanos(*last, end) > usual / 2.0) {
         pieces.push(end);
     }
@@ -229,14 +239,17 @@ pub(super) fn alone_times(answer: &Answer) -> Option<Vec<Time>> {
         let step = |index| two[0] + Span::from_nanos((gap(two) as u64) * index / steps);
         tokens.extend((1..=steps).map(step));
     }
-    (tokens.len() == count_of(answer)).then_some(tokens)
+    (tokens.len() == count).then_some(tokens)
 }
 
 /// The steps of an engine that tells none, as far as the tokens of all its answers show them. Left
 /// out are those of which it cannot be known what they computed: the first after an idle time, those
 /// in which a request may have been computed in part (`step_tokens_max` tokens fit a step, and
 /// `seats` sequences), and those around a sequence that misses a step.
-pub(crate) fn steps_of(answers: &[Answer], (step_tokens_max, seats): (u32, u32)) -> Vec<Step> {
+pub(crate) fn steps_of<'a>(
+    answers: impl IntoIterator<Item = &'a Answer>,
+    (step_tokens_max, seats): (u32, u32),
+) -> Vec<Step> {
     let Some(timeline) = Timeline::of(answers) else { return Vec::new() };
     let Timeline { all, ends, shapes, .. } = &timeline;
     let mut unknown = timeline.hidden();
@@ -280,7 +293,7 @@ pub(super) fn alone(answers: &[Answer], step_tokens_max: u32) -> Vec<Step> {
 
 /// When steps ended: the first of the tokens that came of each. A sequence gets one token a step, so
 /// a second one is of another; and so is one that comes later than most steps take.
-fn ends(all: &[Pieces]) -> Vec<Time> {
+fn ends(all: &[Pieces<'_>]) -> Vec<Time> {
     let gaps = all.iter().flat_map(|one| one.at.windows(2));
     let gaps: Vec<f64> = gaps.map(|two| nanos(two[0], two[1])).collect();
     if gaps.is_empty() {

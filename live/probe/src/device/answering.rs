@@ -296,18 +296,16 @@ mod tests {
 
     #[test]
     fn a_last_piece_without_text_is_a_token_only_where_it_took_a_step() {
-        let found = |end: u64| {
-            let times = [(10, Carries::Text), (20, Carries::Text), (end, Carries::Nothing)];
-            let chunk = |(at, carries)| Chunk { at: Time::from_nanos(at), carries, counted: None };
-            answer(times.map(chunk).to_vec(), 3).tokens().map(|tokens| tokens.len())
+        let found = |texts: &[u64], end: u64| {
+            let chunk =
+                |carries| move |at| Chunk { at: Time::from_nanos(at), carries, counted: None };
+            let texts = texts.iter().copied().map(chunk(Carries::Text));
+            let chunks: Vec<Chunk> = texts.chain([chunk(Carries::Nothing)(end)]).collect();
+            let count = chunks.len() as u32;
+            answer(chunks, count).tokens().map(|tokens| tokens.len())
         };
-        assert_eq!((found(29), found(21)), (Some(3), None));
+        assert_eq!((found(&[10, 20], 29), found(&[10, 20], 21)), (Some(3), None));
         // Of two tokens, the text of the first came with the second's, or that of the second never.
-        let short = |end: u64| {
-            let times = [(100, Carries::Text), (end, Carries::Nothing)];
-            let chunk = |(at, carries)| Chunk { at: Time::from_nanos(at), carries, counted: None };
-            answer(times.map(chunk).to_vec(), 2).tokens().map(|tokens| tokens.len())
-        };
-        assert_eq!((short(150), short(101)), (Some(2), None));
+        assert_eq!((found(&[100], 150), found(&[100], 101)), (Some(2), None));
     }
 }

@@ -114,16 +114,17 @@ pub(super) fn run(
         steps.map(|steps| steps.into_iter().filter(within).map(shifted).collect());
     let told = told.filter(|steps| !steps.is_empty());
     let engine = &plan.scenario.model.pools[0].engine;
-    let answers = requests.iter().filter_map(|request| request.answer.clone());
-    let answers: Vec<Answer> = answers.collect();
-    let times = token_times(&answers, told.as_deref().unwrap_or_default());
+    let answers = || requests.iter().filter_map(|request| request.answer.as_ref());
+    let times = token_times(answers(), told.as_deref().unwrap_or_default());
+    let tells_steps = told.is_some();
+    let steps = told.unwrap_or_else(|| steps_of(answers(), (engine.step_tokens_max, engine.seats)));
     let answered = requests.iter_mut().filter(|request| request.answer.is_some());
     for (request, times) in answered.zip(times) {
         request.tokens = times;
     }
     Ok(LiveRun {
-        tells_steps: told.is_some(),
-        steps: told.unwrap_or_else(|| steps_of(&answers, (engine.step_tokens_max, engine.seats))),
+        tells_steps,
+        steps,
         requests,
         log: plan.log.join("decisions-000001.plog"),
         zero: going.zero,
